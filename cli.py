@@ -1,0 +1,50 @@
+"""How the commands speak: an error is one line on standard error, with exit status 2."""
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without the usage lines before an error."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def stop(message, status=2):
+    """Ends the program with one line on standard error."""
+    sys.stdout.flush()
+    line = " ".join(str(message).split())
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def one_line_errors():
+    """Around what reads what the reader gave: ValueError and OSError end the program by `stop`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        stop(error)
+
+
+def import_keras():
+    """Imports Keras without TensorFlow's start-up notices, which no setting of its turns off.
+
+    It takes seconds, so the commands do it only once they know that they will need it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    try:
+        import keras
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(silence)
+    return keras

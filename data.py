@@ -1,0 +1,245 @@
+"""Where images come from: every source becomes the same three splits of uint8 RGB images.
+
+    load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
+    load("FILE.npz")         x_train, y_train, x_test, y_test, as Keras' own mnist.npz
+    load("shapes")           ten shapes drawn here from a seed; needs no network
+"""
+
+import hashlib
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+
+SHAPES_SEED = 2018
+SHAPES_COUNTS = (2500, 500)  # training (a fifth of it validates) and test images
+
+
+class Split(NamedTuple):
+    """Images uint8 (n, height, width, 3) RGB, and their labels int64 (n,), class numbers from 0."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """Three disjoint splits of one source.
+
+    `class_names[i]` names label i, `fingerprint` is the sha256 of all pixels and labels, and
+    `description` says in a few words what the images are.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple
+    fingerprint: str
+    description: str
+
+
+def load(source):
+    """Loads a source of images.
+
+    Args:
+        source: `"cifar10"`, `"shapes"`, or the path of an `.npz` file.
+
+    Returns:
+        A `Dataset`. Of the training images, in the order of the source, the last fifth validates:
+        for CIFAR-10 that is 40,000 / 10,000 / 10,000, as in the 2018 report.
+
+    Raises:
+        ValueError: The source is unknown, or its content is not what it should be.
+        OSError: The source can't be read or downloaded.
+    """
+    if source in SOURCES:
+        return _split(*SOURCES[source]())
+    if Path(source).suffix == ".npz":
+        return _split(*_load_npz(Path(source).expanduser()))
+    raise ValueError(
+        f"unknown data {source!r}: expected {', '.join(SOURCES)} or the path of an .npz file"
+    )
+
+
+def _split(train, test, class_names, description):
+    held_out = len(train.images) // 5
+    first, last = train.images[:-held_out], train.images[-held_out:]
+    splits = (
+        Split(first, train.labels[:-held_out]),
+        Split(last, train.labels[-held_out:]),
+        test,
+    )
+    return Dataset(*splits, tuple(class_names), _fingerprint(splits), description)
+
+
+def _fingerprint(splits):
+    digest = hashlib.sha256()
+    for images, labels in splits:
+        digest.update(f"{images.shape}".encode())
+        digest.update(np.ascontiguousarray(images))
+        digest.update(labels.astype("<i8"))
+    return digest.hexdigest()
+
+
+def _load_cifar10():
+    from keras.datasets import cifar10
+
+    try:
+        (x_train, y_train), (x_test, y_test) = cifar10.load_data()
+    except Exception as error:  # get_file raises a bare Exception when a download fails
+        from keras.config import keras_home
+
+        raise OSError(
+            f"CIFAR-10 can't be downloaded ({error}): put {CIFAR10_URL} into "
+            f"{Path(keras_home()) / 'datasets'} as cifar-10-batches-py-target_archive, or try "
+            "--data shapes --weights none, which needs no network (`make demo` runs all of it so)"
+        ) from error
+    train, test = Split(x_train, y_train[:, 0].astype("i8")), Split(x_test, y_test[:, 0].astype("i8"))
+    return train, test, CIFAR10_CLASSES, "CIFAR-10"
+
+
+def _load_npz(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: expected an .npz file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is not an .npz file, or was cut short: expected what numpy.savez writes"
+        )
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in ("x_train", "y_train", "x_test", "y_test"):
+                if name not in file.files:
+                    raise ValueError(
+                        f"{path} has no array {name}: expected x_train, y_train, x_test, y_test"
+                    )
+                arrays[name] = _read_array(file, name, path)
+            names = _read_array(file, "class_names", path) if "class_names" in file.files else None
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
+
+    train = _checked_split(arrays["x_train"], arrays["y_train"], "train", path)
+    test = _checked_split(arrays["x_test"], arrays["y_test"], "test", path)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(
+            f"{path}: x_train has images of {train.images.shape[1:]}, x_test of "
+            f"{test.images.shape[1:]}: expected the same size and channels"
+        )
+    if len(train.images) < 5:
+        raise ValueError(
+            f"{path}: x_train has {len(train.images)} images: expected 5 or more, as a fifth of "
+            "them validates"
+        )
+    classes = int(train.labels.max()) + 1
+    missing = np.setdiff1d(np.arange(classes), train.labels)
+    if classes < 2 or len(missing):
+        problem = f"no image of class {missing[0]}" if len(missing) else "one class only"
+        raise ValueError(
+            f"{path}: y_train has {problem}: expected class numbers 0, 1, 2, ... with at least two "
+            "classes and an image of each"
+        )
+    if test.labels.max() >= classes:
+        raise ValueError(
+            f"{path}: y_test has class {test.labels.max()}: expected 0..{classes - 1}, as in y_train"
+        )
+    if names is None:
+        names = [str(label) for label in range(classes)]
+    elif names.dtype.kind != "U" or names.shape != (classes,):
+        raise ValueError(
+            f"{path}: class_names should be {classes} strings, one a class. "
+            f"Received: {names.dtype} {names.shape}"
+        )
+    return train, test, [str(name) for name in names], path.name
+
+
+def _read_array(file, name, path):
+    try:
+        return file[name]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                f"{path}: {name} is a pickled object, which can run code and is refused: expected "
+                "a plain array"
+            ) from error
+        raise ValueError(f"{path}: {name} is damaged ({error}): write the file again") from error
+
+
+def _checked_split(images, labels, name, path):
+    """Checks one pair of arrays; grey images (n, height, width[, 1]) become RGB."""
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{path}: x_{name} should be uint8 images of shape (n, height, width), with 3 channels "
+            f"(RGB) or none (grey). Received: {images.dtype} {images.shape}"
+        )
+    if not images.size:
+        raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
+    if images.shape[-1] == 1:
+        images = np.repeat(images, 3, axis=-1)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise ValueError(
+            f"{path}: y_{name} should be {len(images)} whole numbers, one an image. "
+            f"Received: {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= len(images):
+        raise ValueError(
+            f"{path}: y_{name} should be class numbers from 0 up. "
+            f"Received: {labels.min()}..{labels.max()}"
+        )
+    return Split(images, labels.astype("i8"))
+
+
+# Each shape as a mask over coordinates u, v (radius r, angle a) in which it fills the unit disc.
+SHAPES = {
+    "disc": lambda u, v, r, a: r < 0.9,
+    "ring": lambda u, v, r, a: (r < 0.95) & (r > 0.55),
+    "square": lambda u, v, r, a: np.maximum(abs(u), abs(v)) < 0.75,
+    "frame": lambda u, v, r, a: abs(np.maximum(abs(u), abs(v)) - 0.6) < 0.2,
+    "triangle": lambda u, v, r, a: r * np.cos(a % (2 * np.pi / 3) - np.pi / 3) < 0.5,
+    "star": lambda u, v, r, a: r < 0.6 + 0.35 * np.cos(5 * a),
+    "cross": lambda u, v, r, a: (np.minimum(abs(u), abs(v)) < 0.22) & (r < 0.95),
+    "bar": lambda u, v, r, a: (abs(v) < 0.25) & (abs(u) < 0.95),
+    "two bars": lambda u, v, r, a: (abs(abs(v) - 0.5) < 0.2) & (abs(u) < 0.8),
+    "checkers": lambda u, v, r, a: (u * v > 0) & (np.maximum(abs(u), abs(v)) < 0.8),
+}
+
+
+def _draw_shapes():
+    random = np.random.default_rng(SHAPES_SEED)
+    train, test = (_draw(count, random) for count in SHAPES_COUNTS)
+    return train, test, SHAPES, "shapes drawn by this project, not photographs"
+
+
+def _draw(count, random, size=32):
+    """Draws shapes of random place, size, turn and colours on a noisy ground, classes in turn."""
+    labels = np.arange(count) % len(SHAPES)
+    x, y = np.meshgrid(np.arange(size), np.arange(size))
+    radius = random.uniform(0.22, 0.42, (count, 1, 1)) * size
+    centre_x, centre_y = random.uniform(0.4, 0.6, (2, count, 1, 1)) * size
+    turn = random.uniform(0, 2 * np.pi, (count, 1, 1))
+    dx, dy = (x - centre_x) / radius, (y - centre_y) / radius
+    u, v = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
+    r, a = np.hypot(u, v), np.arctan2(v, u)
+
+    masks = np.empty((count, size, size, 1), bool)
+    for label, mask in enumerate(SHAPES.values()):
+        which = labels == label
+        masks[which, ..., 0] = mask(u[which], v[which], r[which], a[which])
+    ground = random.uniform(0, 255, (count, 1, 1, 3))
+    contrast = random.uniform(80, 128, (count, 1, 1, 3))
+    ink = np.where(ground < 128, ground + contrast, ground - contrast)
+    images = np.where(masks, ink, ground) + random.normal(0, 8, (count, size, size, 3))
+    order = random.permutation(count)
+    return Split(np.clip(images, 0, 255).astype(np.uint8)[order], labels[order])
+
+
+SOURCES = {"cifar10": _load_cifar10, "shapes": _draw_shapes}

@@ -1,0 +1,392 @@
+"""One run, top to bottom: what is asked (Config), how it is asked (parse_config), run()."""
+
+import argparse
+import dataclasses
+import hashlib
+import math
+import platform
+import sys
+import time
+from pathlib import Path
+
+import cli
+import data
+import runs
+
+OPTIMIZERS = {
+    "adam": {},
+    "adamw": {},
+    "sgd": {"momentum": 0.9, "nesterov": True},
+    "adagrad": {},
+    "rmsprop": {},
+}
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+EVALUATION_BATCH = 200
+
+
+def flag(default, help, **limits):
+    """A field of Config that is a flag too; `limits` are `choices`, `minimum` or `above`."""
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run. Those with a help text are flags of the command line.
+
+    The defaults are the recipe `tuned`, together with what a train script says in which it
+    differs; RECIPES has the settings of the others.
+    """
+
+    regime: str
+
+    data: str = flag("cifar10", "cifar10, shapes (drawn, needs no network) or FILE.npz")
+    weights: str = flag("imagenet", "imagenet, none (random) or the FILE of SqueezeNet's weights")
+    recipe: str = flag(
+        "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
+    )
+
+    epochs: int = flag(10, "passes over the training images", minimum=1)
+    # The highest rate that leaves the pretrained features whole in the first epoch.
+    learning_rate: float = flag(3e-4, "of the optimizer, at its peak", above=0)
+    optimizer: str = flag("adam", "which one", choices=tuple(OPTIMIZERS))
+    batch_size: int = flag(32, "images a training step", minimum=1)
+    # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
+    image_size: int = flag(128, "side in pixels to which images are resized", minimum=32)
+    # Caffe's BGR and means: without them no channel has the values the weights were trained on.
+    preprocessing: str = "caffe"
+    # No ReLU on the logits: one that is off gets no gradient and never comes back.
+    head: str = "conv"
+    # A mirrored truck is a truck.
+    mirror: bool = True
+    shift: float = 0.0
+    # Rises over the first tenth of the steps, then falls to nothing along a cosine.
+    schedule: str = "cosine"
+
+    seed: int = flag(0, "of weights, order and views", minimum=0)
+    precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
+    logs: str = flag("logs", "folder of all runs")
+    name: str = flag("", "of the run's folder (default: recipe and time)")
+
+
+RECIPES = {
+    "tuned": {},
+    "report": {
+        "epochs": 10,
+        "learning_rate": 1e-4,
+        "optimizer": "adam",
+        "batch_size": 32,
+        "image_size": 32,
+        "preprocessing": "none",
+        "head": "conv_relu",
+        "mirror": False,
+        "shift": 0.0,
+        "schedule": "constant",
+    },
+}
+
+
+def parse_config(defaults, arguments=None):
+    """Reads the command line.
+
+    Args:
+        defaults: `Config` with the regime, and what it changes in the recipe `tuned`.
+        arguments: List of strings; by default those of the program.
+
+    Returns:
+        A `Config`. A flag goes before the recipe, the recipe before `defaults`. An argument out
+        of range ends the program with one line and exit status 2.
+    """
+    parser = cli.Parser(
+        description=f"Trains SqueezeNet, regime {defaults.regime}.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    flags = [field for field in dataclasses.fields(Config) if "help" in field.metadata]
+    for field in flags:
+        default = getattr(defaults, field.name)
+        about = field.metadata["help"] + (f" [{default}]" if default != "" else "")
+        option = "--" + field.name.replace("_", "-")
+        choices = field.metadata.get("choices")
+        parser.add_argument(option, type=field.type, choices=choices, help=about)
+    given = vars(parser.parse_args(arguments))
+    for field in flags:
+        if field.name in given:
+            _check_range(parser, field, given[field.name])
+    recipe = given.get("recipe", defaults.recipe)
+    return dataclasses.replace(defaults, **RECIPES[recipe] | given)
+
+
+def _check_range(parser, field, value):
+    option = "--" + field.name.replace("_", "-")
+    minimum, above = field.metadata.get("minimum"), field.metadata.get("above")
+    if minimum is not None and value < minimum:
+        parser.error(f"argument {option}: expected {minimum} or more. Received: {value}")
+    if above is not None and not above < value < math.inf:
+        parser.error(f"argument {option}: expected more than {above}. Received: {value}")
+    if field.name == "name" and Path(value).name != value:
+        parser.error(f"argument {option}: expected a folder's name, not a path. Received: {value}")
+
+
+def run(title, trainable, config):
+    """Trains and evaluates one regime; leaves its figures and its model in the run's folder.
+
+    Args:
+        title: Printed before the figures.
+        trainable: The regime: a function of a Keras layer that says whether it trains.
+        config: `Config`.
+
+    Returns:
+        The metrics, as written to metrics.json. An error that the reader can mend, a loss that
+        is no number and Ctrl-C end the program with one line.
+    """
+    with cli.one_line_errors():
+        check_weights(config.weights)
+        folder = runs.create(config.logs, config.regime, config.recipe, config.name)
+    progress = Progress(folder, config.epochs)
+    try:
+        with runs.removed_if_empty(folder):
+            return _run(title, trainable, config, progress)
+    except KeyboardInterrupt:
+        cli.stop(f"interrupted: {progress.kept()}", status=130)
+
+
+def _run(title, trainable, config, progress):
+    with cli.one_line_errors():
+        dataset = data.load(config.data)
+        keras = cli.import_keras()
+        precision, reason = choose_precision(config.precision)
+        keras.utils.set_random_seed(config.seed)
+        keras.config.set_dtype_policy(precision)
+        model, weights = build(config, classes=len(dataset.class_names))
+    from pipeline import Batches
+
+    set_trainable(model, trainable)
+    classes, folder = len(dataset.class_names), progress.folder
+    training = Batches(
+        dataset.train, classes, config.batch_size, config.seed, config.mirror, config.shift
+    )
+    validation = Batches(dataset.validation, classes, EVALUATION_BATCH)
+    model.compile(
+        optimizer=make_optimizer(config, steps=config.epochs * len(training)),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
+    )
+
+    trainable_params, total_params = count(model.trainable_weights), count(model.weights)
+    print(f"regime      {config.regime}: {trainable_params:,} of {total_params:,} parameters train")
+    print(f"recipe      {config.recipe}, seed {config.seed}")
+    print(f"data        {describe(dataset)}")
+    print(f"weights     {config.weights}")
+    print(f"precision   {precision} ({reason})")
+    print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
+    runs.write_json(folder / "config.json", dataclasses.asdict(config))
+
+    interactive = sys.stdout.isatty()
+    start = time.perf_counter()
+    history = model.fit(
+        training,
+        epochs=config.epochs,
+        validation_data=validation,
+        shuffle=False,  # Batches does
+        verbose=1 if interactive else 0,
+        callbacks=[
+            keras.callbacks.TensorBoard(folder),
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: progress.epoch_end(model, logs, not interactive)
+            ),
+        ],
+    ).history
+    seconds = time.perf_counter() - start
+    if progress.epochs < config.epochs:
+        cli.stop(f"the loss became infinite or no number: {progress.kept()}; try a lower "
+                 "--learning-rate")
+
+    # The figures are those of the file, not of the model in memory.
+    model = keras.models.load_model(folder / "model.keras")
+    loss, accuracy = model.evaluate(validation, verbose=0)
+    metrics = {
+        "regime": config.regime,
+        "recipe": config.recipe,
+        "validation_loss": loss,
+        "validation_accuracy": accuracy,
+        "trainable_params": trainable_params,
+        "total_params": total_params,
+        "epochs": config.epochs,
+        "seconds": seconds,
+        "images_per_second": config.epochs * len(dataset.train.images) / seconds,
+        "history": history,
+        "data": {
+            "source": config.data,
+            "description": dataset.description,
+            "sha256": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+        },
+        "weights": weights,
+        "precision": precision,
+        "versions": versions(),
+        "config": dataclasses.asdict(config),
+    }
+    runs.write_json(folder / "metrics.json", metrics)
+    print(title)
+    print(f"Validation loss: {loss}")
+    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
+    return metrics
+
+
+class Progress:
+    """The epochs that are whole: each one's model is in the run's folder before it counts."""
+
+    def __init__(self, folder, total):
+        self.folder = folder
+        self.total = total
+        self.epochs = 0
+        self.start = time.perf_counter()
+
+    def epoch_end(self, model, logs, report):
+        """Keeps the epoch unless its loss is no number; `report` prints a line about it."""
+        if not all(math.isfinite(logs[key]) for key in ("loss", "val_loss")):
+            model.stop_training = True
+            return
+        with runs.written_whole(self.folder / "model.keras") as part:
+            model.save(part)
+        self.epochs += 1
+        if report:
+            seconds = time.perf_counter() - self.start
+            print(
+                f"epoch {self.epochs}/{self.total}: loss {logs['loss']:.4f}, "
+                f"accuracy {logs['accuracy']:.4f}, validation loss {logs['val_loss']:.4f}, "
+                f"validation accuracy {logs['val_accuracy']:.4f}, {seconds:.0f} s",
+                flush=True,
+            )
+        self.start = time.perf_counter()
+
+    def kept(self):
+        """Says what there is of an unfinished run, and where."""
+        if not self.epochs:
+            return "no epoch was finished, so there is no model to keep"
+        return f"{self.folder}/model.keras is the model after epoch {self.epochs} of {self.total}"
+
+
+def check_weights(weights):
+    """Refuses, before Keras is imported, a weights file that is none.
+
+    Raises:
+        OSError: It does not exist or can't be read as HDF5.
+    """
+    if weights in ("imagenet", "none"):
+        return
+    import h5py
+
+    if not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"--weights {weights} does not exist: expected imagenet, none or a file"
+        )
+    try:
+        h5py.File(weights).close()
+    except OSError as error:
+        raise OSError(
+            f"--weights {weights} is damaged or no HDF5 file ({error}): expected SqueezeNet's weights"
+        ) from error
+
+
+def choose_precision(requested):
+    """Resolves the precision `auto`: bfloat16 where the hardware multiplies in it.
+
+    Returns:
+        The name of a Keras dtype policy, and the reason for it.
+    """
+    if requested != "auto":
+        return requested, "as asked"
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        # Tensor cores take bfloat16 from compute capability 8.0 (NVIDIA's Ampere).
+        if details.get("compute_capability", (0, 0)) >= (8, 0):
+            return "mixed_bfloat16", f"{details['device_name']} multiplies in bfloat16"
+        return "float32", "the GPU does not multiply in bfloat16"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    found = sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    if found:
+        return "mixed_bfloat16", f"the processor has {found[0]}"
+    return "float32", "no bfloat16 instructions are known of this processor"
+
+
+def build(config, classes):
+    """Builds the network from pixels to class probabilities.
+
+    Returns:
+        The model, and where its weights come from: their source and its sha256.
+
+    Raises:
+        ValueError, OSError: The weights can't be had or do not fit.
+    """
+    import squeezenet
+
+    path = {"imagenet": squeezenet.imagenet_weights, "none": lambda: None}.get(
+        config.weights, lambda: config.weights
+    )()
+    backbone = squeezenet.SqueezeNet(
+        include_top=False,
+        weights=path,
+        input_tensor=squeezenet.pixels(config.image_size, config.preprocessing),
+    )
+    sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+    return (
+        squeezenet.replace_head(backbone, classes, config.head),
+        {"source": config.weights, "sha256": sha256},
+    )
+
+
+def set_trainable(model, trainable):
+    """Applies a regime's rule to every layer; to be called before compile().
+
+    Raises:
+        ValueError: The rule leaves nothing to train.
+    """
+    for layer in model.layers:
+        layer.trainable = bool(trainable(layer))
+    if not model.trainable_weights:
+        raise ValueError("the regime's rule matches no layer with weights: nothing would train")
+
+
+def make_optimizer(config, steps):
+    """Makes the optimizer of a run of so many training steps."""
+    import keras
+
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        warmup = steps // 10
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
+        )
+    settings = OPTIMIZERS[config.optimizer] | {"learning_rate": rate}
+    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+
+
+def describe(dataset):
+    counts = (len(split.images) for split in (dataset.train, dataset.validation, dataset.test))
+    sizes = "{:,} train, {:,} validation, {:,} test images".format(*counts)
+    return f"{dataset.description}: {sizes}, sha256 {dataset.fingerprint[:12]}"
+
+
+def count(weights):
+    return sum(math.prod(weight.shape) for weight in weights)
+
+
+def versions():
+    """Versions of what a figure depends on."""
+    import keras
+    import numpy
+    import tensorflow
+
+    modules = {"keras": keras, "numpy": numpy, "tensorflow": tensorflow}
+    return {"python": platform.python_version()} | {
+        name: module.__version__ for name, module in modules.items()
+    }

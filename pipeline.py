@@ -1,0 +1,64 @@
+"""Feeds a network: batches in an order, and of views, that follow from the seed and the epoch."""
+
+import keras
+import numpy as np
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of uint8 images and one-hot labels.
+
+    Each is a function of the seed, the epoch and its number alone, so that equal runs see equal
+    batches.
+
+    Args:
+        split: `data.Split` of images uint8 (n, height, width, 3) and labels (n,).
+        classes: Number of classes.
+        batch_size: Images a batch; the last of an epoch may be smaller.
+        seed: Seed of order and views; `None` keeps the order, for evaluation.
+        mirror: Whether half of the images, at random, are mirrored left to right.
+        shift: Images are moved at random by up to this share of their side, either way, in both
+            directions; the edge is repeated.
+    """
+
+    def __init__(self, split, classes, batch_size, seed=None, mirror=False, shift=0.0):
+        super().__init__()
+        self.images = split.images
+        self.targets = keras.utils.to_categorical(split.labels, classes)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.mirror = mirror
+        self.shift = shift
+        self.epoch = 0
+        self._draw()
+
+    def __len__(self):
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index):
+        batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        which = self.order[batch]
+        if not (self.mirror or self.shift):
+            return self.images[which], self.targets[which]
+        height, width = self.images.shape[1:3]
+        rows = np.arange(height) + self.row_shifts[batch, np.newaxis]
+        columns = np.arange(width) + self.column_shifts[batch, np.newaxis]
+        columns = np.where(self.mirrored[batch, np.newaxis], width - 1 - columns, columns)
+        rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+        views = self.images[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return views, self.targets[which]
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        self._draw()
+
+    def _draw(self):
+        count, height, width, _ = self.images.shape
+        if self.seed is None:
+            self.order = np.arange(count)
+            return
+        random = np.random.default_rng((self.seed, self.epoch))
+        self.order = random.permutation(count)
+        self.mirrored = random.random(count) < 0.5 * self.mirror
+        reach = int(self.shift * height), int(self.shift * width)
+        self.row_shifts = random.integers(-reach[0], reach[0], count, endpoint=True)
+        self.column_shifts = random.integers(-reach[1], reach[1], count, endpoint=True)

@@ -1,0 +1,131 @@
+"""A run's folder, logs/<regime>/<name>/: made, written whole or not at all, read back.
+
+    config.json     what was asked
+    metrics.json    what came out; written last, so that a run with it is a finished one
+    model.keras     the model after the last whole epoch
+    test.json       its figures on the test images, once compare.py has looked
+    train/, validation/    TensorBoard's events
+"""
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+REQUIRED = {
+    "regime": str,
+    "recipe": str,
+    "validation_loss": float,
+    "validation_accuracy": float,
+    "trainable_params": int,
+    "epochs": int,
+    "seconds": float,
+    "data": dict,
+    "config": dict,
+}
+
+
+class Run(NamedTuple):
+    """A finished run: its folder and what its metrics.json says."""
+
+    folder: Path
+    metrics: dict
+
+
+def create(logs, regime, recipe, name=None):
+    """Makes the folder of a new run.
+
+    Args:
+        logs: Folder of all runs.
+        regime, recipe: What is run.
+        name: Name of the run; by default the recipe and the time.
+
+    Returns:
+        Path of the new folder.
+
+    Raises:
+        OSError: It exists, or can't be made.
+    """
+    parent = Path(logs) / regime
+    stamp = f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = [name] if name else [stamp, *(f"{stamp}-{i}" for i in range(2, 100))]
+    for candidate in candidates:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            (parent / candidate).mkdir()
+            return parent / candidate
+        except FileExistsError:
+            if not parent.is_dir():
+                raise OSError(f"{parent} can't be made: something of that name is no folder; "
+                              "choose another --logs") from None
+        except OSError as error:
+            raise OSError(
+                f"{parent / candidate} can't be made ({error.strerror}): choose another --logs"
+            ) from error
+    raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
+
+
+@contextlib.contextmanager
+def removed_if_empty(folder):
+    """Takes a run's folder away again when the run ended before it wrote anything."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """Gives a path to write to that becomes `path` when all went well, and else disappears."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    with written_whole(path) as part:
+        part.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def find(logs):
+    """Reads all runs under a folder.
+
+    Returns:
+        The finished runs, and for every other folder a line that says why it is not one.
+    """
+    finished, others = [], []
+    for folder in sorted(Path(logs).glob("*/*/")):
+        try:
+            finished.append(Run(folder, read_metrics(folder)))
+        except FileNotFoundError:
+            if (folder / "config.json").exists():
+                others.append(f"{folder}: not finished")
+        except (OSError, ValueError) as error:
+            others.append(f"{folder}: {error}")
+    return finished, others
+
+
+def read_metrics(folder):
+    """Reads a finished run's metrics.json.
+
+    Raises:
+        FileNotFoundError: There is none: the run is not finished.
+        ValueError: It is damaged, or of another layout.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"metrics.json is damaged ({error})") from error
+    for key, kind in REQUIRED.items():
+        if not isinstance(metrics, dict) or not isinstance(metrics.get(key), kind):
+            raise ValueError(f"metrics.json has no {key} of type {kind.__name__}: another layout")
+    for key in ("source", "sha256", "description"):
+        if not isinstance(metrics["data"].get(key), str):
+            raise ValueError(f"metrics.json has no data.{key}: another layout")
+    return metrics

@@ -1,0 +1,368 @@
+"""SqueezeNet v1.1 for Keras 3: fire modules, ImageNet weights, and a head to replace.
+
+References:
+    Iandola et al. 2016, SqueezeNet (https://arxiv.org/abs/1602.07360)
+    v1.1: https://github.com/forresti/SqueezeNet/tree/master/SqueezeNet_v1.1
+"""
+
+import os
+
+import h5py
+import keras
+import numpy as np
+from keras import layers
+from keras.applications import imagenet_utils
+
+WEIGHTS_URL = "https://github.com/DeepCognition/keras-squeezenet/releases/download/v0.4/"
+WEIGHTS_NO_TOP = "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
+WEIGHTS_TOP = "squeezenet_weights_tf_dim_ordering_tf_kernels.h5"
+WEIGHTS_HASHES = {
+    WEIGHTS_NO_TOP: "17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa38da",
+    WEIGHTS_TOP: "aa024f186955a4c1661bd2075dc374a8",  # md5: no sha256 of it is published
+}
+
+# Three 3x3/2 poolings after a 3x3/2 convolution, none padded: 32 pixels leave a map of 1x1.
+MINIMUM_SIZE = 32
+
+# The channel means of ImageNet that Caffe's models expect subtracted, in BGR order
+# (keras.applications.imagenet_utils, mode "caffe").
+BGR_MEANS = (103.939, 116.779, 123.68)
+
+
+def SqueezeNet(
+    include_top=True,
+    weights="imagenet",
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="squeezenet",
+):
+    """Builds SqueezeNet v1.1, with the arguments of `keras.applications`.
+
+    The network expects float images in BGR order with `BGR_MEANS` subtracted: see
+    `preprocess_input`. It is fully convolutional, so any size from 32x32 will do, with or
+    without the top. Layers carry the paper's names with `_` for `/`, as Keras 3 refuses `/`:
+    `conv1`, `fire2_squeeze1x1`, `fire2_expand1x1`, `fire2_expand3x3`, `fire2_concat`, ...,
+    `drop9`, `conv10`.
+
+    Args:
+        include_top: Whether to end in the classifier (dropout, `conv10`, average pooling).
+        weights: `"imagenet"`, `None` (random) or the path of a weights file: the published
+            HDF5 files of Keras 1 and 2, or Keras 3's `.weights.h5`.
+        input_tensor: Optional Keras tensor to build upon, of shape (batch, height, width,
+            channels), or channels first where that is Keras' image data format.
+        input_shape: Optional shape of one image, `(224, 224, 3)` by default with the top and
+            `(None, None, 3)` without. Sides are at least 32.
+        pooling: Without the top: `None` for the last map (batch, height, width, 512), `"avg"`
+            or `"max"` for that map pooled, (batch, 512).
+        classes: Number of classes of the top; 1000 with ImageNet's weights.
+        classifier_activation: Activation of the top; `None` returns logits.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: An argument is out of range, or the weights do not fit the network.
+    """
+    if not (weights in ("imagenet", None) or os.path.isfile(weights)):
+        raise ValueError(
+            '`weights` should be "imagenet", None (random) or the path of a weights file. '
+            f"Received: weights={weights}"
+        )
+    if weights == "imagenet" and include_top and classes != 1000:
+        raise ValueError(
+            '`classes` should be 1000 with `weights="imagenet"` and `include_top=True`; for other '
+            f"classes build without the top and call replace_head(). Received: classes={classes}"
+        )
+    if include_top and classes < 1:
+        raise ValueError(f"`classes` should be at least 1. Received: classes={classes}")
+    if weights == "imagenet" and include_top and classifier_activation not in (None, "softmax"):
+        raise ValueError(
+            '`classifier_activation` should be None or "softmax" with `weights="imagenet"`. '
+            f"Received: classifier_activation={classifier_activation}"
+        )
+    if pooling not in (None, "avg", "max"):
+        raise ValueError(f'`pooling` should be None, "avg" or "max". Received: pooling={pooling}')
+
+    if input_tensor is None:
+        size = 224 if include_top else None
+        channels_first = keras.config.image_data_format() == "channels_first"
+        default_shape = (3, size, size) if channels_first else (size, size, 3)
+        shape = default_shape if input_shape is None else tuple(input_shape)
+        _check_shape(shape, "input_shape", weights)
+        x = inputs = layers.Input(shape)
+    else:
+        if not keras.backend.is_keras_tensor(input_tensor):
+            raise ValueError(
+                "`input_tensor` should be a Keras tensor, such as keras.Input() returns. "
+                f"Received: input_tensor={input_tensor}"
+            )
+        shape = tuple(input_tensor.shape[1:])
+        _check_shape(shape, "input_tensor", weights)
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise ValueError(
+                f"`input_shape` should be that of `input_tensor`, {shape}, or be left out. "
+                f"Received: input_shape={input_shape}"
+            )
+        x = input_tensor
+        inputs = keras.utils.get_source_inputs(input_tensor)
+
+    x = layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(x)
+    x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
+    x = fire_module(x, squeeze=16, expand=64, name="fire2")
+    x = fire_module(x, squeeze=16, expand=64, name="fire3")
+    x = layers.MaxPooling2D(3, strides=2, name="pool3")(x)
+    x = fire_module(x, squeeze=32, expand=128, name="fire4")
+    x = fire_module(x, squeeze=32, expand=128, name="fire5")
+    x = layers.MaxPooling2D(3, strides=2, name="pool5")(x)
+    x = fire_module(x, squeeze=48, expand=192, name="fire6")
+    x = fire_module(x, squeeze=48, expand=192, name="fire7")
+    x = fire_module(x, squeeze=64, expand=256, name="fire8")
+    x = fire_module(x, squeeze=64, expand=256, name="fire9")
+
+    if include_top:
+        x = layers.Dropout(0.5, name="drop9")(x)
+        x = layers.Conv2D(classes, 1, activation="relu", name="conv10")(x)
+        x = layers.GlobalAveragePooling2D(name="pool10")(x)
+        x = layers.Activation(classifier_activation, dtype="float32", name="predictions")(x)
+    elif pooling == "avg":
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    elif pooling == "max":
+        x = layers.GlobalMaxPooling2D(name="max_pool")(x)
+
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, imagenet_weights(include_top) if weights == "imagenet" else weights)
+    return model
+
+
+def fire_module(x, squeeze, expand, name):
+    """Squeezes the channels by 1x1 convolutions, then expands them by 1x1 and 3x3 ones.
+
+    Args:
+        x: Keras tensor (batch, height, width, channels), or channels first where that is
+            Keras' image data format.
+        squeeze: Number of 1x1 filters that squeeze.
+        expand: Number of 1x1 filters that expand, and of 3x3 filters.
+        name: Prefix of the layers' names.
+
+    Returns:
+        Keras tensor of the same height and width with `2 * expand` channels, not negative.
+    """
+    x = layers.Conv2D(squeeze, 1, activation="relu", name=f"{name}_squeeze1x1")(x)
+    left = layers.Conv2D(expand, 1, activation="relu", name=f"{name}_expand1x1")(x)
+    right = layers.Conv2D(
+        expand, 3, padding="same", activation="relu", name=f"{name}_expand3x3"
+    )(x)
+    return layers.Concatenate(axis=_channel_axis(), name=f"{name}_concat")([left, right])
+
+
+def preprocess_input(x, data_format=None):
+    """Turns RGB pixels into what the ImageNet weights were trained on.
+
+    Args:
+        x: Array or tensor of RGB pixels in 0..255, 3D or 4D, any dtype. It is not changed.
+        data_format: `"channels_last"`, `"channels_first"` or `None` for Keras' setting.
+
+    Returns:
+        float32 array or tensor of the same shape in BGR order, `BGR_MEANS` subtracted.
+    """
+    if keras.ops.is_tensor(x) or keras.backend.is_keras_tensor(x):
+        x = keras.ops.cast(x, "float32")
+    else:
+        x = np.array(x, dtype="float32")
+    return imagenet_utils.preprocess_input(x, data_format=data_format, mode="caffe")
+
+
+def decode_predictions(preds, top=5):
+    """Names the likeliest ImageNet classes.
+
+    Args:
+        preds: Array (batch, 1000) of class probabilities.
+        top: How many classes to name.
+
+    Returns:
+        For each image a list of `(wordnet_id, name, probability)`, the likeliest first.
+
+    Raises:
+        ValueError: `preds` has another shape.
+    """
+    return imagenet_utils.decode_predictions(preds, top=top)
+
+
+def imagenet_weights(include_top=False):
+    """Finds the published ImageNet weights in Keras' cache, or downloads them there.
+
+    Returns:
+        Path of the file, its hash checked.
+
+    Raises:
+        OSError: The file is neither cached nor to be had; the message says where to put it.
+    """
+    name = WEIGHTS_TOP if include_top else WEIGHTS_NO_TOP
+    try:
+        return keras.utils.get_file(
+            name, WEIGHTS_URL + name, cache_subdir="models", file_hash=WEIGHTS_HASHES[name]
+        )
+    except Exception as error:  # get_file raises a bare Exception when a download fails
+        folder = os.path.join(keras.config.keras_home(), "models")
+        raise OSError(
+            f"the ImageNet weights can't be downloaded ({error}): put {WEIGHTS_URL}{name} "
+            f"(hash {WEIGHTS_HASHES[name]}) into {folder}, or use random weights (--weights none; "
+            "`make demo` needs no download at all)"
+        ) from error
+
+
+def load_weights(model, path):
+    """Loads weights into a SqueezeNet by layer name, every layer or none.
+
+    Args:
+        model: Model whose layers with weights are all SqueezeNet's.
+        path: The published HDF5 files of Keras 1 and 2 or their like (a group a layer,
+            `fire2/squeeze1x1` for `fire2_squeeze1x1`, each a kernel and a bias), or Keras 3's
+            `.weights.h5`.
+
+    Raises:
+        ValueError: The file is damaged, or a layer is missing on either side or has another
+            shape; the message names the first. The model is then unchanged.
+    """
+    try:
+        with h5py.File(path) as file:
+            if "layer_names" not in file.attrs:  # Keras 3's own format, as strict as ours
+                model.load_weights(path)
+                return
+            saved = {}
+            for layer in file.attrs["layer_names"]:
+                group = file[layer]
+                arrays = [group[weight][()] for weight in group.attrs["weight_names"]]
+                if arrays:
+                    saved[_text(layer).replace("/", "_")] = arrays
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`weights` should be a whole HDF5 weights file, and this one is damaged or something "
+            f"else ({error}). Received: weights={path}"
+        ) from error
+
+    targets = {layer.name: layer for layer in model.layers if layer.weights}
+    for name in targets.keys() ^ saved.keys():
+        where = "the file has no such layer" if name in targets else "the network has no such layer"
+        raise ValueError(f"`weights` do not fit at {name}: {where}. Received: weights={path}")
+    for name, layer in targets.items():
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        found = [array.shape for array in saved[name]]
+        if found != expected:
+            raise ValueError(
+                f"`weights` do not fit at {name}: expected the shapes {expected}, the file has "
+                f"{found}. Received: weights={path}"
+            )
+    for name, layer in targets.items():
+        layer.set_weights(saved[name])
+
+
+def pixels(size, preprocessing="caffe"):
+    """Starts a model that takes raw images: resizing, channel order and means are its layers.
+
+    Args:
+        size: Side in pixels to which the images are resized (bilinear).
+        preprocessing: `"caffe"`, what the ImageNet weights expect, or `"none"`.
+
+    Returns:
+        Keras tensor (batch, size, size, 3), float32, of an input that takes uint8 RGB images
+        (batch, height, width, 3) of any height and width.
+    """
+    x = layers.Input((None, None, 3), dtype="uint8", name="rgb")
+    x = layers.Resizing(size, size, data_format="channels_last", dtype="float32", name="resize")(x)
+    if preprocessing == "caffe":
+        x = keras.ops.flip(x, axis=-1)
+        offset = [-mean for mean in BGR_MEANS]
+        x = layers.Rescaling(1.0, offset, dtype="float32", name="subtract_means")(x)
+    return x
+
+
+def replace_head(backbone, classes, head="conv"):
+    """Puts a new classifier on SqueezeNet's last fire module.
+
+    Args:
+        backbone: A model from `SqueezeNet()`, with or without its top.
+        classes: Number of classes, at least 2.
+        head: A name in `HEADS`.
+
+    Returns:
+        A `keras.Model` that shares the backbone's layers and ends in class probabilities
+        (batch, classes), float32. The names of its new layers start with `head_`.
+
+    Raises:
+        ValueError: `classes` is below 2 or `head` unknown.
+    """
+    if classes < 2:
+        raise ValueError(f"`classes` should be at least 2. Received: classes={classes}")
+    if head not in HEADS:
+        raise ValueError(f"`head` should be one of {', '.join(HEADS)}. Received: head={head}")
+    logits = HEADS[head](backbone, classes)
+    outputs = layers.Activation("softmax", dtype="float32", name="head_softmax")(logits)
+    return keras.Model(backbone.inputs, outputs, name=backbone.name)
+
+
+def conv_head(backbone, classes, activation=None):
+    """SqueezeNet's own classifier: dropout, 1x1 convolution to class maps, their average."""
+    x = backbone.get_layer("fire9_concat").output
+    x = layers.Dropout(0.5, name="head_drop9")(x)
+    x = layers.Conv2D(classes, 1, activation=activation, name="head_conv10")(x)
+    return layers.GlobalAveragePooling2D(name="head_pool10")(x)
+
+
+def conv_relu_head(backbone, classes):
+    """The same with a ReLU on the class maps, as the 2018 report and the paper have it.
+
+    A class whose map is zero everywhere gets no gradient and never comes back.
+    """
+    return conv_head(backbone, classes, activation="relu")
+
+
+def pooled_head(backbone, classes):
+    """A linear classifier on fire3 to fire9, each map's average and maximum.
+
+    Early fire modules keep what the later ones, trained on ImageNet, have discarded. The
+    features are standardised, as their scales differ by orders of magnitude.
+    """
+    features = []
+    for fire in range(3, 10):
+        x = backbone.get_layer(f"fire{fire}_concat").output
+        features.append(layers.GlobalAveragePooling2D(name=f"head_fire{fire}_avg")(x))
+        features.append(layers.GlobalMaxPooling2D(name=f"head_fire{fire}_max")(x))
+    x = layers.Concatenate(name="head_features")(features)
+    x = layers.BatchNormalization(center=False, scale=False, dtype="float32", name="head_norm")(x)
+    return layers.Dense(classes, dtype="float32", name="head_logits")(x)
+
+
+HEADS = {"conv": conv_head, "conv_relu": conv_relu_head, "pooled": pooled_head}
+
+
+def _check_shape(shape, argument, weights):
+    channel = 0 if keras.config.image_data_format() == "channels_first" else -1
+    if len(shape) != 3:
+        raise ValueError(
+            f"`{argument}` should have three dimensions for an image. Received: {argument}={shape}"
+        )
+    sides = shape[1:] if channel == 0 else shape[:-1]
+    if any(side is not None and side < MINIMUM_SIZE for side in sides):
+        raise ValueError(
+            f"`{argument}` should be at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels, below which "
+            f"the network has no map left. Received: {argument}={shape}"
+        )
+    if weights == "imagenet" and shape[channel] != 3:
+        raise ValueError(
+            f'`{argument}` should have 3 channels with `weights="imagenet"`. '
+            f"Received: {argument}={shape}"
+        )
+
+
+def _channel_axis():
+    return 1 if keras.config.image_data_format() == "channels_first" else -1
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else name

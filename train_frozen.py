@@ -1,0 +1,17 @@
+"""How far does a classifier get on features that never saw these images?
+
+    python train_frozen.py
+"""
+
+from experiment import Config, parse_config, run
+
+
+def trainable(layer):
+    return layer.name.startswith("head_")
+
+
+# A linear classifier can use what every fire module sees, not the last one alone.
+DEFAULTS = Config(regime="frozen", head="pooled", learning_rate=1e-3, batch_size=128)
+
+if __name__ == "__main__":
+    run("SqueezeNet with frozen layers", trainable, parse_config(DEFAULTS))

@@ -1,0 +1,16 @@
+"""What is gained when every layer may adapt?
+
+    python train_full.py
+"""
+
+from experiment import Config, parse_config, run
+
+
+def trainable(layer):
+    return True
+
+
+DEFAULTS = Config(regime="full")
+
+if __name__ == "__main__":
+    run("Fine-tuning all layers", trainable, parse_config(DEFAULTS))

@@ -1,0 +1,17 @@
+"""What is gained when the two fire modules before the classifier may adapt?
+
+    python train_last_fire.py
+"""
+
+from experiment import Config, parse_config, run
+
+
+def trainable(layer):
+    return layer.name.startswith(("fire8_", "fire9_", "head_"))
+
+
+DEFAULTS = Config(regime="last_fire")
+
+if __name__ == "__main__":
+    title = "Training last 2 Fire Modules + classification layers"
+    run(title, trainable, parse_config(DEFAULTS))
