@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cli import import_keras
+
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 
 SHAPES_SEED = 2018
 SHAPES_COUNTS = (2500, 500)  # training (a fifth of it validates) and test images
@@ -88,19 +89,17 @@ def _fingerprint(splits):
 
 
 def _load_cifar10():
-    from keras.datasets import cifar10
-
+    keras = import_keras()
     try:
-        (x_train, y_train), (x_test, y_test) = cifar10.load_data()
+        (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
     except Exception as error:  # get_file raises a bare Exception when a download fails
-        from keras.config import keras_home
-
         raise OSError(
-            f"CIFAR-10 can't be downloaded ({error}): put {CIFAR10_URL} into "
-            f"{Path(keras_home()) / 'datasets'} as cifar-10-batches-py-target_archive, or try "
-            "--data shapes --weights none, which needs no network (`make demo` runs all of it so)"
+            f"CIFAR-10 can't be downloaded ({error}): put that file into ~/.keras/datasets (or "
+            "$KERAS_HOME/datasets) as cifar-10-batches-py-target_archive, or take drawn images by "
+            "--data shapes --weights none (`make demo` needs no network at all)"
         ) from error
-    train, test = Split(x_train, y_train[:, 0].astype("i8")), Split(x_test, y_test[:, 0].astype("i8"))
+    train = Split(x_train, y_train[:, 0].astype("i8"))
+    test = Split(x_test, y_test[:, 0].astype("i8"))
     return train, test, CIFAR10_CLASSES, "CIFAR-10"
 
 
@@ -216,7 +215,7 @@ SHAPES = {
 def _draw_shapes():
     random = np.random.default_rng(SHAPES_SEED)
     train, test = (_draw(count, random) for count in SHAPES_COUNTS)
-    return train, test, SHAPES, "shapes drawn by this project, not photographs"
+    return train, test, SHAPES, "shapes (drawn, not photographs)"
 
 
 def _draw(count, random, size=32):

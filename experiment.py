@@ -83,6 +83,7 @@ RECIPES = {
         "mirror": False,
         "shift": 0.0,
         "schedule": "constant",
+        "precision": "float32",
     },
 }
 
@@ -202,8 +203,9 @@ def _run(title, trainable, config, progress):
     ).history
     seconds = time.perf_counter() - start
     if progress.epochs < config.epochs:
-        cli.stop(f"the loss became infinite or no number: {progress.kept()}; try a lower "
-                 "--learning-rate")
+        cli.stop(
+            f"the loss became infinite or no number: {progress.kept()}; try a lower --learning-rate"
+        )
 
     # The figures are those of the file, not of the model in memory.
     model = keras.models.load_model(folder / "model.keras")

@@ -1,5 +1,7 @@
 """Feeds a network: batches in an order, and of views, that follow from the seed and the epoch."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -32,7 +34,7 @@ class Batches(keras.utils.PyDataset):
         self._draw()
 
     def __len__(self):
-        return -(-len(self.images) // self.batch_size)
+        return math.ceil(len(self.images) / self.batch_size)
 
     def __getitem__(self, index):
         batch = slice(index * self.batch_size, (index + 1) * self.batch_size)

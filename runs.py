@@ -58,8 +58,9 @@ def create(logs, regime, recipe, name=None):
             return parent / candidate
         except FileExistsError:
             if not parent.is_dir():
-                raise OSError(f"{parent} can't be made: something of that name is no folder; "
-                              "choose another --logs") from None
+                raise OSError(
+                    f"{parent} can't be made, a file of that name exists: choose another --logs"
+                ) from None
         except OSError as error:
             raise OSError(
                 f"{parent / candidate} can't be made ({error.strerror}): choose another --logs"
@@ -118,14 +119,32 @@ def read_metrics(folder):
         FileNotFoundError: There is none: the run is not finished.
         ValueError: It is damaged, or of another layout.
     """
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-    except ValueError as error:
-        raise ValueError(f"metrics.json is damaged ({error})") from error
-    for key, kind in REQUIRED.items():
-        if not isinstance(metrics, dict) or not isinstance(metrics.get(key), kind):
-            raise ValueError(f"metrics.json has no {key} of type {kind.__name__}: another layout")
-    for key in ("source", "sha256", "description"):
-        if not isinstance(metrics["data"].get(key), str):
-            raise ValueError(f"metrics.json has no data.{key}: another layout")
+    metrics = read_json(folder / "metrics.json")
+    wrong = [
+        f"{key} ({kind.__name__})"
+        for key, kind in REQUIRED.items()
+        if not isinstance(metrics.get(key), kind)
+    ]
+    if not wrong:
+        facts = metrics["data"]
+        wrong = [
+            f"data.{key} (str)"
+            for key in ("source", "sha256", "description")
+            if not isinstance(facts.get(key), str)
+        ]
+    if wrong:
+        raise ValueError(f"metrics.json has another layout, without {wrong[0]}")
     return metrics
+
+
+def read_json(path):
+    """Reads a JSON object.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path.name} is damaged ({error})") from error
+    return value if isinstance(value, dict) else {}

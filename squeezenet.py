@@ -5,7 +5,10 @@ References:
     v1.1: https://github.com/forresti/SqueezeNet/tree/master/SqueezeNet_v1.1
 """
 
+import hashlib
 import os
+import shutil
+from pathlib import Path
 
 import h5py
 import keras
@@ -200,20 +203,30 @@ def imagenet_weights(include_top=False):
         Path of the file, its hash checked.
 
     Raises:
+        ValueError: The file in the cache is not the published one.
         OSError: The file is neither cached nor to be had; the message says where to put it.
     """
     name = WEIGHTS_TOP if include_top else WEIGHTS_NO_TOP
+    url, expected = WEIGHTS_URL + name, WEIGHTS_HASHES[name]
+    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "models", name)
+    if path.exists():
+        found = hashlib.new("md5" if len(expected) == 32 else "sha256", path.read_bytes())
+        if found.hexdigest() != expected:
+            raise ValueError(
+                f"{path} is not the published file, or is cut short: its hash is "
+                f"{found.hexdigest()}, expected {expected}; remove it, or put {url} there"
+            )
+        return path
     try:
-        return keras.utils.get_file(
-            name, WEIGHTS_URL + name, cache_subdir="models", file_hash=WEIGHTS_HASHES[name]
-        )
+        # Under another name, so that a file of the final name is always whole.
+        part = keras.utils.get_file(f"{name}.part", url, cache_subdir="models", file_hash=expected)
     except Exception as error:  # get_file raises a bare Exception when a download fails
-        folder = os.path.join(keras.config.keras_home(), "models")
         raise OSError(
-            f"the ImageNet weights can't be downloaded ({error}): put {WEIGHTS_URL}{name} "
-            f"(hash {WEIGHTS_HASHES[name]}) into {folder}, or use random weights (--weights none; "
-            "`make demo` needs no download at all)"
+            f"the ImageNet weights can't be downloaded ({error}): put that file (hash {expected}) "
+            f"into {path.parent}, or take random weights by --weights none (`make demo` needs no "
+            "network at all)"
         ) from error
+    return shutil.move(part, Path(part).with_name(name))
 
 
 def load_weights(model, path):

@@ -1,0 +1,35 @@
+# Each goal does its own set-up in .venv; Python 3.11 or newer is all it needs.
+PYTHON = python3
+DATA =
+EPOCHS =
+RECIPE =
+LOGS = logs
+
+VENV = .venv/bin/python
+FLAGS = --logs $(LOGS) $(if $(DATA),--data $(DATA)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
+
+.PHONY: compare demo test
+
+compare: .venv/installed
+	$(VENV) train_frozen.py $(FLAGS)
+	$(VENV) train_last_fire.py $(FLAGS)
+	$(VENV) train_full.py $(FLAGS)
+	$(VENV) compare.py --logs $(LOGS)
+
+# The same without a network: drawn images, random weights.
+demo: FLAGS = --logs $(LOGS) --data shapes --weights none --image-size 32 --epochs 5
+demo: LOGS = logs/demo
+demo: compare
+
+test: .venv/installed-for-tests
+	$(VENV) -m ruff check .
+	$(VENV) -m pytest
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-for-tests: .venv/installed tests/requirements.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
