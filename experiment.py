@@ -161,6 +161,7 @@ def _run(title, trainable, config, progress):
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)
         model, weights = build(config, classes=len(dataset.class_names))
+    from board import TensorBoard
     from pipeline import Batches
 
     set_trainable(model, trainable)
@@ -194,7 +195,8 @@ def _run(title, trainable, config, progress):
         shuffle=False,  # Batches does
         verbose=1 if interactive else 0,
         callbacks=[
-            keras.callbacks.TensorBoard(folder),
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch)),
+            TensorBoard(folder),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: progress.epoch_end(model, logs, not interactive)

@@ -10,7 +10,8 @@ class Batches(keras.utils.PyDataset):
     """Batches of uint8 images and one-hot labels.
 
     Each is a function of the seed, the epoch and its number alone, so that equal runs see equal
-    batches.
+    batches. The epoch is the last one given to `draw`, as Keras' fit() also takes a batch before
+    its first epoch, to learn the shapes.
 
     Args:
         split: `data.Split` of images uint8 (n, height, width, 3) and labels (n,).
@@ -30,8 +31,7 @@ class Batches(keras.utils.PyDataset):
         self.seed = seed
         self.mirror = mirror
         self.shift = shift
-        self.epoch = 0
-        self._draw()
+        self.draw(epoch=0)
 
     def __len__(self):
         return math.ceil(len(self.images) / self.batch_size)
@@ -49,11 +49,9 @@ class Batches(keras.utils.PyDataset):
         views = self.images[which[:, None, None], rows[:, :, None], columns[:, None, :]]
         return views, self.targets[which]
 
-    def on_epoch_end(self):
-        self.epoch += 1
-        self._draw()
-
-    def _draw(self):
+    def draw(self, epoch):
+        """Draws the order and the views of an epoch, counted from 0."""
+        self.epoch = epoch
         count, height, width, _ = self.images.shape
         if self.seed is None:
             self.order = np.arange(count)

@@ -1,0 +1,25 @@
+"""What TensorBoard shows of a run."""
+
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras' callback (scalars, the graph of the layers) and the graph of the training step.
+
+    Keras means to write that graph too, but looks for it where Keras 3 no longer has it.
+    """
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        tf.summary.trace_on()
+        self.tracing = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if self.tracing:
+            self.tracing = False
+            with tf.summary.create_file_writer(str(Path(self.log_dir, "train"))).as_default():
+                tf.summary.trace_export("train_step", step=0)

@@ -1,0 +1,117 @@
+"""What a reader may get wrong: one line that helps, exit status 2, nothing left behind."""
+
+import numpy as np
+import pytest
+from conftest import TINY
+from test_squeezenet import write_published
+
+import squeezenet
+
+
+@pytest.fixture
+def no_keras(tmp_path):
+    """An environment in which importing Keras or TensorFlow fails: answers may not wait for it."""
+    for module in ("keras", "tensorflow"):
+        (tmp_path / "poison").mkdir(exist_ok=True)
+        (tmp_path / "poison" / f"{module}.py").write_text("raise AssertionError('imported')")
+    return {"PYTHONPATH": str(tmp_path / "poison")}
+
+
+SCRIPTS = ("train_frozen.py", "train_last_fire.py", "train_full.py", "compare.py")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_does_not_wait_for_keras(command, no_keras, script):
+    result = command(script, "--help", **no_keras)
+    assert result.status == 0
+    assert "--logs" in result.out
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_unknown_flag(command, no_keras, one_line, script):
+    one_line(command(script, "--epoch", "3", **no_keras), script, "--epoch", "--help")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("--recipe", "best", "tuned"),
+        ("--optimizer", "adan", "adam"),
+        ("--precision", "float8", "mixed_bfloat16"),
+        ("--epochs", "0", "1 or more"),
+        ("--epochs", "many", "int"),
+        ("--batch-size", "-1", "1 or more"),
+        ("--image-size", "31", "32 or more"),
+        ("--learning-rate", "0", "more than 0"),
+        ("--learning-rate", "nan", "more than 0"),
+        ("--seed", "-1", "0 or more"),
+        ("--name", "../elsewhere", "not a path"),
+        ("--weights", "nowhere.h5", "does not exist"),
+        ("--weights", "README.md", "HDF5"),
+        ("--data", "cifar11", "cifar10, shapes"),
+        ("--data", "nowhere.npz", "does not exist"),
+    ],
+)
+def test_argument_out_of_range(command, no_keras, one_line, tmp_path, flag, value, expected):
+    logs = tmp_path / "logs"
+    result = command("train_full.py", flag, value, "--logs", logs, **no_keras)
+    one_line(result, value, expected)
+    assert not list(logs.glob("*/*"))
+
+
+def test_npz_that_is_not_one(command, no_keras, one_line, tmp_path):
+    (tmp_path / "text.npz").write_text("not one")
+    result = command("train_full.py", "--data", tmp_path / "text.npz", "--logs", tmp_path, **no_keras)
+    one_line(result, "text.npz is not an .npz file")
+
+
+def test_truncated_weights(command, no_keras, one_line, tmp_path):
+    path = tmp_path / "short.h5"
+    write_published(path, squeezenet.SqueezeNet(weights=None, include_top=False))
+    path.write_bytes(path.read_bytes()[:100_000])
+    result = command("train_full.py", "--weights", path, "--logs", tmp_path, **no_keras)
+    one_line(result, "short.h5", "damaged")
+
+
+def test_weights_of_another_shape(script, one_line, tmp_path):
+    path = tmp_path / "grey.h5"
+    grey = squeezenet.SqueezeNet(weights=None, include_top=False, input_shape=(None, None, 1))
+    write_published(path, grey)
+    result = script("train_full.py", "--data", "shapes", "--weights", path, "--logs", tmp_path)
+    one_line(result, "grey.h5", "conv1", "(3, 3, 3, 64)", "(3, 3, 1, 64)")
+    assert not list((tmp_path / "full").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["CIFAR-10", "cifar-10-python.tar.gz", "~/.keras/datasets"]),
+        (("--data", "shapes"), ["ImageNet weights", "notop.h5", "models"]),
+    ],
+)
+def test_no_network_and_nothing_cached(command, one_line, tmp_path, arguments, words):
+    nowhere = {"KERAS_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
+    result = command("train_full.py", *arguments, "--logs", tmp_path / "logs", **nowhere)
+    one_line(result, *words, "--data shapes --weights none" if not arguments else "", "make demo")
+    assert not list((tmp_path / "logs").glob("*/*"))
+
+
+def test_run_folder_that_exists(command, no_keras, one_line, trained):
+    before = {path: path.stat().st_mtime for path in trained.full.folder.rglob("*")}
+    result = command("train_full.py", *TINY, "--logs", trained.logs, "--name", "tiny", **no_keras)
+    one_line(result, "full/tiny exists", "--name")
+    assert {path: path.stat().st_mtime for path in trained.full.folder.rglob("*")} == before
+
+
+def test_logs_folder_that_can_not_be_made(command, no_keras, one_line, tmp_path):
+    (tmp_path / "file").touch()
+    for logs in (tmp_path / "file", "/proc/logs"):
+        result = command("train_full.py", *TINY, "--logs", logs, **no_keras)
+        one_line(result, str(logs), "can't be made", "--logs")
+
+
+def test_pickles_are_refused(command, no_keras, one_line, tmp_path):
+    arrays = dict.fromkeys(("y_train", "x_test", "y_test"), np.zeros(3, "uint8"))
+    np.savez(tmp_path / "pickle.npz", x_train=np.array([{}] * 3), **arrays)
+    arguments = ("--data", tmp_path / "pickle.npz", "--logs", tmp_path)
+    one_line(command("train_full.py", *arguments, **no_keras), "x_train", "pickled", "refused")

@@ -1,0 +1,131 @@
+"""Every source gives the same three splits, whole and disjoint, or a reason why not."""
+
+import numpy as np
+import pytest
+
+import data
+
+
+def images(count, shape=(8, 8, 3), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype="uint8")
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Writes an npz of 50 training and 10 test images in 5 classes, with arrays exchanged."""
+
+    def write(**changes):
+        arrays = {
+            "x_train": images(50),
+            "y_train": np.arange(50) % 5,
+            "x_test": images(10, seed=1),
+            "y_test": np.arange(10) % 5,
+        } | changes
+        path = tmp_path / "images.npz"
+        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+        return path
+
+    return write
+
+
+def test_splits_are_in_file_order_and_disjoint(npz):
+    dataset = data.load(str(npz()))
+    np.testing.assert_array_equal(dataset.train.images, images(50)[:40])
+    np.testing.assert_array_equal(dataset.validation.images, images(50)[40:])
+    np.testing.assert_array_equal(dataset.test.images, images(10, seed=1))
+    np.testing.assert_array_equal(dataset.train.labels, np.arange(40) % 5)
+    assert dataset.class_names == ("0", "1", "2", "3", "4")
+
+
+def test_cifar10_is_split_as_in_the_report(monkeypatch):
+    import keras
+
+    x, y = np.arange(60_000, dtype="uint16"), np.arange(60_000) % 10
+    x = np.stack([x >> 8, x & 255, x * 0], axis=-1).astype("uint8")
+    x = np.broadcast_to(x[:, None, None], (60_000, 2, 2, 3))
+    whole = (x[:50_000], y[:50_000, None]), (x[50_000:], y[50_000:, None])
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: whole)
+    dataset = data.load("cifar10")
+    for split, first, last in zip(
+        dataset[:3], (0, 40_000, 50_000), (40_000, 50_000, 60_000), strict=True
+    ):
+        np.testing.assert_array_equal(split.images, x[first:last])
+        np.testing.assert_array_equal(split.labels, y[first:last])
+    assert dataset.class_names[0] == "airplane"
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1)])
+def test_grey_images_become_rgb(npz, shape):
+    dataset = data.load(str(npz(x_train=images(50, shape), x_test=images(10, shape))))
+    assert dataset.train.images.shape == (40, 9, 7, 3)
+    assert (dataset.train.images == dataset.train.images[..., :1]).all()
+
+
+def test_class_names_of_an_npz(npz):
+    assert data.load(str(npz(class_names=np.array(list("abcde"))))).class_names == tuple("abcde")
+
+
+def test_fingerprint_is_of_pixels_and_labels(npz):
+    first = data.load(str(npz())).fingerprint
+    assert data.load(str(npz(y_train=(np.arange(50) % 5).astype("uint8")[:, None]))) .fingerprint == first
+    changed = images(10, seed=1)
+    changed[-1, -1, -1, -1] ^= 1
+    assert data.load(str(npz(x_test=changed))).fingerprint != first
+    assert data.load(str(npz(y_test=np.arange(10) % 4))).fingerprint != first
+
+
+def test_shapes_are_the_same_every_time():
+    first, second = data.load("shapes"), data.load("shapes")
+    assert first.fingerprint == second.fingerprint
+    assert len(first.class_names) == 10
+    assert [len(split.images) for split in first[:3]] == [2000, 500, 500]
+    assert "drawn" in first.description
+    for split in first[:3]:
+        assert split.images.dtype == np.uint8
+        assert (np.bincount(split.labels, minlength=10) > 0).all()
+    pixels = [image.tobytes() for split in first[:3] for image in split.images]
+    assert len(set(pixels)) == len(pixels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"y_test": None}, "has no array y_test"),
+        ({"x_train": images(50).astype("float32")}, "x_train should be uint8"),
+        ({"x_train": images(50, (8,))}, "x_train should be uint8 images of shape"),
+        ({"x_train": images(50, (8, 8, 4))}, "x_train should be uint8 images of shape"),
+        ({"x_train": images(0), "y_train": np.arange(0)}, "x_train has no images"),
+        ({"x_train": images(50, (0, 8, 3))}, "x_train has no images or no pixels"),
+        ({"x_train": images(4), "y_train": np.arange(4)}, "expected 5 or more"),
+        ({"y_train": np.arange(49) % 5}, "y_train should be 50 whole numbers"),
+        ({"y_train": np.arange(50) % 5 + 0.5}, "y_train should be 50 whole numbers"),
+        ({"y_train": np.arange(50) % 5 - 1}, "y_train should be class numbers from 0 up"),
+        ({"y_train": np.arange(50) % 5 + 10**9}, "y_train should be class numbers from 0 up"),
+        ({"y_train": np.arange(50) % 5 * 2}, "no image of class 1"),
+        ({"y_train": np.zeros(50, int)}, "one class only"),
+        ({"y_test": np.arange(10)}, "y_test has class 9"),
+        ({"x_test": images(10, (9, 9, 3))}, "expected the same size"),
+        ({"y_train": np.array([{}] * 50)}, "pickled"),
+        ({"class_names": np.array(["a", "b"])}, "class_names should be 5 strings"),
+    ],
+)
+def test_refuses_an_npz_that_is_not_as_it_should_be(npz, changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        data.load(str(npz(**changes)))
+
+
+def test_refuses_what_is_no_npz(tmp_path, npz):
+    (tmp_path / "text.npz").write_text("not one")
+    with pytest.raises(ValueError, match=r"text.npz is not an .npz file"):
+        data.load(str(tmp_path / "text.npz"))
+    whole = npz().read_bytes()
+    (tmp_path / "short.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cut short"):
+        data.load(str(tmp_path / "short.npz"))
+    (tmp_path / "flipped.npz").write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    with pytest.raises(ValueError, match="damaged"):
+        data.load(str(tmp_path / "flipped.npz"))
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        data.load(str(tmp_path / "nowhere.npz"))
+    with pytest.raises(ValueError, match="unknown data"):
+        data.load("cifar11")

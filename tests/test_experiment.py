@@ -1,0 +1,316 @@
+"""The three scripts, run as a reader runs them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
+
+import data
+import experiment
+from pipeline import Batches
+
+TITLES = {
+    "frozen": "SqueezeNet with frozen layers",
+    "last_fire": "Training last 2 Fire Modules + classification layers",
+    "full": "Fine-tuning all layers",
+}
+HEAD = r"head_.*"
+TRAINABLE = {"frozen": HEAD, "last_fire": rf"fire[89]_.*|{HEAD}", "full": ".*"}
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_prints_the_reports_three_lines_last(trained, regime):
+    result = getattr(trained, regime)
+    title, loss, accuracy = result.out.splitlines()[-3:]
+    assert title == TITLES[regime]
+    assert loss == f"Validation loss: {result.metrics['validation_loss']}"
+    expected = result.metrics["validation_accuracy"]
+    assert accuracy == f"Validation accuracy (NORMALIZED): {expected}"
+    assert result.err == ""
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_says_first_what_it_does(trained, regime):
+    result = getattr(trained, regime)
+    lines = result.out.splitlines()
+    metrics = result.metrics
+    params = f"{metrics['trainable_params']:,} of {metrics['total_params']:,} parameters"
+    for line, words in zip(
+        lines, ([regime, params], ["tuned"], ["drawn", metrics["data"]["sha256"][:12]]), strict=False
+    ):
+        assert all(word in line for word in words)
+    assert any("precision" in line and metrics["precision"] in line for line in lines)
+    assert any("run folder" in line and str(result.folder) in line for line in lines)
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_metrics(trained, regime):
+    metrics = getattr(trained, regime).metrics
+    assert set(metrics) >= {
+        *("regime", "recipe", "validation_loss", "validation_accuracy", "trainable_params"),
+        *("total_params", "epochs", "seconds", "images_per_second", "history", "data", "weights"),
+        *("versions", "config"),
+    }
+    assert metrics["data"]["sha256"] == data.load("shapes").fingerprint
+    assert metrics["config"]["image_size"] == 32
+    assert metrics["images_per_second"] == pytest.approx(2 * 2000 / metrics["seconds"])
+    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert len(metrics["history"][key]) == 2
+    assert metrics["history"]["val_loss"][-1] == pytest.approx(metrics["validation_loss"], rel=1e-6)
+    config = json.loads((getattr(trained, regime).folder / "config.json").read_text())
+    assert config == metrics["config"]
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_trains_what_the_regime_says_and_nothing_else(trained, regime):
+    result = getattr(trained, regime)
+    config = experiment.Config(**result.metrics["config"])
+    keras.utils.set_random_seed(config.seed)
+    before, _ = experiment.build(config, classes=10)
+    after = keras.models.load_model(result.folder / "model.keras")
+    for old, new in zip(before.layers, after.layers, strict=True):
+        changed = [
+            not np.array_equal(a, b)
+            for a, b in zip(old.get_weights(), new.get_weights(), strict=True)
+        ]
+        if re.fullmatch(TRAINABLE[regime], old.name):
+            assert all(changed), old.name
+        else:
+            assert not any(changed), old.name
+
+
+def test_the_saved_model_gives_the_printed_loss_in_a_new_process(trained):
+    code = """
+import sys, keras, data
+model = keras.models.load_model(sys.argv[1])
+images, labels = data.load("shapes").validation
+print(model.evaluate(images, keras.utils.to_categorical(labels), verbose=0)[0])
+"""
+    for regime in REGIMES:
+        result = getattr(trained, regime)
+        process = subprocess.run(
+            [sys.executable, "-c", code, result.folder / "model.keras"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert float(process.stdout) == pytest.approx(result.metrics["validation_loss"], rel=1e-6)
+
+
+def test_the_saved_model_takes_raw_images_of_any_size(trained):
+    model = keras.models.load_model(trained.full.folder / "model.keras")
+    assert model.inputs[0].dtype == "uint8"
+    for shape in ((1, 32, 32, 3), (2, 100, 50, 3)):
+        probabilities = model.predict(np.zeros(shape, "uint8"), verbose=0)
+        assert probabilities.dtype == "float32"
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_metrics(trained, script, tmp_path):
+    again = script("train_full.py", *TINY, "--logs", tmp_path)
+    assert again.status == 0, again.err
+    assert again.out.splitlines()[-3:] == trained.full.out.splitlines()[-3:]
+    other = script("train_full.py", *TINY, "--logs", tmp_path, "--seed", 1)
+    assert other.out.splitlines()[-2:] != trained.full.out.splitlines()[-2:]
+
+
+def test_report_recipe_is_the_protocol_of_2018(script, tmp_path):
+    arguments = ("--data", "shapes", "--weights", "none", "--recipe", "report", "--epochs", 1)
+    result = script("train_frozen.py", *arguments, "--logs", tmp_path, "--name", "report")
+    assert result.status == 0, result.err
+    metrics = json.loads((tmp_path / "frozen" / "report" / "metrics.json").read_text())
+    assert (metrics["trainable_params"], metrics["total_params"]) == (5_130, 727_626)
+    config = metrics["config"]
+    assert (config["learning_rate"], config["batch_size"], config["image_size"]) == (1e-4, 32, 32)
+    assert metrics["precision"] == "float32"
+
+    model = keras.models.load_model(tmp_path / "frozen" / "report" / "model.keras")
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert model.get_layer("fire9_concat").output.shape[1:] == (1, 1, 512)
+    assert model.get_layer("head_conv10").activation.__name__ == "relu"
+    assert model.get_layer("head_drop9").rate == 0.5
+    assert not any(layer.name == "subtract_means" for layer in model.layers)
+    epochs_by_default = experiment.parse_config(
+        experiment.Config(regime="any", epochs=3), ["--recipe", "report"]
+    ).epochs
+    assert epochs_by_default == 10
+
+
+def test_an_interrupted_run_keeps_its_last_epoch(tmp_path):
+    arguments = (*TINY[:-1], "500", "--logs", tmp_path, "--name", "cut")
+    process = start("train_frozen.py", *arguments)
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.count("\n") == 1
+    folder = tmp_path / "frozen" / "cut"
+    found = re.search(rf"{folder}/model.keras is the model after epoch (\d+) of 500", err)
+    assert found, err
+    assert int(found[1]) >= 2
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.json", "model.keras", "train", "validation")
+    }
+    keras.models.load_model(folder / "model.keras")
+
+
+def test_a_loss_that_becomes_no_number_stops_the_run(script, one_line, tmp_path, monkeypatch):
+    batch = Batches.__getitem__
+
+    def spoilt(self, index):
+        images, targets = batch(self, index)
+        return images, targets * (np.nan if self.seed is not None and self.epoch == 1 else 1)
+
+    monkeypatch.setattr(Batches, "__getitem__", spoilt)
+    arguments = (*TINY[:-1], 3, "--logs", tmp_path, "--name", "nan")
+    result = script("train_frozen.py", *arguments)
+    one_line(result, "no number", "after epoch 1 of 3", "--learning-rate")
+    folder = tmp_path / "frozen" / "nan"
+    assert not (folder / "metrics.json").exists()
+    for weights in keras.models.load_model(folder / "model.keras").get_weights():
+        assert np.isfinite(weights).all()
+
+
+def test_a_rate_far_too_high_stops_the_run(script, one_line, tmp_path):
+    result = script("train_full.py", *TINY, "--logs", tmp_path, "--learning-rate", "1e30")
+    one_line(result, "no number", "--learning-rate")
+
+
+def test_a_rule_that_matches_no_layer_is_an_error():
+    model, _ = experiment.build(experiment.Config(regime="none", weights="none"), classes=2)
+    with pytest.raises(ValueError, match="matches no layer"):
+        experiment.set_trainable(model, lambda layer: layer.name.startswith("fire1_"))
+
+
+@pytest.mark.parametrize("optimizer", experiment.OPTIMIZERS)
+def test_optimizers(optimizer):
+    config = experiment.Config(regime="full", optimizer=optimizer)
+    made = experiment.make_optimizer(config, steps=100)
+    assert type(made).__name__.lower() == optimizer
+
+
+def test_learning_rate_rises_then_falls_to_nothing():
+    config = experiment.Config(regime="full", learning_rate=0.5)
+    rate = experiment.make_optimizer(config, steps=100)._learning_rate
+    rates = [float(rate(step)) for step in range(101)]
+    assert np.argmax(rates) == 10
+    assert rates[10] == pytest.approx(0.5)
+    assert rates[0] == pytest.approx(0)
+    assert rates[100] == pytest.approx(0, abs=1e-6)
+
+
+def test_precision_follows_the_processors_flags(monkeypatch):
+    class Cpuinfo:
+        text = ""
+
+        def __init__(self, path):
+            assert path == "/proc/cpuinfo"
+
+        def exists(self):
+            return self.text is not None
+
+        def read_text(self):
+            return self.text
+
+    monkeypatch.setattr(experiment, "Path", Cpuinfo)
+    for text, expected in (
+        ("flags : fpu avx512f avx512_bf16", "mixed_bfloat16"),
+        ("flags : fpu amx_tile amx_bf16", "mixed_bfloat16"),
+        ("Features : fp asimd bf16", "mixed_bfloat16"),
+        ("flags : fpu avx512f", "float32"),
+        (None, "float32"),
+    ):
+        Cpuinfo.text = text
+        assert experiment.choose_precision("auto")[0] == expected
+    assert experiment.choose_precision("mixed_float16")[0] == "mixed_float16"
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+def numbered(count=10, size=8):
+    """Images whose first pixel is their number and whose columns differ."""
+    images = np.zeros((count, size, size, 3), "uint8")
+    images[...] = np.arange(size)[:, None] * 10
+    images[..., 0] = np.arange(count)[:, None, None]
+    return data.Split(images, np.arange(count))
+
+
+def epoch(batches):
+    images, targets = zip(*(batches[i] for i in range(len(batches))), strict=True)
+    return np.concatenate(images), np.concatenate(targets).argmax(axis=1)
+
+
+def test_batches_of_an_epoch_are_all_images_once_with_their_labels():
+    batches = Batches(numbered(), 10, batch_size=4, seed=0, mirror=True, shift=0.25)
+    first, labels = epoch(batches)
+    assert first.dtype == "uint8"
+    assert sorted(labels) == list(range(10))
+    np.testing.assert_array_equal(first[:, 0, 0, 0], labels)
+    batches.draw(epoch=1)
+    second, other = epoch(batches)
+    assert list(other) != list(labels)
+    again, same = epoch(Batches(numbered(), 10, batch_size=4, seed=0, mirror=True, shift=0.25))
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(same, labels)
+
+
+def test_batches_for_evaluation_keep_images_and_order():
+    images, labels = epoch(Batches(numbered(), 10, batch_size=4))
+    np.testing.assert_array_equal(images, numbered().images)
+    np.testing.assert_array_equal(labels, np.arange(10))
+
+
+def test_mirror_and_shift():
+    split = numbered(200)
+    images, labels = epoch(Batches(split, 200, batch_size=50, seed=0, mirror=True))
+    mirrored = (images[:, 0, 0, 1] == 70)
+    assert 70 < mirrored.sum() < 130
+    np.testing.assert_array_equal(images[mirrored], split.images[labels[mirrored], :, ::-1])
+    np.testing.assert_array_equal(images[~mirrored], split.images[labels[~mirrored]])
+
+    images, _ = epoch(Batches(split, 200, batch_size=50, seed=0, shift=0.25))
+    assert set(images[:, 0, 3, 1].tolist()) == {10, 20, 30, 40, 50}
+    assert set(images[:, 0, 0, 1].tolist()) == {0, 10, 20}
+
+
+# --- on real weights and images --------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_frozen_features_are_worth_something(script, tmp_path):
+    """2,000 real images on real weights: a spoilt ingredient does not get this far."""
+    with np.load(IMAGES) as file:
+        arrays = {name: file[name][: 2500 if "train" in name else 500] for name in file.files}
+    np.savez(tmp_path / "few.npz", **arrays)
+    arguments = ("--data", tmp_path / "few.npz", "--image-size", 96, "--epochs", 5)
+    result = script("train_frozen.py", *arguments, "--logs", tmp_path, "--name", "few")
+    assert result.status == 0, result.err
+    metrics = json.loads((tmp_path / "frozen" / "few" / "metrics.json").read_text())
+    assert metrics["weights"]["sha256"].startswith("17154246284f5555")
+    assert metrics["validation_accuracy"] > 0.55
+
+
+@pytest.mark.real
+def test_weights_from_a_path_are_those_of_the_cache(script, tmp_path):
+    for weights in ("imagenet", WEIGHTS):
+        arguments = ("--data", "shapes", "--image-size", 32, "--epochs", 1, "--weights", weights)
+        name = f"from-{'path' if weights is WEIGHTS else 'cache'}"
+        result = script("train_last_fire.py", *arguments, "--logs", tmp_path, "--name", name)
+        assert result.status == 0, result.err
+    first, second = (
+        json.loads((tmp_path / "last_fire" / name / "metrics.json").read_text())
+        for name in ("from-cache", "from-path")
+    )
+    assert first["weights"]["sha256"] == second["weights"]["sha256"]
+    assert first["history"] == second["history"]
