@@ -17,7 +17,7 @@ compare: .venv/installed
 	$(VENV) compare.py --logs $(LOGS)
 
 # The same without a network: drawn images, random weights.
-demo: FLAGS = --logs $(LOGS) --data shapes --weights none --image-size 32 --epochs 5
+demo: FLAGS = --logs $(LOGS) --data shapes --weights none --image-size 64 --epochs 10
 demo: LOGS = logs/demo
 demo: compare
 

@@ -12,8 +12,6 @@ import cli
 import data
 import runs
 
-EVALUATION_BATCH = 200
-
 COLUMNS = {
     "regime": lambda run: run.metrics["regime"],
     "recipe": lambda run: run.metrics["recipe"],
@@ -85,12 +83,10 @@ def test_figures(run):
     dataset = data.load(source)
     if dataset.fingerprint != fingerprint(run):
         raise ValueError(f"{source} has changed since {run.folder}: its test images are not the run's")
-    keras = cli.import_keras()
-    from pipeline import Batches
+    cli.import_keras()
+    from pipeline import evaluate
 
-    model = keras.models.load_model(run.folder / "model.keras")
-    batches = Batches(dataset.test, len(dataset.class_names), EVALUATION_BATCH)
-    loss, accuracy = model.evaluate(batches, verbose=0)
+    loss, accuracy = evaluate(run.folder / "model.keras", dataset.test, len(dataset.class_names))
     figures = {"loss": loss, "accuracy": accuracy}
     runs.write_json(path, figures)
     return figures

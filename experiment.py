@@ -23,8 +23,6 @@ OPTIMIZERS = {
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
-EVALUATION_BATCH = 200
-
 
 def flag(default, help, **limits):
     """A field of Config that is a flag too; `limits` are `choices`, `minimum` or `above`."""
@@ -162,14 +160,14 @@ def _run(title, trainable, config, progress):
         keras.config.set_dtype_policy(precision)
         model, weights = build(config, classes=len(dataset.class_names))
     from board import TensorBoard
-    from pipeline import Batches
+    from pipeline import Batches, evaluate
 
     set_trainable(model, trainable)
     classes, folder = len(dataset.class_names), progress.folder
     training = Batches(
         dataset.train, classes, config.batch_size, config.seed, config.mirror, config.shift
     )
-    validation = Batches(dataset.validation, classes, EVALUATION_BATCH)
+    validation = Batches(dataset.validation, classes)
     model.compile(
         optimizer=make_optimizer(config, steps=config.epochs * len(training)),
         loss="categorical_crossentropy",
@@ -209,9 +207,8 @@ def _run(title, trainable, config, progress):
             f"the loss became infinite or no number: {progress.kept()}; try a lower --learning-rate"
         )
 
-    # The figures are those of the file, not of the model in memory.
-    model = keras.models.load_model(folder / "model.keras")
-    loss, accuracy = model.evaluate(validation, verbose=0)
+    # The printed figures are those of the file, not of the model in memory.
+    loss, accuracy = evaluate(folder / "model.keras", dataset.validation, classes)
     metrics = {
         "regime": config.regime,
         "recipe": config.recipe,

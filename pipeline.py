@@ -5,6 +5,8 @@ import math
 import keras
 import numpy as np
 
+EVALUATION_BATCH = 200
+
 
 class Batches(keras.utils.PyDataset):
     """Batches of uint8 images and one-hot labels.
@@ -23,7 +25,9 @@ class Batches(keras.utils.PyDataset):
             directions; the edge is repeated.
     """
 
-    def __init__(self, split, classes, batch_size, seed=None, mirror=False, shift=0.0):
+    def __init__(
+        self, split, classes, batch_size=EVALUATION_BATCH, seed=None, mirror=False, shift=0.0
+    ):
         super().__init__()
         self.images = split.images
         self.targets = keras.utils.to_categorical(split.labels, classes)
@@ -62,3 +66,22 @@ class Batches(keras.utils.PyDataset):
         reach = int(self.shift * height), int(self.shift * width)
         self.row_shifts = random.integers(-reach[0], reach[0], count, endpoint=True)
         self.column_shifts = random.integers(-reach[1], reach[1], count, endpoint=True)
+
+
+def evaluate(path, split, classes):
+    """Evaluates a saved model.
+
+    Args:
+        path: The `.keras` file.
+        split: `data.Split` to evaluate it on.
+        classes: Number of classes.
+
+    Returns:
+        Loss and accuracy, float; the accuracy to the seven digits that float32 has.
+
+    Raises:
+        ValueError, OSError: The file is damaged, missing, or would run code.
+    """
+    model = keras.models.load_model(path)
+    loss, accuracy = model.evaluate(Batches(split, classes), verbose=0)
+    return loss, round(accuracy, 7)

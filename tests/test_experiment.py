@@ -258,7 +258,7 @@ def test_batches_of_an_epoch_are_all_images_once_with_their_labels():
     assert sorted(labels) == list(range(10))
     np.testing.assert_array_equal(first[:, 0, 0, 0], labels)
     batches.draw(epoch=1)
-    second, other = epoch(batches)
+    _, other = epoch(batches)
     assert list(other) != list(labels)
     again, same = epoch(Batches(numbered(), 10, batch_size=4, seed=0, mirror=True, shift=0.25))
     np.testing.assert_array_equal(again, first)
