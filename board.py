@@ -10,7 +10,17 @@ class TensorBoard(keras.callbacks.TensorBoard):
     """Keras' callback (scalars, the graph of the layers) and the graph of the training step.
 
     Keras means to write that graph too, but looks for it where Keras 3 no longer has it.
+
+    Args:
+        folder: The run's folder.
+        model: The whole model, whose layers are shown even where fit() trains its tail alone.
     """
+
+    def __init__(self, folder, model):
+        super().__init__(folder, write_graph=False)
+        layers = keras.callbacks.TensorBoard(folder)
+        layers.set_model(model)
+        layers.on_train_end()
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)

@@ -62,6 +62,9 @@ class Config:
     # Rises over the first tenth of the steps, then falls to nothing along a cosine.
     schedule: str = "cosine"
 
+    features: str = flag(
+        "cache", "of the frozen layers: computed once, or none kept", choices=("cache", "none")
+    )
     seed: int = flag(0, "of weights, order and views", minimum=0)
     precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
     logs: str = flag("logs", "folder of all runs")
@@ -154,27 +157,17 @@ def run(title, trainable, config):
 def _run(title, trainable, config, progress):
     with cli.one_line_errors():
         dataset = data.load(config.data)
+        classes, folder = len(dataset.class_names), progress.folder
         keras = cli.import_keras()
         precision, reason = choose_precision(config.precision)
+        keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)
-        model, weights = build(config, classes=len(dataset.class_names))
+        model, weights = build(config, classes)
     from board import TensorBoard
-    from pipeline import Batches, evaluate
+    from pipeline import evaluate
 
     set_trainable(model, trainable)
-    classes, folder = len(dataset.class_names), progress.folder
-    training = Batches(
-        dataset.train, classes, config.batch_size, config.seed, config.mirror, config.shift
-    )
-    validation = Batches(dataset.validation, classes)
-    model.compile(
-        optimizer=make_optimizer(config, steps=config.epochs * len(training)),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
-    )
-
     trainable_params, total_params = count(model.trainable_weights), count(model.weights)
     print(f"regime      {config.regime}: {trainable_params:,} of {total_params:,} parameters train")
     print(f"recipe      {config.recipe}, seed {config.seed}")
@@ -184,9 +177,20 @@ def _run(title, trainable, config, progress):
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
     runs.write_json(folder / "config.json", dataclasses.asdict(config))
 
-    interactive = sys.stdout.isatty()
     start = time.perf_counter()
-    history = model.fit(
+    with cli.one_line_errors():
+        trained, training, validation = feed(model, dataset, config)
+    optimizer = make_optimizer(config, steps=config.epochs * len(training))
+    for each in (model, trained):  # the model too, so that its file can be evaluated
+        each.compile(
+            optimizer=optimizer,
+            loss="categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
+        )
+
+    interactive = sys.stdout.isatty()
+    history = trained.fit(
         training,
         epochs=config.epochs,
         validation_data=validation,
@@ -194,7 +198,7 @@ def _run(title, trainable, config, progress):
         verbose=1 if interactive else 0,
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch)),
-            TensorBoard(folder),
+            TensorBoard(folder, model),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: progress.epoch_end(model, logs, not interactive)
@@ -355,6 +359,32 @@ def set_trainable(model, trainable):
         layer.trainable = bool(trainable(layer))
     if not model.trainable_weights:
         raise ValueError("the regime's rule matches no layer with weights: nothing would train")
+
+
+def feed(model, dataset, config):
+    """Decides what is trained on what: the model on pixels, or its tail on cached features.
+
+    Returns:
+        The Keras model to train, and the batches that train and validate it.
+
+    Raises:
+        OSError: There is no room for the features.
+    """
+    from features import Cache, FeatureBatches, split
+    from pipeline import Batches
+
+    classes = len(dataset.class_names)
+    drawn = {"batch_size": config.batch_size, "seed": config.seed}
+    prefix, tail = split(model)
+    # A shifted view is a new one each time, of which there are too many to keep.
+    if prefix is None or config.shift or config.features == "none":
+        drawn |= {"mirror": config.mirror, "shift": config.shift}
+        training = Batches(dataset.train, classes, **drawn)
+        return model, training, Batches(dataset.validation, classes)
+    views = [("train", False), ("validation", False), ("train", True)]
+    plain, held_out, *mirrored = Cache(prefix, dataset).load(views if config.mirror else views[:2])
+    training = FeatureBatches(plain, *mirrored or [None], dataset.train, classes, **drawn)
+    return tail, training, FeatureBatches(held_out, None, dataset.validation, classes)
 
 
 def make_optimizer(config, steps):

@@ -42,16 +42,19 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.inputs(batch), self.targets[self.order[batch]]
+
+    def inputs(self, batch):
+        """Makes the views of a batch, a slice of the epoch's order."""
         which = self.order[batch]
         if not (self.mirror or self.shift):
-            return self.images[which], self.targets[which]
+            return self.images[which]
         height, width = self.images.shape[1:3]
         rows = np.arange(height) + self.row_shifts[batch, np.newaxis]
         columns = np.arange(width) + self.column_shifts[batch, np.newaxis]
         columns = np.where(self.mirrored[batch, np.newaxis], width - 1 - columns, columns)
         rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
-        views = self.images[which[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return views, self.targets[which]
+        return self.images[which[:, None, None], rows[:, :, None], columns[:, None, :]]
 
     def draw(self, epoch):
         """Draws the order and the views of an epoch, counted from 0."""

@@ -1,0 +1,216 @@
+"""Computes the frozen part of a network once: what it gives for an image is the same every epoch.
+
+A model is split at its frozen boundary into a prefix and a tail. The prefix's outputs, the
+features, are kept in files under $KERAS_HOME/features; the tail trains on them. As the tail shares
+its layers with the model, the model is trained when the tail is.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import keras
+import ml_dtypes  # noqa: F401  (gives NumPy the dtype bfloat16)
+import numpy as np
+import tensorflow as tf
+
+import runs
+from pipeline import EVALUATION_BATCH, Batches
+
+VERSION = 1  # of the files' layout
+
+
+def split(model):
+    """Splits a model at its frozen boundary, once `trainable` is set.
+
+    The tail begins at every layer whose output for an image may change from epoch to epoch,
+    because it trains, keeps statistics of its inputs, or is random, and has all that follows. The
+    prefix is the rest.
+
+    Args:
+        model: Functional `keras.Model` of one output, each layer of which is called once.
+
+    Returns:
+        `(prefix, tail)`, two models of the model's own layers: the tail takes the list of the
+        prefix's outputs. `(None, model)` where no layer with weights is frozen from the input on.
+    """
+    changing, boundary, frozen_weights = set(), {}, 0
+    for operation in model.operations:  # in the order of the computation
+        if isinstance(operation, keras.layers.InputLayer):
+            continue
+        inputs = keras.tree.flatten(operation.input)
+        if _changes(operation) or any(id(tensor) in changing for tensor in inputs):
+            changing.update(id(tensor) for tensor in keras.tree.flatten(operation.output))
+            boundary |= {id(tensor): tensor for tensor in inputs if id(tensor) not in changing}
+        else:
+            frozen_weights += len(getattr(operation, "weights", ()))
+    if not frozen_weights:
+        return None, model
+    tensors = list(boundary.values())
+    prefix = keras.Model(model.inputs, tensors, name="prefix")
+    return prefix, keras.Model(tensors, model.outputs[0], name="tail")
+
+
+def _changes(operation):
+    if not isinstance(operation, keras.Layer):
+        return False
+    random = len(operation.variables) > len(operation.weights)  # the state of its seed generator
+    return random or bool(operation.trainable and operation.weights)
+
+
+class FeatureBatches(Batches):
+    """As `Batches`, but of the features of an image where that gives its pixels.
+
+    Args:
+        plain, mirrored: For each output of the prefix an array (n, ...), of the images as they
+            are and of their mirrored copies; `mirrored` is `None` where no view is mirrored.
+    """
+
+    def __init__(self, plain, mirrored, split, classes, **arguments):
+        super().__init__(split, classes, mirror=mirrored is not None, **arguments)
+        self.views = plain, mirrored
+
+    def inputs(self, batch):
+        which, plain = self.order[batch], self.views[0]
+        rows = [array[which] for array in plain]
+        if self.mirror:
+            turned = self.mirrored[batch]
+            for row, array in zip(rows, self.views[1], strict=True):
+                row[turned] = array[which[turned]]
+        return tuple(rows)
+
+
+class Cache:
+    """The features of images by a prefix, in files of a key made of all that determines them."""
+
+    def __init__(self, prefix, dataset):
+        self.prefix = prefix
+        self.dataset = dataset
+        self.folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "features")
+        weights = hashlib.sha256()
+        for array in prefix.get_weights():
+            weights.update(np.ascontiguousarray(array))
+        self.facts = {
+            "version": VERSION,
+            "data": dataset.fingerprint,
+            "weights": weights.hexdigest(),
+            "prefix": hashlib.sha256(prefix.to_json().encode()).hexdigest(),
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        }
+
+    def load(self, views):
+        """Gives the features of several views, computing those that are not there.
+
+        Args:
+            views: List of `(name of the split, whether mirrored)`.
+
+        Returns:
+            For each view a list of read-only arrays, one for each output of the prefix, in that
+            output's own dtype.
+
+        Raises:
+            OSError: The disk has no room for them; nothing is written then.
+        """
+        found = [self._read(view) for view in views]
+        missing = [view for view, arrays in zip(views, found, strict=True) if arrays is None]
+        sizes = {view: self._size(view) for view in views}
+        total, needed = sum(sizes.values()), sum(sizes[view] for view in missing)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        state = f"to compute, {free / 1e9:.1f} GB free" if missing else "already computed"
+        print(f"features    {total / 1e9:.2f} GB in {self.folder} ({state})", flush=True)
+        if needed > free:
+            raise OSError(
+                f"the features need {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB "
+                "free: make room, set KERAS_HOME to another disk, or take --features none"
+            )
+        if missing:
+            self._compute(missing)
+            found = [
+                arrays or self._read(view) for view, arrays in zip(views, found, strict=True)
+            ]
+        return found
+
+    def _images(self, view):
+        split, mirrored = view
+        images = getattr(self.dataset, split).images
+        return images[:, :, ::-1] if mirrored else images
+
+    def _size(self, view):
+        count = len(self._images(view))
+        outputs = self.prefix.outputs
+        return sum(
+            count * math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
+            for output in outputs
+        )
+
+    def _marker(self, view):
+        """The file that says that a view's features are whole; its name is the key."""
+        facts = self.facts | {"split": view[0], "mirrored": view[1]}
+        key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
+        return self.folder / f"{key[:32]}.json", facts
+
+    def _read(self, view):
+        """Maps a view's features, or gives `None` unless all is there and as it was written."""
+        marker, _ = self._marker(view)
+        arrays = []
+        try:
+            digests = runs.read_json(marker)["sha256"]
+            for i, output in enumerate(self.prefix.outputs):
+                path = marker.with_suffix(f".{i}.npy")
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != digests[i]:
+                        return None
+                arrays.append(np.load(path, mmap_mode="r").view(np.dtype(output.dtype)))
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return None
+        return arrays
+
+    def _compute(self, views):
+        total = sum(len(self._images(view)) for view in views)
+        interactive = sys.stdout.isatty()
+        bar = keras.utils.Progbar(
+            total, unit_name="image", stateful_metrics=["images/s"], verbose=int(interactive)
+        )
+        self.prefix.compile(jit_compile=False)
+        start, done = time.perf_counter(), 0
+        for view in views:
+            done = self._compute_view(view, bar, start, done)
+        if not interactive:
+            seconds = time.perf_counter() - start
+            print(
+                f"features    of {total:,} images in {seconds:.0f} s, {total / seconds:.0f} "
+                "images/s",
+                flush=True,
+            )
+
+    def _compute_view(self, view, bar, start, done):
+        images = self._images(view)
+        marker, facts = self._marker(view)
+        digests = []
+        with contextlib.ExitStack() as stack:
+            paths = [marker.with_suffix(f".{i}.npy") for i in range(len(self.prefix.outputs))]
+            parts = [stack.enter_context(runs.written_whole(path)) for path in paths]
+            files = [
+                np.lib.format.open_memmap(part, "w+", output.dtype, (len(images), *output.shape[1:]))
+                for part, output in zip(parts, self.prefix.outputs, strict=True)
+            ]
+            for first in range(0, len(images), EVALUATION_BATCH):
+                batch = np.ascontiguousarray(images[first : first + EVALUATION_BATCH])
+                outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
+                for file, output in zip(files, outputs, strict=True):
+                    file[first : first + len(batch)] = output
+                done += len(batch)
+                bar.update(done, [("images/s", done / (time.perf_counter() - start))])
+            for file, part in zip(files, parts, strict=True):
+                file.flush()
+                with part.open("rb") as written:
+                    digests.append(hashlib.file_digest(written, "sha256").hexdigest())
+        runs.write_json(marker, facts | {"sha256": digests})
+        return done
