@@ -56,6 +56,8 @@ class Config:
     preprocessing: str = "caffe"
     # No ReLU on the logits: one that is off gets no gradient and never comes back.
     head: str = "conv"
+    # Before the classifier, as in the paper.
+    dropout: float = 0.5
     # A mirrored truck is a truck.
     mirror: bool = True
     shift: float = 0.0
@@ -81,6 +83,7 @@ RECIPES = {
         "image_size": 32,
         "preprocessing": "none",
         "head": "conv_relu",
+        "dropout": 0.5,
         "mirror": False,
         "shift": 0.0,
         "schedule": "constant",
@@ -344,7 +347,7 @@ def build(config, classes):
     )
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
     return (
-        squeezenet.replace_head(backbone, classes, config.head),
+        squeezenet.replace_head(backbone, classes, config.head, config.dropout),
         {"source": config.weights, "sha256": sha256},
     )
 

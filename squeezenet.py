@@ -295,13 +295,14 @@ def pixels(size, preprocessing="caffe"):
     return x
 
 
-def replace_head(backbone, classes, head="conv"):
+def replace_head(backbone, classes, head="conv", dropout=0.5):
     """Puts a new classifier on SqueezeNet's last fire module.
 
     Args:
         backbone: A model from `SqueezeNet()`, with or without its top.
         classes: Number of classes, at least 2.
         head: A name in `HEADS`.
+        dropout: Share of the classifier's inputs that is dropped in training.
 
     Returns:
         A `keras.Model` that shares the backbone's layers and ends in class probabilities
@@ -314,28 +315,28 @@ def replace_head(backbone, classes, head="conv"):
         raise ValueError(f"`classes` should be at least 2. Received: classes={classes}")
     if head not in HEADS:
         raise ValueError(f"`head` should be one of {', '.join(HEADS)}. Received: head={head}")
-    logits = HEADS[head](backbone, classes)
+    logits = HEADS[head](backbone, classes, dropout)
     outputs = layers.Activation("softmax", dtype="float32", name="head_softmax")(logits)
     return keras.Model(backbone.inputs, outputs, name=backbone.name)
 
 
-def conv_head(backbone, classes, activation=None):
+def conv_head(backbone, classes, dropout, activation=None):
     """SqueezeNet's own classifier: dropout, 1x1 convolution to class maps, their average."""
     x = backbone.get_layer("fire9_concat").output
-    x = layers.Dropout(0.5, name="head_drop9")(x)
+    x = layers.Dropout(dropout, name="head_drop9")(x)
     x = layers.Conv2D(classes, 1, activation=activation, name="head_conv10")(x)
     return layers.GlobalAveragePooling2D(name="head_pool10")(x)
 
 
-def conv_relu_head(backbone, classes):
+def conv_relu_head(backbone, classes, dropout):
     """The same with a ReLU on the class maps, as the 2018 report and the paper have it.
 
     A class whose map is zero everywhere gets no gradient and never comes back.
     """
-    return conv_head(backbone, classes, activation="relu")
+    return conv_head(backbone, classes, dropout, activation="relu")
 
 
-def pooled_head(backbone, classes):
+def pooled_head(backbone, classes, dropout):
     """A linear classifier on fire3 to fire9, each map's average and maximum.
 
     Early fire modules keep what the later ones, trained on ImageNet, have discarded. The
@@ -348,6 +349,7 @@ def pooled_head(backbone, classes):
         features.append(layers.GlobalMaxPooling2D(name=f"head_fire{fire}_max")(x))
     x = layers.Concatenate(name="head_features")(features)
     x = layers.BatchNormalization(center=False, scale=False, dtype="float32", name="head_norm")(x)
+    x = layers.Dropout(dropout, dtype="float32", name="head_drop")(x)
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)
 
 

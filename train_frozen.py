@@ -10,8 +10,11 @@ def trainable(layer):
     return layer.name.startswith("head_")
 
 
-# A linear classifier can use what every fire module sees, not the last one alone.
-DEFAULTS = Config(regime="frozen", head="pooled", learning_rate=1e-3, batch_size=128)
+# A linear classifier can use what every fire module sees, not the last one alone; it is too small
+# to need dropout, and takes a higher rate in larger batches.
+DEFAULTS = Config(
+    regime="frozen", head="pooled", dropout=0.0, learning_rate=1e-3, batch_size=128
+)
 
 if __name__ == "__main__":
     run("SqueezeNet with frozen layers", trainable, parse_config(DEFAULTS))

@@ -1,0 +1,158 @@
+"""Training the tail on kept features is training the whole model, only faster."""
+
+import dataclasses
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conftest import REGIMES, ROOT, TINY, finish, start
+
+import data
+import experiment
+import features
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty Keras cache."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras"
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A Keras cache after a run of the frozen regime, and what that run printed."""
+    folder = tmp_path_factory.mktemp("filled")
+    arguments = (*TINY, "--logs", folder / "logs")
+    result = finish(start("train_frozen.py", *arguments, KERAS_HOME=str(folder / "keras")))
+    assert result.status == 0, result.err
+    return folder / "keras", result
+
+
+@pytest.fixture
+def first(filled, home):
+    """What the first run printed, with its features in `home`."""
+    shutil.copytree(filled[0], home)
+    return filled[1]
+
+
+def rule(regime):
+    namespace = {}
+    source = (ROOT / f"train_{regime}.py").read_text().split("if __name__")[0]
+    exec(source, namespace)  # noqa: S102  (the script is ours)
+    return namespace["trainable"], namespace["DEFAULTS"]
+
+
+def built(regime, **changes):
+    trainable, defaults = rule(regime)
+    config = dataclasses.replace(defaults, weights="none", image_size=32, **changes)
+    model, _ = experiment.build(config, classes=10)
+    experiment.set_trainable(model, trainable)
+    return model
+
+
+def test_the_boundary_follows_from_the_regime():
+    prefix, tail = features.split(built("frozen"))
+    assert [output.shape[1:] for output in prefix.outputs] == [(4864,)]
+    names = {layer.name for layer in tail.layers[1:]}
+    assert names == {"head_norm", "head_drop", "head_logits", "head_softmax"}
+
+    prefix, tail = features.split(built("last_fire"))
+    assert [output.shape[1:] for output in prefix.outputs] == [(1, 1, 384)]
+    assert "fire7_concat" in {layer.name for layer in prefix.layers}
+    assert tail.layers[1].name == "fire8_squeeze1x1"
+
+    model = built("full")
+    assert features.split(model) == (None, model)
+
+
+def test_a_boundary_of_several_outputs():
+    model = built("last_fire", head="pooled")
+    prefix, tail = features.split(model)
+    assert len(prefix.outputs) == 1 + 2 * 5  # fire7's map, and fire3 to fire7 pooled twice
+    images = data.load("shapes").test.images[:5]
+    whole = model.predict(images, verbose=0)
+    np.testing.assert_allclose(tail.predict(prefix.predict(images, verbose=0), verbose=0), whole)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path, regime):
+    """No dropout, no random views, float32: the same losses to 1e-5, the same predictions."""
+    trainable, defaults = rule(regime)
+    results = {}
+    for kept in ("cache", "none"):
+        config = dataclasses.replace(
+            defaults, data="shapes", weights="none", image_size=32, epochs=2, precision="float32",
+            mirror=False, shift=0.0, dropout=0.0, features=kept, logs=str(tmp_path), name=kept,
+        )  # fmt: skip
+        metrics = experiment.run("title", trainable, config)
+        model = keras.models.load_model(tmp_path / regime / kept / "model.keras")
+        predictions = model.predict(data.load("shapes").validation.images, verbose=0)
+        results[kept] = metrics["history"], predictions
+    assert bool(list(home.rglob("*.npy"))) == (regime != "full")
+    for key in ("loss", "val_loss"):
+        np.testing.assert_allclose(results["cache"][0][key], results["none"][0][key], rtol=1e-5)
+    np.testing.assert_allclose(results["cache"][1], results["none"][1], atol=1e-5)
+
+
+def run_frozen(script, logs, *arguments):
+    result = script("train_frozen.py", *TINY, "--logs", logs, *arguments)
+    assert result.status == 0, result.err
+    return result
+
+
+def test_a_second_run_finds_the_features(home, first, script, tmp_path):
+    assert "to compute" in first.out
+    written = {path: path.stat().st_mtime_ns for path in home.rglob("*.npy")}
+    assert len(written) == 3  # training images, their mirrored copies, validation images
+    second = run_frozen(script, tmp_path)
+    assert "already computed" in second.out
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*.npy")} == written
+    assert second.out.splitlines()[-3:] == first.out.splitlines()[-3:]
+
+
+@pytest.mark.parametrize("other", [("--image-size", 33), ("--precision", "float32"), ("--seed", 1)])
+def test_other_features_have_another_key(first, script, tmp_path, other):
+    assert "to compute" in run_frozen(script, tmp_path, *other).out
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "swapped", "marker"])
+def test_a_damaged_cache_is_computed_again(home, first, script, tmp_path, damage):
+    paths = sorted(home.rglob("*.npy"), key=lambda path: path.stat().st_size)
+    whole = paths[-1].read_bytes()
+    if damage == "cut":
+        paths[-1].write_bytes(whole[:-100])
+    elif damage == "flipped":
+        paths[-1].write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    elif damage == "swapped":
+        paths[-1].write_bytes(paths[-2].read_bytes())
+    else:
+        paths[-1].with_suffix("").with_suffix(".json").write_text('{"sha256": ')
+    second = run_frozen(script, tmp_path)
+    assert "to compute" in second.out
+    assert second.out.splitlines()[-3:] == first.out.splitlines()[-3:]
+    assert paths[-1].read_bytes() == whole
+
+
+def test_two_runs_at_the_same_time(home, tmp_path):
+    arguments = (*TINY, "--logs", tmp_path)
+    processes = [start("train_frozen.py", *arguments, KERAS_HOME=str(home)) for _ in range(2)]
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0].splitlines()[-3:] == outputs[1][0].splitlines()[-3:]
+    assert not [path for path in home.rglob(".*") if path.is_file()]
+
+
+def test_no_room_for_the_features(home, script, one_line, tmp_path, monkeypatch):
+    usage = features.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage)
+    result = script("train_frozen.py", *TINY, "--logs", tmp_path, "--name", "full-disk")
+    one_line(result, "the features need", "--features none")
+    assert not list(home.rglob("*.npy"))
+
+
+def test_features_can_be_left_out(first, script, tmp_path):
+    live = run_frozen(script, tmp_path, "--features", "none")
+    assert "features " not in live.out
+    assert live.out.splitlines()[0] == first.out.splitlines()[0]
