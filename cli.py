@@ -43,6 +43,9 @@ def import_keras():
     os.dup2(silence, 2)
     try:
         import keras
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for GPUs, and logs an error where there is none
     finally:
         os.dup2(saved, 2)
         os.close(saved)
