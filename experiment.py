@@ -178,11 +178,11 @@ def _run(title, trainable, config, progress):
     print(f"weights     {config.weights}")
     print(f"precision   {precision} ({reason})")
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
-    runs.write_json(folder / "config.json", dataclasses.asdict(config))
 
     start = time.perf_counter()
     with cli.one_line_errors():
         trained, training, validation = feed(model, dataset, config)
+    runs.write_json(folder / "config.json", dataclasses.asdict(config))
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     for each in (model, trained):  # the model too, so that its file can be evaluated
         each.compile(

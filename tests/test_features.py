@@ -150,6 +150,7 @@ def test_no_room_for_the_features(home, script, one_line, tmp_path, monkeypatch)
     result = script("train_frozen.py", *TINY, "--logs", tmp_path, "--name", "full-disk")
     one_line(result, "the features need", "--features none")
     assert not list(home.rglob("*.npy"))
+    assert not list((tmp_path / "frozen").iterdir())
 
 
 def test_features_can_be_left_out(first, script, tmp_path):
