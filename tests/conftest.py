@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import cli
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# A shell's background job ignores Ctrl-C, and so would the scripts that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 cli.import_keras()
 
 ROOT = Path(__file__).parent.parent
