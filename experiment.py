@@ -185,19 +185,13 @@ def _run(title, trainable, config, progress):
     runs.write_json(folder / "config.json", dataclasses.asdict(config))
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     for each in (model, trained):  # the model too, so that its file can be evaluated
-        each.compile(
-            optimizer=optimizer,
-            loss="categorical_crossentropy",
-            metrics=["accuracy"],
-            jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
-        )
+        compile_model(each, optimizer)
 
     interactive = sys.stdout.isatty()
     history = trained.fit(
-        training,
+        training.dataset(),
         epochs=config.epochs,
-        validation_data=validation,
-        shuffle=False,  # Batches does
+        validation_data=validation.dataset(),
         verbose=1 if interactive else 0,
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch)),
@@ -337,9 +331,9 @@ def build(config, classes):
     """
     import squeezenet
 
-    path = {"imagenet": squeezenet.imagenet_weights, "none": lambda: None}.get(
-        config.weights, lambda: config.weights
-    )()
+    path = None if config.weights == "none" else config.weights
+    if path == "imagenet":
+        path = squeezenet.imagenet_weights()
     backbone = squeezenet.SqueezeNet(
         include_top=False,
         weights=path,
@@ -378,9 +372,10 @@ def feed(model, dataset, config):
 
     classes = len(dataset.class_names)
     drawn = {"batch_size": config.batch_size, "seed": config.seed}
-    prefix, tail = split(model)
     # A shifted view is a new one each time, of which there are too many to keep.
-    if prefix is None or config.shift or config.features == "none":
+    live = config.shift or config.features == "none"
+    prefix, tail = (None, model) if live else split(model)
+    if prefix is None:
         drawn |= {"mirror": config.mirror, "shift": config.shift}
         training = Batches(dataset.train, classes, **drawn)
         return model, training, Batches(dataset.validation, classes)
@@ -402,6 +397,15 @@ def make_optimizer(config, steps):
         )
     settings = OPTIMIZERS[config.optimizer] | {"learning_rate": rate}
     return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+
+
+def compile_model(model, optimizer):
+    model.compile(
+        optimizer=optimizer,
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
+    )
 
 
 def describe(dataset):

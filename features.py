@@ -8,11 +8,9 @@ its layers with the model, the model is trained when the tail is.
 import contextlib
 import hashlib
 import math
-import os
 import shutil
 import sys
 import time
-from pathlib import Path
 
 import keras
 import ml_dtypes  # noqa: F401  (gives NumPy the dtype bfloat16)
@@ -21,6 +19,7 @@ import tensorflow as tf
 
 import runs
 from pipeline import EVALUATION_BATCH, Batches
+from squeezenet import keras_home
 
 VERSION = 1  # of the files' layout
 
@@ -91,7 +90,7 @@ class Cache:
     def __init__(self, prefix, dataset):
         self.prefix = prefix
         self.dataset = dataset
-        self.folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "features")
+        self.folder = keras_home() / "features"
         weights = hashlib.sha256()
         for array in prefix.get_weights():
             weights.update(np.ascontiguousarray(array))
@@ -130,12 +129,8 @@ class Cache:
                 f"the features need {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB "
                 "free: make room, set KERAS_HOME to another disk, or take --features none"
             )
-        if missing:
-            self._compute(missing)
-            found = [
-                arrays or self._read(view) for view, arrays in zip(views, found, strict=True)
-            ]
-        return found
+        computed = iter(self._compute(missing) if missing else ())
+        return [arrays or next(computed) for arrays in found]
 
     def _images(self, view):
         split, mirrored = view
@@ -164,9 +159,8 @@ class Cache:
             digests = runs.read_json(marker)["sha256"]
             for i, output in enumerate(self.prefix.outputs):
                 path = marker.with_suffix(f".{i}.npy")
-                with path.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != digests[i]:
-                        return None
+                if _digest(path) != digests[i]:
+                    return None
                 arrays.append(np.load(path, mmap_mode="r").view(np.dtype(output.dtype)))
         except (OSError, ValueError, KeyError, IndexError, TypeError):
             return None
@@ -180,8 +174,13 @@ class Cache:
         )
         self.prefix.compile(jit_compile=False)
         start, done = time.perf_counter(), 0
-        for view in views:
-            done = self._compute_view(view, bar, start, done)
+
+        def advance(count):
+            nonlocal done
+            done += count
+            bar.update(done, [("images/s", done / (time.perf_counter() - start))])
+
+        computed = [self._compute_view(view, advance) for view in views]
         if not interactive:
             seconds = time.perf_counter() - start
             print(
@@ -189,8 +188,9 @@ class Cache:
                 "images/s",
                 flush=True,
             )
+        return computed
 
-    def _compute_view(self, view, bar, start, done):
+    def _compute_view(self, view, advance):
         images = self._images(view)
         marker, facts = self._marker(view)
         digests = []
@@ -206,11 +206,16 @@ class Cache:
                 outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
                 for file, output in zip(files, outputs, strict=True):
                     file[first : first + len(batch)] = output
-                done += len(batch)
-                bar.update(done, [("images/s", done / (time.perf_counter() - start))])
+                advance(len(batch))
             for file, part in zip(files, parts, strict=True):
                 file.flush()
-                with part.open("rb") as written:
-                    digests.append(hashlib.file_digest(written, "sha256").hexdigest())
+                file.setflags(write=False)
+                digests.append(_digest(part))
         runs.write_json(marker, facts | {"sha256": digests})
-        return done
+        # They stay these bytes, even if another run puts its own under the same name.
+        return files
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,12 +4,13 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 EVALUATION_BATCH = 200
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of uint8 images and one-hot labels.
+class Batches:
+    """Batches of uint8 images and one-hot labels, each a tuple of the two.
 
     Each is a function of the seed, the epoch and its number alone, so that equal runs see equal
     batches. The epoch is the last one given to `draw`, as Keras' fit() also takes a batch before
@@ -28,7 +29,6 @@ class Batches(keras.utils.PyDataset):
     def __init__(
         self, split, classes, batch_size=EVALUATION_BATCH, seed=None, mirror=False, shift=0.0
     ):
-        super().__init__()
         self.images = split.images
         self.targets = keras.utils.to_categorical(split.labels, classes)
         self.batch_size = batch_size
@@ -41,8 +41,29 @@ class Batches(keras.utils.PyDataset):
         return math.ceil(len(self.images) / self.batch_size)
 
     def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected a batch from 0 to {len(self) - 1}. Received: {index}")
         batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
         return self.inputs(batch), self.targets[self.order[batch]]
+
+    def dataset(self):
+        """Makes the `tf.data.Dataset` of an epoch, which has the next batch ready.
+
+        A keras.utils.PyDataset would do the same by Dataset.from_generator, which from TensorFlow
+        2.21 on makes malloc return all memory at once: every training step is then slower.
+        """
+        example = self[0]
+        leaves = keras.tree.flatten(example)
+
+        def load(index):
+            arrays = tf.numpy_function(
+                lambda i: keras.tree.flatten(self[i]), [index], [leaf.dtype for leaf in leaves]
+            )
+            for array, leaf in zip(arrays, leaves, strict=True):
+                array.set_shape((None, *leaf.shape[1:]))
+            return keras.tree.pack_sequence_as(example, arrays)
+
+        return tf.data.Dataset.range(len(self)).map(load).prefetch(tf.data.AUTOTUNE)
 
     def inputs(self, batch):
         """Makes the views of a batch, a slice of the epoch's order."""
@@ -86,5 +107,5 @@ def evaluate(path, split, classes):
         ValueError, OSError: The file is damaged, missing, or would run code.
     """
     model = keras.models.load_model(path)
-    loss, accuracy = model.evaluate(Batches(split, classes), verbose=0)
+    loss, accuracy = model.evaluate(Batches(split, classes).dataset(), verbose=0)
     return loss, round(accuracy, 7)

@@ -208,7 +208,7 @@ def imagenet_weights(include_top=False):
     """
     name = WEIGHTS_TOP if include_top else WEIGHTS_NO_TOP
     url, expected = WEIGHTS_URL + name, WEIGHTS_HASHES[name]
-    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "models", name)
+    path = keras_home() / "models" / name
     if path.exists():
         found = hashlib.new("md5" if len(expected) == 32 else "sha256", path.read_bytes())
         if found.hexdigest() != expected:
@@ -227,6 +227,11 @@ def imagenet_weights(include_top=False):
             "network at all)"
         ) from error
     return shutil.move(part, Path(part).with_name(name))
+
+
+def keras_home():
+    """Finds the folder in which Keras keeps what it downloads, for which it has no public call."""
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
 
 
 def load_weights(model, path):
@@ -287,12 +292,14 @@ def pixels(size, preprocessing="caffe"):
         (batch, height, width, 3) of any height and width.
     """
     x = layers.Input((None, None, 3), dtype="uint8", name="rgb")
-    x = layers.Resizing(size, size, data_format="channels_last", dtype="float32", name="resize")(x)
-    if preprocessing == "caffe":
+    if preprocessing == "caffe":  # before resizing: an enlarged image has more pixels to change
         x = keras.ops.flip(x, axis=-1)
         offset = [-mean for mean in BGR_MEANS]
         x = layers.Rescaling(1.0, offset, dtype="float32", name="subtract_means")(x)
-    return x
+    resize = layers.Resizing(
+        size, size, data_format="channels_last", dtype="float32", name="resize"
+    )
+    return resize(x)
 
 
 def replace_head(backbone, classes, head="conv", dropout=0.5):

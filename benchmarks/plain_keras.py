@@ -1,0 +1,63 @@
+"""What a careful Keras user writes after the transfer-learning guide: the whole model on pixels.
+
+    python -m benchmarks.plain_keras frozen --image-size 96     # the flags are those of train_*.py
+
+https://keras.io/guides/transfer_learning: freeze, compile, fit on a tf.data pipeline with prefetch, in
+float32. The network, its weights, the images, the rule of the regime and the optimizer are the
+project's own; views (mirror, shift) are left out.
+"""
+
+import importlib
+import sys
+import time
+
+import data
+from experiment import build, compile_model, make_optimizer, parse_config, set_trainable
+from pipeline import EVALUATION_BATCH
+
+
+def train(trainable, config):
+    """Trains one regime on pixels.
+
+    Args:
+        trainable: The regime's rule, a function of a Keras layer.
+        config: `experiment.Config`; its `features`, `precision` and views have no effect.
+
+    Returns:
+        A dict of `seconds` in fit(), and the `validation_accuracy` of the last epoch.
+    """
+    import keras
+    import tensorflow as tf
+
+    dataset = data.load(config.data)
+    keras.utils.set_random_seed(config.seed)
+    model, _ = build(config, len(dataset.class_names))
+    set_trainable(model, trainable)
+
+    start = time.perf_counter()
+
+    def batches(split, size):
+        labels = keras.utils.to_categorical(split.labels, len(dataset.class_names))
+        images = tf.data.Dataset.from_tensor_slices((split.images, labels))
+        if split is dataset.train:
+            images = images.shuffle(len(split.images), seed=config.seed)
+        return images.batch(size).prefetch(tf.data.AUTOTUNE)
+
+    training = batches(dataset.train, config.batch_size)
+    compile_model(model, make_optimizer(config, steps=config.epochs * len(training)))
+    history = model.fit(
+        training,
+        epochs=config.epochs,
+        validation_data=batches(dataset.validation, EVALUATION_BATCH),
+        verbose=2,
+    ).history
+    return {
+        "seconds": time.perf_counter() - start,
+        "validation_accuracy": history["val_accuracy"][-1],
+    }
+
+
+if __name__ == "__main__":
+    regime, *flags = sys.argv[1:]
+    script = importlib.import_module(f"train_{regime}")
+    print(train(script.trainable, parse_config(script.DEFAULTS, flags)))

@@ -1,0 +1,297 @@
+"""How fast is this beside what a reader would otherwise use, and what bounds it?
+
+    python -m benchmarks.speed --data cifar10                 # all sections: two hours
+    python -m benchmarks.speed --only step pipeline           # these; the others keep their figures
+
+Every figure is taken in a new process, one after the other. They go to benchmarks/speed.json as they
+come; benchmarks/speed.md and speed.png show them.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import math
+import os
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+import data
+import experiment
+import runs
+from benchmarks import speed_report
+from squeezenet import keras_home
+
+REGIMES = ("frozen", "last_fire", "full")
+SIZE = 96
+EPOCHS = 10
+STEPS = 20  # of which the median counts
+REPEATS = 3
+RESULTS = Path(__file__).with_name("speed.json")
+
+
+def defaults(regime, **changes):
+    return dataclasses.replace(importlib.import_module(f"train_{regime}").DEFAULTS, **changes)
+
+
+def plain(regime, **changes):
+    """A regime's settings at the benchmark's image size, and without mirrored or shifted views."""
+    return defaults(regime, **{"image_size": SIZE, "mirror": False, "shift": 0.0} | changes)
+
+
+def trainable(config):
+    return importlib.import_module(f"train_{config.regime}").trainable
+
+
+# Sections: each is a generator of rows, dicts of its figures.
+
+
+def regimes(source):
+    """Wall time of a whole training, against benchmarks/plain_keras.py."""
+    for regime in REGIMES:
+        config = plain(regime, data=source, epochs=EPOCHS)
+        ours, theirs = fresh(train, config), fresh(train_plainly, config)
+        yield {
+            "regime": regime,
+            "seconds": ours["seconds"],
+            "validation_accuracy": ours["validation_accuracy"],
+            "precision": ours["precision"],
+            "plain_seconds": theirs["seconds"],
+            "plain_validation_accuracy": theirs["validation_accuracy"],
+        }
+
+
+def step(source):
+    """full's training step, against PyTorch and the processor's matrix product."""
+    torch = find_spec("torch") is not None
+    if not torch:
+        print("PyTorch is not installed, so not measured: pip install torch==2.13.0")
+    for precision in ("float32", "bfloat16"):
+        policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+        config = plain("full", data=source, precision=policy)
+        rounds = [
+            fresh(keras_step, config) | ({"torch": fresh(torch_step, precision)} if torch else {})
+            for _ in range(REPEATS)
+        ]
+        yield {"precision": precision} | {
+            key: statistics.median(each[key] for each in rounds) for key in rounds[0]
+        }
+
+
+def pipeline(source):
+    """Training steps a second: the real batches, against one fixed batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = subset(source, 10_000, folder)
+        for regime in REGIMES:
+            config = defaults(regime, image_size=SIZE, data=part)
+            yield {"regime": regime} | fresh(step_rates, config)
+
+
+def memory(source):
+    """Peak memory of default runs of one epoch and of three."""
+    for regime in REGIMES:
+        peaks = {
+            epochs: fresh(train, defaults(regime, data=source, epochs=epochs))["gigabytes"]
+            for epochs in (1, 3)
+        }
+        yield {"regime": regime, "one_epoch": peaks[1], "three_epochs": peaks[3]}
+
+
+def images(source):
+    """Wall time of three epochs against the number of training images."""
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (5_000, 10_000, 20_000, 40_000):
+            part = subset(source, count, folder)
+            yield {"images": count} | {
+                regime: fresh(train, plain(regime, data=part, epochs=3))["seconds"]
+                for regime in REGIMES
+            }
+
+
+def sizes(source):
+    """Wall time of three epochs on 5,000 images against the image size."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = subset(source, 5_000, folder)
+        for size in (64, 96, 128, 160, 192, 224):
+            yield {"image_size": size} | {
+                regime: fresh(train, plain(regime, data=part, epochs=3, image_size=size))["seconds"]
+                for regime in REGIMES
+            }
+
+
+SECTIONS = {
+    section.__name__: section for section in (step, pipeline, regimes, images, sizes, memory)
+}
+
+
+# What runs in a process of its own.
+
+
+def fresh(function, *arguments):
+    """Calls a function in a new process."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def train(config):
+    """Trains as the scripts do, with no features from before.
+
+    Returns:
+        The metrics, and `gigabytes`: the peak of resident memory, pages of mapped files included,
+        above that of the interpreter with Keras imported.
+    """
+    before = peak_gigabytes()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("models", "datasets"):
+            Path(folder, name).symlink_to(keras_home() / name)
+        os.environ["KERAS_HOME"] = folder
+        config = dataclasses.replace(config, logs=f"{folder}/logs")
+        metrics = experiment.run(config.regime, trainable(config), config)
+    return metrics | {"gigabytes": peak_gigabytes() - before}
+
+
+def train_plainly(config):
+    from benchmarks import plain_keras
+
+    return plain_keras.train(trainable(config), config)
+
+
+def torch_step(precision):
+    from benchmarks import torch_peer
+
+    return torch_peer.step_milliseconds(precision, size=SIZE)
+
+
+def keras_step(config):
+    """Times full's step on one fixed batch, and the matrix product in the same precision.
+
+    Returns:
+        A dict of `milliseconds` an image, and of `gigaflops` a second of the step and of the
+        `product`.
+    """
+    import tensorflow as tf
+
+    model, training = prepare(config)
+    batches = iter(fixed(training, steps=None))
+    model.make_train_function()
+    milliseconds = median_seconds(lambda: model.train_function(batches)) / config.batch_size * 1000
+    side = 4096
+    matrix = tf.cast(tf.random.normal((side, side)), model.get_layer("conv1").compute_dtype)
+    product = median_seconds(tf.function(lambda: tf.linalg.matmul(matrix, matrix)))
+    return {
+        "milliseconds": milliseconds,
+        "gigaflops": training_operations(model) / milliseconds / 1e6,
+        "product": 2 * side**3 / product / 1e9,
+    }
+
+
+def training_operations(model):
+    """Counts additions and multiplications of a training step, for one image, in convolutions.
+
+    The gradients of a layer's weights and of its inputs take as many as its output each; the
+    first layer's inputs need none.
+    """
+    convolutions = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    forward = [
+        2 * math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
+        for layer in convolutions
+    ]
+    return 3 * sum(forward) - forward[0]
+
+
+def step_rates(config):
+    """Steps a second in epochs of the real batches, and of one fixed batch, by turns.
+
+    The first step of an epoch, which sets it up, does not count.
+    """
+    import keras
+
+    model, training = prepare(config)
+    datasets = {"real": training.dataset(), "fixed": fixed(training, steps=len(training))}
+    rates = {name: [] for name in datasets}
+    draw = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch))
+    for _ in range(REPEATS + 1):
+        for name, dataset in datasets.items():
+            ends = []
+            clock = keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda *_, ends=ends: ends.append(time.perf_counter())
+            )
+            model.fit(dataset, verbose=0, callbacks=[draw, clock])
+            rates[name].append((len(ends) - 1) / (ends[-1] - ends[0]))
+    return {name: statistics.median(each[1:]) for name, each in rates.items()}
+
+
+def prepare(config):
+    """Makes what experiment.run() trains, and its training batches."""
+    import keras
+
+    dataset = data.load(config.data)
+    precision, _ = experiment.choose_precision(config.precision)
+    keras.config.set_dtype_policy(precision)
+    model, _ = experiment.build(config, len(dataset.class_names))
+    experiment.set_trainable(model, trainable(config))
+    trained, training, _ = experiment.feed(model, dataset, config)
+    experiment.compile_model(trained, experiment.make_optimizer(config, steps=10_000))
+    return trained, training
+
+
+def fixed(batches, steps):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensors(batches[0]).repeat(steps)
+
+
+def median_seconds(function):
+    times = []
+    for _ in range(STEPS + 5):
+        start = time.perf_counter()
+        result = function()
+        float(result["loss"] if isinstance(result, dict) else result[0, 0])
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[5:])
+
+
+def peak_gigabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def subset(source, count, folder):
+    """Writes a source's first images, a fifth of them more for validation, as an `.npz`."""
+    dataset, path = data.load(source), Path(folder, f"{count}.npz")
+    train, validation, test = dataset.train, dataset.validation, dataset.test
+    np.savez(
+        path,
+        x_train=np.concatenate([train.images[:count], validation.images[: count // 4]]),
+        y_train=np.concatenate([train.labels[:count], validation.labels[: count // 4]]),
+        x_test=test.images,
+        y_test=test.labels,
+    )
+    return str(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in arguments.only:
+        rows = []
+        for row in SECTIONS[name](arguments.data):
+            rows.append(row)
+            print(name, row, flush=True)
+        results[name] = {"data": data.load(arguments.data).description, "rows": rows}
+        runs.write_json(RESULTS, results)
+        speed_report.write(results, RESULTS)
+
+
+if __name__ == "__main__":
+    main()
