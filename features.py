@@ -21,7 +21,7 @@ import runs
 from pipeline import EVALUATION_BATCH, Batches
 from squeezenet import keras_home
 
-VERSION = 1  # of the files' layout
+VERSION = 2  # of the files' layout
 
 
 def split(model):
@@ -154,17 +154,13 @@ class Cache:
     def _read(self, view):
         """Maps a view's features, or gives `None` unless all is there and as it was written."""
         marker, _ = self._marker(view)
-        arrays = []
+        paths = self._paths(marker)
         try:
-            digests = runs.read_json(marker)["sha256"]
-            for i, output in enumerate(self.prefix.outputs):
-                path = marker.with_suffix(f".{i}.npy")
-                if _digest(path) != digests[i]:
-                    return None
-                arrays.append(np.load(path, mmap_mode="r").view(np.dtype(output.dtype)))
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            if runs.read_json(marker)["sha256"] != [_digest(path) for path in paths]:
+                return None
+            return self._map(paths, len(self._images(view)))
+        except (OSError, ValueError, KeyError):
             return None
-        return arrays
 
     def _compute(self, views):
         total = sum(len(self._images(view)) for view in views)
@@ -193,27 +189,33 @@ class Cache:
     def _compute_view(self, view, advance):
         images = self._images(view)
         marker, facts = self._marker(view)
-        digests = []
         with contextlib.ExitStack() as stack:
-            paths = [marker.with_suffix(f".{i}.npy") for i in range(len(self.prefix.outputs))]
-            parts = [stack.enter_context(runs.written_whole(path)) for path in paths]
-            files = [
-                np.lib.format.open_memmap(part, "w+", output.dtype, (len(images), *output.shape[1:]))
-                for part, output in zip(parts, self.prefix.outputs, strict=True)
+            parts = [
+                stack.enter_context(runs.written_whole(path)) for path in self._paths(marker)
             ]
+            files = [stack.enter_context(part.open("wb")) for part in parts]
             for first in range(0, len(images), EVALUATION_BATCH):
                 batch = np.ascontiguousarray(images[first : first + EVALUATION_BATCH])
                 outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
                 for file, output in zip(files, outputs, strict=True):
-                    file[first : first + len(batch)] = output
+                    output.tofile(file)
                 advance(len(batch))
-            for file, part in zip(files, parts, strict=True):
-                file.flush()
-                file.setflags(write=False)
-                digests.append(_digest(part))
+            for file in files:
+                file.close()
+            digests = [_digest(part) for part in parts]
+            # Mapped here, they stay these bytes even if another run puts its own in their place.
+            arrays = self._map(parts, len(images))
         runs.write_json(marker, facts | {"sha256": digests})
-        # They stay these bytes, even if another run puts its own under the same name.
-        return files
+        return arrays
+
+    def _paths(self, marker):
+        return [marker.with_suffix(f".{i}.bin") for i in range(len(self.prefix.outputs))]
+
+    def _map(self, paths, count):
+        return [
+            np.memmap(path, np.dtype(output.dtype), "r", shape=(count, *output.shape[1:]))
+            for path, output in zip(paths, self.prefix.outputs, strict=True)
+        ]
 
 
 def _digest(path):

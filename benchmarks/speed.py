@@ -13,6 +13,8 @@ import importlib
 import json
 import math
 import os
+import platform
+import re
 import resource
 import statistics
 import tempfile
@@ -33,7 +35,7 @@ from squeezenet import keras_home
 REGIMES = ("frozen", "last_fire", "full")
 SIZE = 96
 EPOCHS = 10
-STEPS = 20  # of which the median counts
+CALLS = 10  # of which the median counts
 REPEATS = 3
 RESULTS = Path(__file__).with_name("speed.json")
 
@@ -182,7 +184,8 @@ def keras_step(config):
     model, training = prepare(config)
     batches = iter(fixed(training, steps=None))
     model.make_train_function()
-    milliseconds = median_seconds(lambda: model.train_function(batches)) / config.batch_size * 1000
+    images = model.steps_per_execution * config.batch_size
+    milliseconds = median_seconds(lambda: model.train_function(batches)) / images * 1000
     side = 4096
     matrix = tf.cast(tf.random.normal((side, side)), model.get_layer("conv1").compute_dtype)
     product = median_seconds(tf.function(lambda: tf.linalg.matmul(matrix, matrix)))
@@ -210,7 +213,7 @@ def training_operations(model):
 def step_rates(config):
     """Steps a second in epochs of the real batches, and of one fixed batch, by turns.
 
-    The first step of an epoch, which sets it up, does not count.
+    The first execution of an epoch, which sets it up, does not count.
     """
     import keras
 
@@ -224,8 +227,9 @@ def step_rates(config):
             clock = keras.callbacks.LambdaCallback(
                 on_train_batch_end=lambda *_, ends=ends: ends.append(time.perf_counter())
             )
-            model.fit(dataset, verbose=0, callbacks=[draw, clock])
-            rates[name].append((len(ends) - 1) / (ends[-1] - ends[0]))
+            model.fit(dataset, shuffle=False, verbose=0, callbacks=[draw, clock])
+            steps = (len(ends) - 1) * model.steps_per_execution
+            rates[name].append(steps / (ends[-1] - ends[0]))
     return {name: statistics.median(each[1:]) for name, each in rates.items()}
 
 
@@ -251,12 +255,12 @@ def fixed(batches, steps):
 
 def median_seconds(function):
     times = []
-    for _ in range(STEPS + 5):
+    for _ in range(CALLS + 2):
         start = time.perf_counter()
         result = function()
         float(result["loss"] if isinstance(result, dict) else result[0, 0])
         times.append(time.perf_counter() - start)
-    return statistics.median(times[5:])
+    return statistics.median(times[2:])
 
 
 def peak_gigabytes():
@@ -277,6 +281,13 @@ def subset(source, count, folder):
     return str(path)
 
 
+def machine():
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
+    versions = ", ".join(f"{name} {value}" for name, value in experiment.versions().items())
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}, {versions}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
@@ -288,7 +299,12 @@ def main():
         for row in SECTIONS[name](arguments.data):
             rows.append(row)
             print(name, row, flush=True)
-        results[name] = {"data": data.load(arguments.data).description, "rows": rows}
+        results[name] = {
+            "title": SECTIONS[name].__doc__,
+            "data": data.load(arguments.data).description,
+            "machine": machine(),
+            "rows": rows,
+        }
         runs.write_json(RESULTS, results)
         speed_report.write(results, RESULTS)
 

@@ -1,1 +1,197 @@
-def write(results, path): pass
+"""Shows the figures of benchmarks/speed.json: tables in Markdown, and one picture."""
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+# Told apart without colours.
+STYLES = {"frozen": ("o", ":"), "last_fire": ("s", "--"), "full": ("D", "-")}
+
+
+def write(results, path):
+    """Writes `path` with the endings `.md` and `.png`.
+
+    Args:
+        results: Dict of sections, as benchmarks/speed.py writes it; those missing are left out.
+        path: `pathlib.Path` of the `.json` file.
+    """
+    parts = ["# Speed", "Made by `python -m benchmarks.speed`; each section is one run."]
+    for name, section in results.items():
+        about = f"{section['title']} {section['data']}; {section['machine']}."
+        parts += [f"## {name}", about, TABLES[name](section["rows"])]
+    path.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
+    _draw(results, path.with_suffix(".png"))
+
+
+def _regimes(rows):
+    head = ("regime", "ours, s", "plain Keras, s", "times faster", "precision",
+            "validation accuracy", "plain Keras")  # fmt: skip
+    return _table(
+        head,
+        [
+            (
+                row["regime"],
+                f"{row['seconds']:.0f}",
+                f"{row['plain_seconds']:.0f}",
+                f"{row['plain_seconds'] / row['seconds']:.1f}",
+                row["precision"],
+                f"{row['validation_accuracy']:.4f}",
+                f"{row['plain_validation_accuracy']:.4f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _step(rows):
+    head = ("precision", "ours, ms an image", "PyTorch, ms an image", "times faster",
+            "GFLOP/s", "matrix product, GFLOP/s", "share")  # fmt: skip
+    return _table(
+        head,
+        [
+            (
+                row["precision"],
+                f"{row['milliseconds']:.2f}",
+                f"{row['torch']:.2f}" if "torch" in row else "-",
+                f"{row['torch'] / row['milliseconds']:.2f}" if "torch" in row else "-",
+                f"{row['gigaflops']:.0f}",
+                f"{row['product']:.0f}",
+                f"{row['gigaflops'] / row['product']:.0%}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _pipeline(rows):
+    return _table(
+        ("regime", "steps a second", "of one fixed batch", "share"),
+        [
+            (
+                row["regime"],
+                f"{row['real']:.1f}",
+                f"{row['fixed']:.1f}",
+                f"{row['real'] / row['fixed']:.1%}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _memory(rows):
+    return _table(
+        ("regime", "1 epoch, GB", "3 epochs, GB"),
+        [(row["regime"], f"{row['one_epoch']:.2f}", f"{row['three_epochs']:.2f}") for row in rows],
+    )
+
+
+def _images(rows):
+    return _growth(rows, "images", [row["images"] for row in rows], "1,000 images", 1000)
+
+
+def _sizes(rows):
+    areas = [row["image_size"] ** 2 for row in rows]
+    return _growth(rows, "image_size", areas, "10,000 pixels of an image", 10_000)
+
+
+def _growth(rows, key, sizes, unit, scale):
+    """A table of seconds, and for each regime the straight line through them."""
+    table = _table(
+        (key, *(f"{regime}, s" for regime in STYLES)),
+        [(f"{row[key]:,}", *(f"{row[regime]:.1f}" for regime in STYLES)) for row in rows],
+    )
+    lines = []
+    for regime in STYLES:
+        seconds = np.array([row[regime] for row in rows])
+        slope, fixed = np.polyfit(sizes, seconds, 1)
+        off = np.abs(fixed + slope * np.array(sizes) - seconds) / seconds
+        lines.append(
+            f"- {regime}: {fixed:.1f} s and {slope * scale:.2f} s for each {unit}; "
+            f"the figures are within {off.max():.0%} of it"
+        )
+    return table + "\n\nThe nearest straight lines:\n\n" + "\n".join(lines)
+
+
+TABLES = {
+    "regimes": _regimes,
+    "step": _step,
+    "pipeline": _pipeline,
+    "memory": _memory,
+    "images": _images,
+    "sizes": _sizes,
+}
+
+
+def _table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _draw(results, path):
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
+    rows = {name: section["rows"] for name, section in results.items()}
+    _draw_regimes(axes[0, 0], rows.get("regimes", []))
+    _draw_step(axes[0, 1], rows.get("step", []))
+    _draw_growth(axes[1, 0], rows.get("images", []), "images", "training images (three epochs)")
+    _draw_growth(
+        axes[1, 1], rows.get("sizes", []), "image_size",
+        "pixels of an image (5,000 images, three epochs)", power=2,
+    )  # fmt: skip
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_regimes(axes, rows):
+    axes.set(title="A whole training: ten epochs, 96 px, 40,000 images", ylabel="seconds")
+    places = np.arange(len(rows))
+    plain = axes.bar(
+        places - 0.2, [row["plain_seconds"] for row in rows], 0.4, label="plain Keras",
+        color="white", edgecolor="black", hatch="//",
+    )  # fmt: skip
+    ours = axes.bar(
+        places + 0.2, [row["seconds"] for row in rows], 0.4, label="this project",
+        color="0.35", edgecolor="black",
+    )  # fmt: skip
+    axes.bar_label(plain, fmt="%.0f")
+    axes.bar_label(
+        ours,
+        [f"{row['seconds']:.0f}\n{row['plain_seconds'] / row['seconds']:.1f} times" for row in rows],
+    )
+    axes.set_xticks(places, [row["regime"] for row in rows])
+    axes.margins(y=0.12)
+    if rows:
+        axes.legend()
+
+
+def _draw_step(axes, rows):
+    axes.set(title="full's training step, 96 px, batches of 32", ylabel="milliseconds an image")
+    places = np.arange(len(rows))
+    bars = axes.bar(
+        places + 0.2, [row["milliseconds"] for row in rows], 0.4, label="this project",
+        color="0.35", edgecolor="black",
+    )  # fmt: skip
+    axes.bar_label(bars, fmt="%.2f")
+    if all("torch" in row for row in rows):
+        peers = axes.bar(
+            places - 0.2, [row["torch"] for row in rows], 0.4, label="PyTorch, channels last",
+            color="white", edgecolor="black", hatch="//",
+        )  # fmt: skip
+        axes.bar_label(peers, fmt="%.2f")
+    axes.set_xticks(places, [row["precision"] for row in rows])
+    axes.margins(y=0.12)
+    if rows:
+        axes.legend()
+
+
+def _draw_growth(axes, rows, key, label, power=1):
+    axes.set(title="Wall time", xlabel=label, ylabel="seconds")
+    for regime, (marker, line) in STYLES.items():
+        axes.plot(
+            [row[key] ** power for row in rows], [row[regime] for row in rows],
+            color="black", marker=marker, linestyle=line, label=regime,
+        )  # fmt: skip
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend()

@@ -90,7 +90,7 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
         model = keras.models.load_model(tmp_path / regime / kept / "model.keras")
         predictions = model.predict(data.load("shapes").validation.images, verbose=0)
         results[kept] = metrics["history"], predictions
-    assert bool(list(home.rglob("*.npy"))) == (regime != "full")
+    assert bool(list(home.rglob("*.bin"))) == (regime != "full")
     for key in ("loss", "val_loss"):
         np.testing.assert_allclose(results["cache"][0][key], results["none"][0][key], rtol=1e-5)
     np.testing.assert_allclose(results["cache"][1], results["none"][1], atol=1e-5)
@@ -104,11 +104,11 @@ def run_frozen(script, logs, *arguments):
 
 def test_a_second_run_finds_the_features(home, first, script, tmp_path):
     assert "to compute" in first.out
-    written = {path: path.stat().st_mtime_ns for path in home.rglob("*.npy")}
+    written = {path: path.stat().st_mtime_ns for path in home.rglob("*.bin")}
     assert len(written) == 3  # training images, their mirrored copies, validation images
     second = run_frozen(script, tmp_path)
     assert "already computed" in second.out
-    assert {path: path.stat().st_mtime_ns for path in home.rglob("*.npy")} == written
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*.bin")} == written
     assert second.out.splitlines()[-3:] == first.out.splitlines()[-3:]
 
 
@@ -119,7 +119,7 @@ def test_other_features_have_another_key(first, script, tmp_path, other):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "swapped", "marker"])
 def test_a_damaged_cache_is_computed_again(home, first, script, tmp_path, damage):
-    paths = sorted(home.rglob("*.npy"), key=lambda path: path.stat().st_size)
+    paths = sorted(home.rglob("*.bin"), key=lambda path: path.stat().st_size)
     whole = paths[-1].read_bytes()
     if damage == "cut":
         paths[-1].write_bytes(whole[:-100])
@@ -149,7 +149,7 @@ def test_no_room_for_the_features(home, script, one_line, tmp_path, monkeypatch)
     monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage)
     result = script("train_frozen.py", *TINY, "--logs", tmp_path, "--name", "full-disk")
     one_line(result, "the features need", "--features none")
-    assert not list(home.rglob("*.npy"))
+    assert not list(home.rglob("*.bin"))
     assert not list((tmp_path / "frozen").iterdir())
 
 
