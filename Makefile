@@ -8,7 +8,7 @@ LOGS = logs
 VENV = .venv/bin/python
 FLAGS = --logs $(LOGS) $(if $(DATA),--data $(DATA)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
-.PHONY: compare demo test
+.PHONY: compare demo test speed
 
 compare: .venv/installed
 	$(VENV) train_frozen.py $(FLAGS)
@@ -20,6 +20,10 @@ compare: .venv/installed
 demo: FLAGS = --logs $(LOGS) --data shapes --weights none --image-size 64 --epochs 10
 demo: LOGS = logs/demo
 demo: compare
+
+# An hour and a half on a quiet machine; PyTorch is measured too where it is installed.
+speed: .venv/installed
+	$(VENV) -m benchmarks.speed $(if $(DATA),--data $(DATA))
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check .

@@ -353,7 +353,7 @@ def pooled_head(backbone, classes, dropout):
     features = []
     for fire in range(3, 10):
         x = backbone.get_layer(f"fire{fire}_concat").output
-        # A window as large as the map: ten times faster on a processor than the global layers.
+        # A window as large as the map: on a processor many times faster than the global layers.
         size = x.shape[2:] if _channel_axis() == 1 else x.shape[1:3]
         if None in size:
             raise ValueError(

@@ -1,6 +1,6 @@
 """How fast is this beside what a reader would otherwise use, and what bounds it?
 
-    python -m benchmarks.speed --data cifar10                 # all sections: two hours
+    python -m benchmarks.speed --data cifar10                 # all sections: an hour and a half
     python -m benchmarks.speed --only step pipeline           # these; the others keep their figures
 
 Every figure is taken in a new process, one after the other. They go to benchmarks/speed.json as they
@@ -59,16 +59,24 @@ def trainable(config):
 def regimes(source):
     """Wall time of a whole training, against benchmarks/plain_keras.py."""
     for regime in REGIMES:
-        config = plain(regime, data=source, epochs=EPOCHS)
-        ours, theirs = fresh(train, config), fresh(train_plainly, config)
-        yield {
-            "regime": regime,
-            "seconds": ours["seconds"],
-            "validation_accuracy": ours["validation_accuracy"],
-            "precision": ours["precision"],
-            "plain_seconds": theirs["seconds"],
-            "plain_validation_accuracy": theirs["validation_accuracy"],
-        }
+        yield beside_plain_keras(plain(regime, data=source, epochs=EPOCHS))
+
+
+def float32(source):
+    """The same for full where there is no bfloat16, two epochs."""
+    yield beside_plain_keras(plain("full", data=source, epochs=2, precision="float32"))
+
+
+def beside_plain_keras(config):
+    ours, theirs = fresh(train, config), fresh(train_plainly, config)
+    return {
+        "regime": config.regime,
+        "seconds": ours["seconds"],
+        "validation_accuracy": ours["validation_accuracy"],
+        "precision": ours["precision"],
+        "plain_seconds": theirs["seconds"],
+        "plain_validation_accuracy": theirs["validation_accuracy"],
+    }
 
 
 def step(source):
@@ -98,7 +106,7 @@ def pipeline(source):
 
 
 def memory(source):
-    """Peak memory of default runs of one epoch and of three."""
+    """Peak memory of default runs, above the interpreter with Keras imported."""
     for regime in REGIMES:
         peaks = {
             epochs: fresh(train, defaults(regime, data=source, epochs=epochs))["gigabytes"]
@@ -130,7 +138,8 @@ def sizes(source):
 
 
 SECTIONS = {
-    section.__name__: section for section in (step, pipeline, regimes, images, sizes, memory)
+    section.__name__: section
+    for section in (regimes, float32, step, pipeline, images, sizes, memory)
 }
 
 

@@ -18,7 +18,8 @@ def write(results, path):
         path: `pathlib.Path` of the `.json` file.
     """
     parts = ["# Speed", "Made by `python -m benchmarks.speed`; each section is one run."]
-    for name, section in results.items():
+    for name in filter(results.get, TABLES):
+        section = results[name]
         about = f"{section['title']} {section['data']}; {section['machine']}."
         parts += [f"## {name}", about, TABLES[name](section["rows"])]
     path.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
@@ -116,6 +117,7 @@ def _growth(rows, key, sizes, unit, scale):
 
 TABLES = {
     "regimes": _regimes,
+    "float32": _regimes,
     "step": _step,
     "pipeline": _pipeline,
     "memory": _memory,
