@@ -344,6 +344,17 @@ def conv_relu_head(backbone, classes, dropout):
     return conv_head(backbone, classes, dropout, activation="relu")
 
 
+def average_head(backbone, classes, dropout):
+    """A linear classifier on the last map's average.
+
+    Of a whole map it is what `conv` is, but that dropout leaves out channels, not cells of them.
+    """
+    x = backbone.get_layer("fire9_concat").output
+    x = layers.GlobalAveragePooling2D(name="head_pool9")(x)
+    x = layers.Dropout(dropout, name="head_drop9")(x)
+    return layers.Dense(classes, dtype="float32", name="head_logits")(x)
+
+
 def pooled_head(backbone, classes, dropout):
     """A linear classifier on fire3 to fire9, each map's average and maximum.
 
@@ -369,7 +380,7 @@ def pooled_head(backbone, classes, dropout):
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)
 
 
-HEADS = {"conv": conv_head, "conv_relu": conv_relu_head, "pooled": pooled_head}
+HEADS = {"conv": conv_head, "conv_relu": conv_relu_head, "average": average_head, "pooled": pooled_head}
 
 
 def _check_shape(shape, argument, weights):

@@ -116,7 +116,9 @@ def _growth(rows, key, sizes, unit, scale):
 
 
 TABLES = {
-    "regimes": _regimes,
+    "frozen": _regimes,
+    "last_fire": _regimes,
+    "full": _regimes,
     "float32": _regimes,
     "step": _step,
     "pipeline": _pipeline,
@@ -134,12 +136,12 @@ def _table(head, rows):
 def _draw(results, path):
     figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
     rows = {name: section["rows"] for name, section in results.items()}
-    _draw_regimes(axes[0, 0], rows.get("regimes", []))
+    _draw_regimes(axes[0, 0], [row for regime in STYLES for row in rows.get(regime, [])])
     _draw_step(axes[0, 1], rows.get("step", []))
-    _draw_growth(axes[1, 0], rows.get("images", []), "images", "training images (three epochs)")
+    _draw_growth(axes[1, 0], rows.get("images", []), "images", "training images (two epochs)")
     _draw_growth(
         axes[1, 1], rows.get("sizes", []), "image_size",
-        "pixels of an image (5,000 images, three epochs)", power=2,
+        "pixels of an image (5,000 images, two epochs)", power=2,
     )  # fmt: skip
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -168,7 +170,7 @@ def _draw_regimes(axes, rows):
 
 
 def _draw_step(axes, rows):
-    axes.set(title="full's training step, 96 px, batches of 32", ylabel="milliseconds an image")
+    axes.set(title="full's training step, 96 px", ylabel="milliseconds an image")
     places = np.arange(len(rows))
     bars = axes.bar(
         places + 0.2, [row["milliseconds"] for row in rows], 0.4, label="this project",

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, TINY
 
 SECTIONS = {
-    "regimes": [{
+    "frozen": [{
         "regime": "frozen", "seconds": 40.0, "validation_accuracy": 0.8, "precision": "float32",
         "plain_seconds": 400.0, "plain_validation_accuracy": 0.81,
     }],

@@ -123,7 +123,8 @@ def test_pixels_agree_with_preprocess_input():
 
 
 def test_replace_head():
-    for model in (SqueezeNet(weights=None, include_top=False), SqueezeNet(weights=None)):
+    backbone = SqueezeNet(weights=None, include_top=False, input_shape=(64, 64, 3))
+    for model in (backbone, SqueezeNet(weights=None)):
         for head in squeezenet.HEADS:
             new = squeezenet.replace_head(model, 3, head)
             assert new.output_shape == (None, 3)
@@ -133,6 +134,29 @@ def test_replace_head():
         squeezenet.replace_head(model, 1)
     with pytest.raises(ValueError, match="`head`"):
         squeezenet.replace_head(model, 3, "none")
+
+
+def test_heads_of_any_image_size():
+    backbone = SqueezeNet(weights=None, include_top=False)
+    assert squeezenet.replace_head(backbone, 3).output_shape == (None, 3)
+    with pytest.raises(ValueError, match="known image size"):
+        squeezenet.replace_head(backbone, 3, "pooled")
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_the_pooled_heads_features_are_averages_and_maxima(data_format):
+    keras.config.set_image_data_format(data_format)
+    first = data_format == "channels_first"
+    shape = (3, 64, 80) if first else (64, 80, 3)
+    model = SqueezeNet(weights=None, include_top=False, input_shape=shape)
+    new = squeezenet.replace_head(model, 3, "pooled")
+    maps = [model.get_layer(f"fire{fire}_concat").output for fire in range(3, 10)]
+    *maps, features = keras.Model(
+        model.input, [*maps, new.get_layer("head_features").output]
+    ).predict(np.random.default_rng(0).random((2, *shape), "float32"), verbose=0)
+    axes = (2, 3) if first else (1, 2)
+    expected = [pool(each, axis=axes) for each in maps for pool in (np.mean, np.max)]
+    np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-6)
 
 
 # --- weights ---------------------------------------------------------------------------------
