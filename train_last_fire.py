@@ -1,6 +1,6 @@
 """What is gained when the two fire modules before the classifier may adapt?
 
-    python train_last_fire.py    # 83.3 % validation (one run, cifar10-jpeg), 9 min on two cores
+    python train_last_fire.py    # 83.3 % validation (one run, cifar10-jpeg), 5 min on two cores
 """
 
 from experiment import Config, parse_config, run

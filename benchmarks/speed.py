@@ -239,11 +239,11 @@ def step_rates(config):
     datasets = {"real": training.dataset(), "fixed": fixed(training, steps=len(training))}
     rates = {name: [] for name in datasets}
     draw = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch))
-    for _ in range(REPEATS + 1):
+    for _ in range(REPEATS + 1):  # the first warms up
         for name, dataset in datasets.items():
             ends = []
             clock = keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda *_, ends=ends: ends.append(time.perf_counter())
+                on_train_batch_end=lambda _, logs, ends=ends: ends.append(time.perf_counter())
             )
             model.fit(dataset, shuffle=False, verbose=0, callbacks=[draw, clock])
             steps = (len(ends) - 1) * model.steps_per_execution
