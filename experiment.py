@@ -380,10 +380,10 @@ def feed(model, dataset, config):
         drawn |= {"mirror": config.mirror, "shift": config.shift}
         training = Batches(dataset.train, classes, **drawn)
         return model, training, Batches(dataset.validation, classes)
-    views = [("train", False), ("validation", False), ("train", True)]
-    plain, held_out, *mirrored = Cache(prefix, dataset).load(views if config.mirror else views[:2])
-    training = FeatureBatches(plain, *mirrored or [None], dataset.train, classes, **drawn)
-    return tail, training, FeatureBatches(held_out, None, dataset.validation, classes)
+    views = (False, True) if config.mirror else (False,)
+    seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", (False,))])
+    training = FeatureBatches(seen, dataset.train, classes, **drawn)
+    return tail, training, FeatureBatches(held_out, dataset.validation, classes)
 
 
 def make_optimizer(config, steps):

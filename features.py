@@ -7,6 +7,7 @@ its layers with the model, the model is trained when the tail is.
 
 import contextlib
 import hashlib
+import itertools
 import math
 import shutil
 import sys
@@ -21,7 +22,7 @@ import runs
 from pipeline import EVALUATION_BATCH, Batches
 from squeezenet import keras_home
 
-VERSION = 2  # of the files' layout
+VERSION = 3  # of the files' layout
 
 
 def split(model):
@@ -66,22 +67,20 @@ class FeatureBatches(Batches):
     """As `Batches`, but of the features of an image where that gives its pixels.
 
     Args:
-        plain, mirrored: For each output of the prefix an array (n, ...), of the images as they
-            are and of their mirrored copies; `mirrored` is `None` where no view is mirrored.
+        features: For each output of the prefix a tensor (views * n, ...), of the images as they
+            are and, where it has two views, of their mirrored copies.
     """
 
-    def __init__(self, plain, mirrored, split, classes, **arguments):
-        super().__init__(split, classes, mirror=mirrored is not None, **arguments)
-        self.views = plain, mirrored
+    def __init__(self, features, split, classes, **arguments):
+        mirror = len(features[0]) > len(split.images)
+        super().__init__(split, classes, mirror=mirror, **arguments)
+        self.features = features
 
-    def inputs(self, batch):
-        which, plain = self.order[batch], self.views[0]
-        rows = [array[which] for array in plain]
-        if self.mirror:
-            turned = self.mirrored[batch]
-            for row, array in zip(rows, self.views[1], strict=True):
-                row[turned] = array[which[turned]]
-        return tuple(rows)
+    def inputs(self):
+        count = len(self.images)
+        return lambda image, mirrored, *_: tuple(
+            tf.gather(tensor, image + count * mirrored) for tensor in self.features
+        )
 
 
 class Cache:
@@ -103,23 +102,23 @@ class Cache:
             "tensorflow": tf.__version__,
         }
 
-    def load(self, views):
-        """Gives the features of several views, computing those that are not there.
+    def load(self, parts):
+        """Gives the features of several parts of the data, computing those that are not there.
 
         Args:
-            views: List of `(name of the split, whether mirrored)`.
+            parts: List of `(name of the split, its views)`; a view is whether it is mirrored.
 
         Returns:
-            For each view a list of read-only arrays, one for each output of the prefix, in that
-            output's own dtype.
+            For each part a list of tensors (views * n, ...), one for each output of the prefix,
+            in that output's own dtype. They are the mapped files, not copies of them.
 
         Raises:
             OSError: The disk has no room for them; nothing is written then.
         """
-        found = [self._read(view) for view in views]
-        missing = [view for view, arrays in zip(views, found, strict=True) if arrays is None]
-        sizes = {view: self._size(view) for view in views}
-        total, needed = sum(sizes.values()), sum(sizes[view] for view in missing)
+        found = [self._read(part) for part in parts]
+        missing = [part for part, tensors in zip(parts, found, strict=True) if tensors is None]
+        sizes = {part: self._size(part) for part in parts}
+        total, needed = sum(sizes.values()), sum(sizes[part] for part in missing)
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         state = f"to compute, {free / 1e9:.1f} GB free" if missing else "already computed"
@@ -130,40 +129,37 @@ class Cache:
                 "free: make room, set KERAS_HOME to another disk, or take --features none"
             )
         computed = iter(self._compute(missing) if missing else ())
-        return [arrays or next(computed) for arrays in found]
+        return [tensors or next(computed) for tensors in found]
 
-    def _images(self, view):
-        split, mirrored = view
-        images = getattr(self.dataset, split).images
-        return images[:, :, ::-1] if mirrored else images
+    def _count(self, part):
+        split, views = part
+        return len(getattr(self.dataset, split).images) * len(views)
 
-    def _size(self, view):
-        count = len(self._images(view))
-        outputs = self.prefix.outputs
-        return sum(
-            count * math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
-            for output in outputs
+    def _size(self, part):
+        return self._count(part) * sum(
+            math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
+            for output in self.prefix.outputs
         )
 
-    def _marker(self, view):
-        """The file that says that a view's features are whole; its name is the key."""
-        facts = self.facts | {"split": view[0], "mirrored": view[1]}
+    def _marker(self, part):
+        """The file that says that a part's features are whole; its name is the key."""
+        facts = self.facts | {"split": part[0], "mirrored": list(part[1])}
         key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
         return self.folder / f"{key[:32]}.json", facts
 
-    def _read(self, view):
-        """Maps a view's features, or gives `None` unless all is there and as it was written."""
-        marker, _ = self._marker(view)
+    def _read(self, part):
+        """Maps a part's features, or gives `None` unless all is there and as it was written."""
+        marker, _ = self._marker(part)
         paths = self._paths(marker)
         try:
             if runs.read_json(marker)["sha256"] != [_digest(path) for path in paths]:
                 return None
-            return self._map(paths, len(self._images(view)))
+            return self._map(paths, self._count(part))
         except (OSError, ValueError, KeyError):
             return None
 
-    def _compute(self, views):
-        total = sum(len(self._images(view)) for view in views)
+    def _compute(self, parts):
+        total = sum(self._count(part) for part in parts)
         interactive = sys.stdout.isatty()
         bar = keras.utils.Progbar(
             total, unit_name="image", stateful_metrics=["images/s"], verbose=int(interactive)
@@ -176,7 +172,7 @@ class Cache:
             done += count
             bar.update(done, [("images/s", done / (time.perf_counter() - start))])
 
-        computed = [self._compute_view(view, advance) for view in views]
+        computed = [self._compute_part(part, advance) for part in parts]
         if not interactive:
             seconds = time.perf_counter() - start
             print(
@@ -186,36 +182,45 @@ class Cache:
             )
         return computed
 
-    def _compute_view(self, view, advance):
-        images = self._images(view)
-        marker, facts = self._marker(view)
+    def _compute_part(self, part, advance):
+        split, views = part
+        images = getattr(self.dataset, split).images
+        marker, facts = self._marker(part)
         with contextlib.ExitStack() as stack:
-            parts = [
+            paths = [
                 stack.enter_context(runs.written_whole(path)) for path in self._paths(marker)
             ]
-            files = [stack.enter_context(part.open("wb")) for part in parts]
-            for first in range(0, len(images), EVALUATION_BATCH):
-                batch = np.ascontiguousarray(images[first : first + EVALUATION_BATCH])
+            files = [stack.enter_context(path.open("wb")) for path in paths]
+            for mirrored, first in itertools.product(
+                views, range(0, len(images), EVALUATION_BATCH)
+            ):
+                batch = images[first : first + EVALUATION_BATCH]
+                batch = np.ascontiguousarray(batch[:, :, ::-1] if mirrored else batch)
                 outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
                 for file, output in zip(files, outputs, strict=True):
                     output.tofile(file)
                 advance(len(batch))
             for file in files:
                 file.close()
-            digests = [_digest(part) for part in parts]
+            digests = [_digest(path) for path in paths]
             # Mapped here, they stay these bytes even if another run puts its own in their place.
-            arrays = self._map(parts, len(images))
+            tensors = self._map(paths, len(images) * len(views))
         runs.write_json(marker, facts | {"sha256": digests})
-        return arrays
+        return tensors
 
     def _paths(self, marker):
         return [marker.with_suffix(f".{i}.bin") for i in range(len(self.prefix.outputs))]
 
     def _map(self, paths, count):
-        return [
-            np.memmap(path, np.dtype(output.dtype), "r", shape=(count, *output.shape[1:]))
-            for path, output in zip(paths, self.prefix.outputs, strict=True)
-        ]
+        """Makes tensors of files without reading them: DLPack hands over the mapped memory."""
+        tensors = []
+        for path, output in zip(paths, self.prefix.outputs, strict=True):
+            bits = f"uint{8 * np.dtype(output.dtype).itemsize}"  # DLPack of NumPy has no bfloat16
+            # Copy on write, as DLPack takes no read-only memory; nobody writes.
+            array = np.memmap(path, bits, "c", shape=(count, *output.shape[1:]))
+            mapped = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+            tensors.append(tf.bitcast(mapped, output.dtype))
+        return tensors
 
 
 def _digest(path):

@@ -12,9 +12,9 @@ EVALUATION_BATCH = 200
 class Batches:
     """Batches of uint8 images and one-hot labels, each a tuple of the two.
 
-    Each is a function of the seed, the epoch and its number alone, so that equal runs see equal
-    batches. The epoch is the last one given to `draw`, as Keras' fit() also takes a batch before
-    its first epoch, to learn the shapes.
+    They are a function of the seed and the epoch alone, so that equal runs see equal batches. The
+    epoch is the last one given to `draw`, as Keras' fit() also takes a batch before its first
+    epoch, to learn the shapes.
 
     Args:
         split: `data.Split` of images uint8 (n, height, width, 3) and labels (n,).
@@ -30,21 +30,18 @@ class Batches:
         self, split, classes, batch_size=EVALUATION_BATCH, seed=None, mirror=False, shift=0.0
     ):
         self.images = split.images
-        self.targets = keras.utils.to_categorical(split.labels, classes)
+        self.labels = split.labels
+        self.classes = classes
         self.batch_size = batch_size
         self.seed = seed
         self.mirror = mirror
         self.shift = shift
+        # For each place in the epoch: number of the image, whether mirrored, rows and columns moved.
+        self.drawn = tf.Variable(tf.zeros((len(split.images), 4), "int32"))
         self.draw(epoch=0)
 
     def __len__(self):
         return math.ceil(len(self.images) / self.batch_size)
-
-    def __getitem__(self, index):
-        if not 0 <= index < len(self):
-            raise IndexError(f"expected a batch from 0 to {len(self) - 1}. Received: {index}")
-        batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.inputs(batch), self.targets[self.order[batch]]
 
     def dataset(self):
         """Makes the `tf.data.Dataset` of an epoch, which has the next batch ready.
@@ -53,46 +50,51 @@ class Batches:
         TensorFlow 2.21 on that has malloc return all memory at once, which slows every step. And
         no autotuning: an epoch's end would wait for its next look, up to as long as the epoch.
         """
-        example = self[0]
-        leaves = keras.tree.flatten(example)
+        inputs, labels = self.inputs(), tf.constant(self.labels)
 
         def load(index):
-            arrays = tf.numpy_function(
-                lambda i: keras.tree.flatten(self[i]), [index], [leaf.dtype for leaf in leaves]
-            )
-            for array, leaf in zip(arrays, leaves, strict=True):
-                array.set_shape((None, *leaf.shape[1:]))
-            return keras.tree.pack_sequence_as(example, arrays)
+            drawn = self.drawn[index * self.batch_size : (index + 1) * self.batch_size]
+            image, mirrored, down, right = tf.unstack(drawn, axis=1)
+            targets = tf.one_hot(tf.gather(labels, image), self.classes)
+            return inputs(image, mirrored, down, right), targets
 
         options = tf.data.Options()
         options.autotune.enabled = False
         return tf.data.Dataset.range(len(self)).map(load).prefetch(2).with_options(options)
 
-    def inputs(self, batch):
-        """Makes the views of a batch, a slice of the epoch's order."""
-        which = self.order[batch]
-        if not (self.mirror or self.shift):
-            return self.images[which]
-        height, width = self.images.shape[1:3]
-        rows = np.arange(height) + self.row_shifts[batch, np.newaxis]
-        columns = np.arange(width) + self.column_shifts[batch, np.newaxis]
-        columns = np.where(self.mirrored[batch, np.newaxis], width - 1 - columns, columns)
-        rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
-        return self.images[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+    def inputs(self):
+        """Makes the function from what was drawn for a batch, int32 (batch,) each, to its views."""
+        images = tf.constant(self.images)
+        height, width = images.shape[1:3]
+
+        def views(image, mirrored, down, right):
+            batch = tf.gather(images, image)
+            if not (self.mirror or self.shift):
+                return batch
+            rows = tf.range(height) + down[:, tf.newaxis]
+            columns = tf.range(width) + right[:, tf.newaxis]
+            columns = tf.where(mirrored[:, tf.newaxis] == 1, width - 1 - columns, columns)
+            rows = tf.clip_by_value(rows, 0, height - 1)
+            columns = tf.clip_by_value(columns, 0, width - 1)
+            batch = tf.gather(batch, rows, axis=1, batch_dims=1)
+            return tf.gather(batch, columns, axis=2, batch_dims=1)
+
+        return views
 
     def draw(self, epoch):
         """Draws the order and the views of an epoch, counted from 0."""
-        self.epoch = epoch
         count, height, width, _ = self.images.shape
         if self.seed is None:
-            self.order = np.arange(count)
+            self.drawn[:, 0].assign(tf.range(count))
             return
-        random = np.random.default_rng((self.seed, self.epoch))
-        self.order = random.permutation(count)
-        self.mirrored = random.random(count) < 0.5 * self.mirror
-        reach = int(self.shift * height), int(self.shift * width)
-        self.row_shifts = random.integers(-reach[0], reach[0], count, endpoint=True)
-        self.column_shifts = random.integers(-reach[1], reach[1], count, endpoint=True)
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(count)
+        mirrored = random.random(count) < 0.5 * self.mirror
+        shifts = [
+            random.integers(-reach, reach, count, endpoint=True)
+            for reach in (int(self.shift * height), int(self.shift * width))
+        ]
+        self.drawn.assign(np.stack([order, mirrored, *shifts], axis=1))
 
 
 def evaluate(path, split, classes):

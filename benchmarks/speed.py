@@ -268,7 +268,7 @@ def prepare(config):
 def fixed(batches, steps):
     import tensorflow as tf
 
-    return tf.data.Dataset.from_tensors(batches[0]).repeat(steps)
+    return tf.data.Dataset.from_tensors(next(iter(batches.dataset()))).repeat(steps)
 
 
 def median_seconds(function):

@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
 
 import data
@@ -165,13 +166,24 @@ def test_an_interrupted_run_keeps_its_last_epoch(tmp_path):
 
 
 def test_a_loss_that_becomes_no_number_stops_the_run(script, one_line, tmp_path, monkeypatch):
-    batch = Batches.__getitem__
+    draw, dataset = Batches.draw, Batches.dataset
+    epochs = {}
 
-    def spoilt(self, index):
-        images, targets = batch(self, index)
-        return images, targets * (np.nan if self.seed is not None and self.epoch == 1 else 1)
+    def noted(self, epoch):
+        epochs[self.seed] = epoch
+        draw(self, epoch)
 
-    monkeypatch.setattr(Batches, "__getitem__", spoilt)
+    def spoilt(self):
+        def factor():
+            return np.float32(np.nan if self.seed is not None and epochs[self.seed] == 1 else 1)
+
+        def spoil(images, targets):
+            return images, targets * tf.ensure_shape(tf.numpy_function(factor, [], tf.float32), ())
+
+        return dataset(self).map(spoil)
+
+    monkeypatch.setattr(Batches, "draw", noted)
+    monkeypatch.setattr(Batches, "dataset", spoilt)
     arguments = (*TINY[:-1], 3, "--logs", tmp_path, "--name", "nan")
     result = script("train_frozen.py", *arguments)
     one_line(result, "no number", "after epoch 1 of 3", "--learning-rate")
@@ -247,7 +259,7 @@ def numbered(count=10, size=8):
 
 
 def epoch(batches):
-    images, targets = zip(*(batches[i] for i in range(len(batches))), strict=True)
+    images, targets = zip(*batches.dataset().as_numpy_iterator(), strict=True)
     return np.concatenate(images), np.concatenate(targets).argmax(axis=1)
 
 
