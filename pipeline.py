@@ -44,11 +44,13 @@ class Batches:
         return math.ceil(len(self.images) / self.batch_size)
 
     def dataset(self):
-        """Makes the `tf.data.Dataset` of an epoch, which has the next batch ready.
+        """Makes the `tf.data.Dataset` of an epoch.
 
         Not a keras.utils.PyDataset, of which Keras makes a Dataset.from_generator: from
         TensorFlow 2.21 on that has malloc return all memory at once, which slows every step. And
         no autotuning: an epoch's end would wait for its next look, up to as long as the epoch.
+        No prefetching either: a batch is gathered in less time than a thread beside the network's
+        costs it.
         """
         inputs, labels = self.inputs(), tf.constant(self.labels)
 
@@ -60,7 +62,7 @@ class Batches:
 
         options = tf.data.Options()
         options.autotune.enabled = False
-        return tf.data.Dataset.range(len(self)).map(load).prefetch(2).with_options(options)
+        return tf.data.Dataset.range(len(self)).map(load).with_options(options)
 
     def inputs(self):
         """Makes the function from what was drawn for a batch, int32 (batch,) each, to its views."""
