@@ -62,6 +62,8 @@ class Batches:
 
         options = tf.data.Options()
         options.autotune.enabled = False
+        # These would write what is gathered from into the graph: a second copy in memory.
+        options.experimental_optimization.apply_default_optimizations = False
         return tf.data.Dataset.range(len(self)).map(load).with_options(options)
 
     def inputs(self):
