@@ -13,12 +13,15 @@ import cli
 import data
 import runs
 
+# Each one's default learning rate as a multiple of Adam's, which the recipes give, and its settings.
 OPTIMIZERS = {
-    "adam": {},
-    "adamw": {},
-    "sgd": {"momentum": 0.9, "nesterov": True},
-    "adagrad": {},
-    "rmsprop": {},
+    "adam": (1, {}),
+    "adamw": (1, {}),
+    "nadam": (1, {}),
+    "rmsprop": (1, {}),
+    "lion": (0.1, {}),
+    "adagrad": (10, {}),
+    "sgd": (10, {"momentum": 0.9, "nesterov": True}),
 }
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -49,6 +52,9 @@ class Config:
     # The highest rate that leaves the pretrained features whole in the first epoch.
     learning_rate: float = flag(3e-4, "of the optimizer, at its peak", above=0)
     optimizer: str = flag("adam", "which one", choices=tuple(OPTIMIZERS))
+    early_stopping: int = flag(
+        0, "epochs without a lower validation loss after which to stop; 0: never", minimum=0
+    )
     batch_size: int = flag(32, "images a training step", minimum=1)
     # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
     image_size: int = flag(128, "side in pixels to which images are resized", minimum=32)
@@ -120,7 +126,11 @@ def parse_config(defaults, arguments=None):
         if field.name in given:
             _check_range(parser, field, given[field.name])
     recipe = given.get("recipe", defaults.recipe)
-    return dataclasses.replace(defaults, **RECIPES[recipe] | given)
+    config = dataclasses.replace(defaults, **RECIPES[recipe])
+    if "optimizer" in given:
+        multiple, _ = OPTIMIZERS[given["optimizer"]]
+        config = dataclasses.replace(config, learning_rate=multiple * config.learning_rate)
+    return dataclasses.replace(config, **given)
 
 
 def _check_range(parser, field, value):
@@ -149,7 +159,7 @@ def run(title, trainable, config):
     with cli.one_line_errors():
         check_weights(config.weights)
         folder = runs.create(config.logs, config.regime, config.recipe, config.name)
-    progress = Progress(folder, config.epochs)
+    progress = Progress(folder, config.epochs, config.early_stopping)
     try:
         with runs.removed_if_empty(folder):
             return _run(title, trainable, config, progress)
@@ -199,12 +209,12 @@ def _run(title, trainable, config, progress):
             TensorBoard(folder, model),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: progress.epoch_end(model, logs, not interactive)
+                on_epoch_end=lambda _, logs: progress.epoch_end(model, trained, logs, not interactive)
             ),
         ],
     ).history
     seconds = time.perf_counter() - start
-    if progress.epochs < config.epochs:
+    if progress.diverged:
         cli.stop(
             f"the loss became infinite or no number: {progress.kept()}; try a lower --learning-rate"
         )
@@ -218,9 +228,10 @@ def _run(title, trainable, config, progress):
         "validation_accuracy": accuracy,
         "trainable_params": trainable_params,
         "total_params": total_params,
-        "epochs": config.epochs,
+        "epochs": progress.epochs,
+        "best_epoch": progress.kept_epoch,
         "seconds": seconds,
-        "images_per_second": config.epochs * len(dataset.train.images) / seconds,
+        "images_per_second": progress.epochs * len(dataset.train.images) / seconds,
         "history": history,
         "data": {
             "source": config.data,
@@ -241,22 +252,34 @@ def _run(title, trainable, config, progress):
 
 
 class Progress:
-    """The epochs that are whole: each one's model is in the run's folder before it counts."""
+    """The epochs that are whole: each one's model is in the run's folder before it counts.
 
-    def __init__(self, folder, total):
+    With a patience, only that of the lowest validation loss is kept, and training stops after so
+    many epochs that were no better.
+    """
+
+    def __init__(self, folder, total, patience=0):
         self.folder = folder
         self.total = total
+        self.patience = patience
         self.epochs = 0
+        self.kept_epoch = 0
+        self.best_loss = math.inf
+        self.diverged = False
         self.start = time.perf_counter()
 
-    def epoch_end(self, model, logs, report):
-        """Keeps the epoch unless its loss is no number; `report` prints a line about it."""
+    def epoch_end(self, model, trained, logs, report):
+        """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it."""
         if not all(math.isfinite(logs[key]) for key in ("loss", "val_loss")):
-            model.stop_training = True
+            self.diverged = trained.stop_training = True
             return
-        with runs.written_whole(self.folder / "model.keras") as part:
-            model.save(part)
         self.epochs += 1
+        if not self.patience or logs["val_loss"] < self.best_loss:
+            with runs.written_whole(self.folder / "model.keras") as part:
+                model.save(part)
+            self.kept_epoch, self.best_loss = self.epochs, logs["val_loss"]
+        elif self.epochs - self.kept_epoch >= self.patience:
+            trained.stop_training = True
         if report:
             seconds = time.perf_counter() - self.start
             print(
@@ -265,13 +288,15 @@ class Progress:
                 f"validation accuracy {logs['val_accuracy']:.4f}, {seconds:.0f} s",
                 flush=True,
             )
+            if trained.stop_training:
+                print(f"stopped early: the model kept is that of epoch {self.kept_epoch}", flush=True)
         self.start = time.perf_counter()
 
     def kept(self):
         """Says what there is of an unfinished run, and where."""
-        if not self.epochs:
+        if not self.kept_epoch:
             return "no epoch was finished, so there is no model to keep"
-        return f"{self.folder}/model.keras is the model after epoch {self.epochs} of {self.total}"
+        return f"{self.folder}/model.keras is the model after epoch {self.kept_epoch} of {self.total}"
 
 
 def check_weights(weights):
@@ -396,7 +421,8 @@ def make_optimizer(config, steps):
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
         )
-    settings = OPTIMIZERS[config.optimizer] | {"learning_rate": rate}
+    _, settings = OPTIMIZERS[config.optimizer]
+    settings = settings | {"learning_rate": rate}
     return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
 
 
