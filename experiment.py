@@ -219,6 +219,9 @@ def _run(title, trainable, config, progress):
             f"the loss became infinite or no number: {progress.kept()}; try a lower --learning-rate"
         )
 
+    if config.early_stopping:
+        print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
+
     # The printed figures are those of the file, not of the model in memory.
     loss, accuracy = evaluate(folder / "model.keras", dataset.validation, classes)
     metrics = {
@@ -288,8 +291,6 @@ class Progress:
                 f"validation accuracy {logs['val_accuracy']:.4f}, {seconds:.0f} s",
                 flush=True,
             )
-            if trained.stop_training:
-                print(f"stopped early: the model kept is that of epoch {self.kept_epoch}", flush=True)
         self.start = time.perf_counter()
 
     def kept(self):

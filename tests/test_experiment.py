@@ -145,6 +145,24 @@ def test_report_recipe_is_the_protocol_of_2018(script, tmp_path):
     assert epochs_by_default == 10
 
 
+def test_early_stopping_keeps_the_best_epoch(script, tmp_path):
+    arguments = (*TINY[:-1], 30, "--early-stopping", 3, "--learning-rate", 0.05)
+    result = script("train_frozen.py", *arguments, "--logs", tmp_path, "--name", "early")
+    assert result.status == 0, result.err
+    folder = tmp_path / "frozen" / "early"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    losses = metrics["history"]["val_loss"]
+    best = 1 + losses.index(min(losses))
+    assert (metrics["best_epoch"], metrics["epochs"]) == (best, best + 3)
+    assert metrics["epochs"] == len(losses) < 30
+    assert metrics["validation_loss"] == pytest.approx(min(losses), rel=1e-6)
+    assert f"best epoch  {best} of {best + 3}, by validation loss" in result.out
+
+
+def test_without_early_stopping_the_last_epoch_is_kept(trained):
+    assert trained.frozen.metrics["best_epoch"] == 2
+
+
 def test_an_interrupted_run_keeps_its_last_epoch(tmp_path):
     arguments = (*TINY[:-1], "500", "--logs", tmp_path, "--name", "cut")
     process = start("train_frozen.py", *arguments)
@@ -209,6 +227,13 @@ def test_optimizers(optimizer):
     config = experiment.Config(regime="full", optimizer=optimizer)
     made = experiment.make_optimizer(config, steps=100)
     assert type(made).__name__.lower() == optimizer
+
+
+def test_an_optimizer_has_a_rate_of_its_own():
+    defaults = experiment.Config(regime="any", learning_rate=1e-3)
+    for given, rate in ((["sgd"], 1e-2), (["lion"], 1e-4), (["sgd", "--learning-rate", "0.5"], 0.5)):
+        config = experiment.parse_config(defaults, ["--optimizer", *given])
+        assert config.learning_rate == pytest.approx(rate)
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
