@@ -46,6 +46,8 @@ def import_keras():
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # looks for GPUs, and logs an error where there is none
+        # Its advice on retracing is for those who wrote the program, not for those who run it.
+        tf.get_logger().setLevel("ERROR")
     finally:
         os.dup2(saved, 2)
         os.close(saved)

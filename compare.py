@@ -86,7 +86,9 @@ def test_figures(run):
     cli.import_keras()
     from pipeline import evaluate
 
-    loss, accuracy = evaluate(run.folder / "model.keras", dataset.test, len(dataset.class_names))
+    mirrored = run.metrics["config"].get("evaluation") == "mirrored"
+    classes = len(dataset.class_names)
+    loss, accuracy = evaluate(run.folder / "model.keras", dataset.test, classes, mirrored)
     figures = {"loss": loss, "accuracy": accuracy}
     runs.write_json(path, figures)
     return figures

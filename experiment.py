@@ -62,6 +62,8 @@ class Config:
     preprocessing: str = "caffe"
     # No ReLU on the logits: one that is off gets no gradient and never comes back.
     head: str = "conv"
+    # Epochs that train a new head alone, before the layers whose features it would distort.
+    head_epochs: int = 0
     # Before the classifier, as in the paper.
     dropout: float = 0.5
     # A mirrored truck is a truck.
@@ -70,6 +72,11 @@ class Config:
     # Rises over the first tenth of the steps, then falls to nothing along a cosine.
     schedule: str = "cosine"
 
+    evaluation: str = flag(
+        "plain",
+        "of the images as they are, or averaged with that of their mirrored copies",
+        choices=("plain", "mirrored"),
+    )
     features: str = flag(
         "cache", "of the frozen layers: computed once, or none kept", choices=("cache", "none")
     )
@@ -89,6 +96,7 @@ RECIPES = {
         "image_size": 32,
         "preprocessing": "none",
         "head": "conv_relu",
+        "head_epochs": 0,
         "dropout": 0.5,
         "mirror": False,
         "shift": 0.0,
@@ -177,7 +185,7 @@ def _run(title, trainable, config, progress):
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)
         model, weights = build(config, classes)
-    from board import TensorBoard
+    from board import TensorBoard, draw_losses
     from pipeline import evaluate
 
     set_trainable(model, trainable)
@@ -191,6 +199,9 @@ def _run(title, trainable, config, progress):
 
     start = time.perf_counter()
     with cli.one_line_errors():
+        if config.head_epochs:
+            train_head(model, dataset, config)
+            set_trainable(model, trainable)
         trained, training, validation = feed(model, dataset, config)
     runs.write_json(folder / "config.json", dataclasses.asdict(config))
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
@@ -209,7 +220,9 @@ def _run(title, trainable, config, progress):
             TensorBoard(folder, model),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda _, logs: progress.epoch_end(model, trained, logs, not interactive)
+                on_epoch_end=lambda _, logs: progress.epoch_end(
+                    model, trained, logs, report=not interactive
+                )
             ),
         ],
     ).history
@@ -218,12 +231,12 @@ def _run(title, trainable, config, progress):
         cli.stop(
             f"the loss became infinite or no number: {progress.kept()}; try a lower --learning-rate"
         )
-
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
 
     # The printed figures are those of the file, not of the model in memory.
-    loss, accuracy = evaluate(folder / "model.keras", dataset.validation, classes)
+    mirrored = config.evaluation == "mirrored"
+    loss, accuracy = evaluate(folder / "model.keras", dataset.validation, classes, mirrored)
     metrics = {
         "regime": config.regime,
         "recipe": config.recipe,
@@ -247,6 +260,7 @@ def _run(title, trainable, config, progress):
         "versions": versions(),
         "config": dataclasses.asdict(config),
     }
+    draw_losses(history, progress.kept_epoch, folder / "losses.png")
     runs.write_json(folder / "metrics.json", metrics)
     print(title)
     print(f"Validation loss: {loss}")
@@ -383,6 +397,27 @@ def set_trainable(model, trainable):
         layer.trainable = bool(trainable(layer))
     if not model.trainable_weights:
         raise ValueError("the regime's rule matches no layer with weights: nothing would train")
+
+
+def train_head(model, dataset, config):
+    """Trains the head alone on the features of all that is before it, and says how far it gets.
+
+    A head of random weights sends gradients through the pretrained layers that distort them
+    (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): this one starts trained.
+    """
+    import keras
+
+    set_trainable(model, lambda layer: layer.name.startswith("head_"))
+    # Features hold still, so that they bear a higher rate than the layers that make them.
+    config = dataclasses.replace(config, shift=0.0, batch_size=128, learning_rate=1e-3)
+    tail, training, validation = feed(model, dataset, config)
+    compile_model(tail, make_optimizer(config, steps=config.head_epochs * len(training)))
+    draw = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch))
+    tail.fit(
+        training.dataset(), epochs=config.head_epochs, shuffle=False, verbose=0, callbacks=[draw]
+    )
+    _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
+    print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)
 
 
 def feed(model, dataset, config):

@@ -2,7 +2,8 @@
 
     config.json     what was asked
     metrics.json    what came out; written last, so that a run with it is a finished one
-    model.keras     the model after the last whole epoch
+    model.keras     the model after the last whole epoch, or with --early-stopping the best one
+    losses.png      training and validation loss by epoch
     test.json       its figures on the test images, once compare.py has looked
     train/, validation/    TensorBoard's events
 """

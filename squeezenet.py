@@ -6,6 +6,7 @@ References:
 """
 
 import hashlib
+import math
 import os
 import shutil
 from pathlib import Path
@@ -356,10 +357,11 @@ def average_head(backbone, classes, dropout):
 
 
 def pooled_head(backbone, classes, dropout):
-    """A linear classifier on fire3 to fire9, each map's average and maximum.
+    """A classifier of one hidden layer on what all of fire3 to fire9 see.
 
-    Early fire modules keep what the later ones, trained on ImageNet, have discarded. The
-    features are standardised, as their scales differ by orders of magnitude.
+    Early fire modules keep what the later ones, trained on ImageNet, have discarded. It reads each
+    map's average and maximum, and of fire5, fire7 and fire9 the averages of the map's quarters too,
+    standardised, as their scales differ by orders of magnitude.
     """
     features = []
     for fire in range(3, 10):
@@ -371,12 +373,21 @@ def pooled_head(backbone, classes, dropout):
                 '`head="pooled"` needs a backbone of known image size. '
                 f"Received: backbone of input shape {backbone.input_shape}"
             )
-        features.append(layers.AveragePooling2D(size, name=f"head_fire{fire}_avg")(x))
-        features.append(layers.MaxPooling2D(size, name=f"head_fire{fire}_max")(x))
-    x = layers.Concatenate(axis=_channel_axis(), name="head_maps")(features)
-    x = layers.Flatten(name="head_features")(x)
+        kinds = [
+            ("avg", layers.AveragePooling2D, size, size),
+            ("max", layers.MaxPooling2D, size, size),
+        ]
+        if fire in (5, 7, 9):  # the quarters of a map of odd side share its middle
+            half = [math.ceil(side / 2) for side in size]
+            steps = [max(side // 2, 1) for side in size]
+            kinds.append(("quarters", layers.AveragePooling2D, half, steps))
+        for kind, pooling, window, strides in kinds:
+            pooled = pooling(window, strides, name=f"head_fire{fire}_{kind}")(x)
+            features.append(layers.Flatten(name=f"head_fire{fire}_{kind}_flat")(pooled))
+    x = layers.Concatenate(name="head_features")(features)
     x = layers.BatchNormalization(center=False, scale=False, dtype="float32", name="head_norm")(x)
-    x = layers.Dropout(dropout, dtype="float32", name="head_drop")(x)
+    x = layers.Dense(256, activation="relu", name="head_hidden")(x)
+    x = layers.Dropout(dropout, name="head_drop")(x)
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)
 
 

@@ -10,10 +10,18 @@ def trainable(layer):
     return layer.name.startswith("head_")
 
 
-# A linear classifier can use what every fire module sees, not the last one alone; it is too small
-# to need dropout, and takes a higher rate in larger batches.
 DEFAULTS = Config(
-    regime="frozen", head="pooled", dropout=0.0, learning_rate=1e-3, batch_size=128
+    regime="frozen",
+    # Frozen features are not adapted, so that what counts is how many there are: of all fire
+    # modules, and of images large enough for maps of several cells.
+    head="pooled",
+    image_size=160,
+    # The head is new and holds nothing to lose: a high rate, in larger batches, and, as features
+    # are computed once, more epochs, against which half of the hidden layer drops out.
+    learning_rate=1e-3,
+    batch_size=128,
+    epochs=16,
+    dropout=0.5,
 )
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -66,3 +67,34 @@ def test_the_tables_kept_are_those_of_the_figures_kept(tmp_path):
     kept = ROOT / "benchmarks" / "speed.json"
     speed_report.write(json.loads(kept.read_text()), tmp_path / "speed.json")
     assert (tmp_path / "speed.md").read_text() == kept.with_suffix(".md").read_text()
+
+
+def test_the_ablation_goes_from_report_to_tuned():
+    import experiment
+    import train_frozen
+    from benchmarks import ablation
+
+    (_, _, first), *others = ablation.steps("cifar10")
+    report = experiment.parse_config(train_frozen.DEFAULTS, ["--recipe", "report"])
+    assert first == report
+    assert others[-1][2] == dataclasses.replace(train_frozen.DEFAULTS, recipe="report")
+    configs = [first] + [config for *_, config in others]
+    assert len(set(configs)) == len(configs)
+
+
+def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
+    from benchmarks import ablation, optimizers
+
+    figures = {"data": "drawn", "accuracies": [0.25, 0.75], "losses": [1.0, 2.0]}
+    row = {"change": "a change", "cause": "a cause"} | figures
+    ablation.write({"rows": [row, row | {"change": "another"}]}, tmp_path / "ablation.json")
+    text = (tmp_path / "ablation.md").read_text()
+    assert "| a change | 0.500 (0.2500, 0.7500) | a cause |" in text
+
+    history = {"val_loss": [3.0, 2.0]}
+    row = {"optimizer": "sgd", "learning_rate": 0.01, "history": history} | figures
+    optimizers.write({"rows": [row]}, tmp_path / "optimizers.json")
+    text = (tmp_path / "optimizers.md").read_text()
+    assert "| sgd | 0.01 | 0.5000 (0.2500, 0.7500) | 1.5000 |" in text
+    for name in ("ablation.png", "optimizers.png"):
+        assert (tmp_path / name).stat().st_size > 10_000

@@ -159,6 +159,47 @@ def test_early_stopping_keeps_the_best_epoch(script, tmp_path):
     assert f"best epoch  {best} of {best + 3}, by validation loss" in result.out
 
 
+def test_a_head_is_trained_alone_before_the_layers_it_would_distort(trained, script, tmp_path):
+    assert "head        trained alone: validation accuracy 0." in trained.full.out
+    assert trained.full.metrics["config"]["head_epochs"] > 0
+    # At a rate of nothing all else stays as it was: what has changed is what is trained before.
+    arguments = (*TINY, "--logs", tmp_path, "--name", "still", "--learning-rate", 1e-30)
+    result = script("train_full.py", *arguments)
+    assert result.status == 0, result.err
+    config = experiment.Config(
+        **json.loads((tmp_path / "full" / "still" / "config.json").read_text())
+    )
+    keras.utils.set_random_seed(config.seed)
+    before, _ = experiment.build(config, classes=10)
+    after = keras.models.load_model(tmp_path / "full" / "still" / "model.keras")
+    for old, new in zip(before.layers, after.layers, strict=True):
+        for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
+            assert np.allclose(a, b, atol=1e-20) != old.name.startswith("head_"), old.name
+
+
+def test_evaluation_with_mirrored_copies_averages_both(trained, script, tmp_path):
+    arguments = (*TINY, "--logs", tmp_path, "--name", "both", "--evaluation", "mirrored")
+    result = script("train_last_fire.py", *arguments)
+    assert result.status == 0, result.err
+    metrics = json.loads((tmp_path / "last_fire" / "both" / "metrics.json").read_text())
+    assert metrics["history"] == trained.last_fire.metrics["history"]
+    model = keras.models.load_model(trained.last_fire.folder / "model.keras")
+    images, labels = data.load("shapes").validation
+    both = [model.predict(view, verbose=0) for view in (images, images[:, :, ::-1])]
+    probabilities = np.mean(both, axis=0)
+    assert metrics["validation_accuracy"] == pytest.approx(
+        np.mean(probabilities.argmax(axis=1) == labels), abs=2 / len(labels)
+    )
+    expected = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert metrics["validation_loss"] == pytest.approx(expected, rel=1e-2)
+
+
+def test_the_picture_of_the_losses(trained):
+    for regime in REGIMES:
+        picture = (getattr(trained, regime).folder / "losses.png").read_bytes()
+        assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+
+
 def test_without_early_stopping_the_last_epoch_is_kept(trained):
     assert trained.frozen.metrics["best_epoch"] == 2
 
@@ -212,7 +253,7 @@ def test_a_loss_that_becomes_no_number_stops_the_run(script, one_line, tmp_path,
 
 
 def test_a_rate_far_too_high_stops_the_run(script, one_line, tmp_path):
-    result = script("train_full.py", *TINY, "--logs", tmp_path, "--learning-rate", "1e30")
+    result = script("train_full.py", *TINY, "--logs", tmp_path, "--learning-rate", "1e38")
     one_line(result, "no number", "--learning-rate")
 
 
@@ -330,12 +371,12 @@ def test_frozen_features_are_worth_something(script, tmp_path):
     with np.load(IMAGES) as file:
         arrays = {name: file[name][: 2500 if "train" in name else 500] for name in file.files}
     np.savez(tmp_path / "few.npz", **arrays)
-    arguments = ("--data", tmp_path / "few.npz", "--image-size", 96, "--epochs", 5)
-    result = script("train_frozen.py", *arguments, "--logs", tmp_path, "--name", "few")
+    arguments = ("--data", tmp_path / "few.npz", "--logs", tmp_path, "--name", "few")
+    result = script("train_frozen.py", *arguments)
     assert result.status == 0, result.err
     metrics = json.loads((tmp_path / "frozen" / "few" / "metrics.json").read_text())
     assert metrics["weights"]["sha256"].startswith("17154246284f5555")
-    assert metrics["validation_accuracy"] > 0.55
+    assert metrics["validation_accuracy"] > 0.70
 
 
 @pytest.mark.real

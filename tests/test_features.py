@@ -54,9 +54,9 @@ def built(regime, **changes):
 
 def test_the_boundary_follows_from_the_regime():
     prefix, tail = features.split(built("frozen"))
-    assert [output.shape[1:] for output in prefix.outputs] == [(4864,)]
+    assert [output.shape[1:] for output in prefix.outputs] == [(6784,)]
     names = {layer.name for layer in tail.layers[1:]}
-    assert names == {"head_norm", "head_drop", "head_logits", "head_softmax"}
+    assert names == {"head_norm", "head_hidden", "head_drop", "head_logits", "head_softmax"}
 
     prefix, tail = features.split(built("last_fire"))
     assert [output.shape[1:] for output in prefix.outputs] == [(1, 1, 384)]
@@ -70,7 +70,8 @@ def test_the_boundary_follows_from_the_regime():
 def test_a_boundary_of_several_outputs():
     model = built("last_fire", head="pooled")
     prefix, tail = features.split(model)
-    assert len(prefix.outputs) == 1 + 2 * 5  # fire7's map, and fire3 to fire7 pooled twice
+    # fire7's map; fire3 to fire7, each pooled twice; the quarters of fire5 and fire7.
+    assert len(prefix.outputs) == 1 + 2 * 5 + 2
     images = data.load("shapes").test.images[:5]
     whole = model.predict(images, verbose=0)
     np.testing.assert_allclose(tail.predict(prefix.predict(images, verbose=0), verbose=0), whole)
@@ -84,7 +85,8 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
     for kept in ("cache", "none"):
         config = dataclasses.replace(
             defaults, data="shapes", weights="none", image_size=32, epochs=2, precision="float32",
-            mirror=False, shift=0.0, dropout=0.0, features=kept, logs=str(tmp_path), name=kept,
+            mirror=False, shift=0.0, dropout=0.0, head_epochs=0, features=kept,
+            logs=str(tmp_path), name=kept,
         )  # fmt: skip
         metrics = experiment.run("title", trainable, config)
         model = keras.models.load_model(tmp_path / regime / kept / "model.keras")
