@@ -8,7 +8,7 @@ LOGS = logs
 VENV = .venv/bin/python
 FLAGS = --logs $(LOGS) $(if $(DATA),--data $(DATA)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
-.PHONY: compare demo test speed
+.PHONY: compare demo test speed ablation optimizers
 
 compare: .venv/installed
 	$(VENV) train_frozen.py $(FLAGS)
@@ -24,6 +24,10 @@ demo: compare
 # An hour and a half on a quiet machine; PyTorch is measured too where it is installed.
 speed: .venv/installed
 	$(VENV) -m benchmarks.speed $(if $(DATA),--data $(DATA))
+
+# From the recipe report to tuned, one change at a time; and all optimizers side by side.
+ablation optimizers: .venv/installed
+	$(VENV) -m benchmarks.$@ $(if $(DATA),--data $(DATA))
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check .

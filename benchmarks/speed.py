@@ -45,8 +45,10 @@ def defaults(regime, **changes):
 
 
 def plain(regime, **changes):
-    """A regime's settings at the benchmark's image size, and without mirrored or shifted views."""
-    return defaults(regime, **{"image_size": SIZE, "mirror": False, "shift": 0.0} | changes)
+    """A regime's settings at the benchmark's image size, without what the guide has not: new views
+    of an image, and a head trained alone before."""
+    off = {"mirror": False, "shift": 0.0, "mixup": 0.0, "head_epochs": 0}
+    return defaults(regime, **{"image_size": SIZE} | off | changes)
 
 
 def trainable(config):
@@ -95,7 +97,10 @@ def step(source):
         print("PyTorch is not installed, so not measured: pip install torch==2.13.0")
     for precision in ("float32", "bfloat16"):
         policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
-        config = plain("full", data=source, precision=policy)
+        # As torch_peer.py has it.
+        config = plain(
+            "full", data=source, precision=policy, head="conv", dropout=0.5, batch_size=32
+        )
         rounds = [
             fresh(keras_step, config) | ({"torch": fresh(torch_step, precision)} if torch else {})
             for _ in range(REPEATS)
