@@ -69,7 +69,6 @@ class Config:
     # A mirrored truck is a truck.
     mirror: bool = True
     shift: float = 0.0
-    mixup: float = 0.0
     # Rises over the first tenth of the steps, then falls to nothing along a cosine.
     schedule: str = "cosine"
 
@@ -101,7 +100,6 @@ RECIPES = {
         "dropout": 0.5,
         "mirror": False,
         "shift": 0.0,
-        "mixup": 0.0,
         "schedule": "constant",
         "precision": "float32",
     },
@@ -412,7 +410,7 @@ def train_head(model, dataset, config):
     set_trainable(model, lambda layer: layer.name.startswith("head_"))
     # On features that hold still, it bears the settings of train_frozen.py.
     config = dataclasses.replace(
-        config, optimizer="adam", learning_rate=1e-3, batch_size=128, shift=0.0, mixup=0.0
+        config, optimizer="adam", learning_rate=1e-3, batch_size=128, shift=0.0
     )
     tail, training, validation = feed(model, dataset, config)
     compile_model(tail, make_optimizer(config, steps=config.head_epochs * len(training)))
@@ -438,11 +436,11 @@ def feed(model, dataset, config):
 
     classes = len(dataset.class_names)
     drawn = {"batch_size": config.batch_size, "seed": config.seed}
-    # A shifted or blended view is a new one each time, of which there are too many to keep.
-    live = config.shift or config.mixup or config.features == "none"
+    # A shifted view is a new one each time, of which there are too many to keep.
+    live = config.shift or config.features == "none"
     prefix, tail = (None, model) if live else split(model)
     if prefix is None:
-        drawn |= {"mirror": config.mirror, "shift": config.shift, "mixup": config.mixup}
+        drawn |= {"mirror": config.mirror, "shift": config.shift}
         training = Batches(dataset.train, classes, **drawn)
         return model, training, Batches(dataset.validation, classes)
     views = (False, True) if config.mirror else (False,)

@@ -24,19 +24,10 @@ class Batches:
         mirror: Whether half of the images, at random, are mirrored left to right.
         shift: Images are moved at random by up to this share of their side, either way, in both
             directions; the edge is repeated.
-        mixup: Each image and its label are blended with another of the batch in shares drawn from
-            Beta(mixup, mixup) (Zhang et al. 2018, https://arxiv.org/abs/1710.09412); 0: they are not.
     """
 
     def __init__(
-        self,
-        split,
-        classes,
-        batch_size=EVALUATION_BATCH,
-        seed=None,
-        mirror=False,
-        shift=0.0,
-        mixup=0.0,
+        self, split, classes, batch_size=EVALUATION_BATCH, seed=None, mirror=False, shift=0.0
     ):
         self.images = split.images
         self.labels = split.labels
@@ -45,10 +36,8 @@ class Batches:
         self.seed = seed
         self.mirror = mirror
         self.shift = shift
-        self.mixup = mixup
         # For each place in the epoch: number of the image, whether mirrored, rows and columns moved.
         self.drawn = tf.Variable(tf.zeros((len(split.images), 4), "int32"))
-        self.shares = tf.Variable(tf.ones(len(split.images)))  # of the image in its blend
         self.draw(epoch=0)
 
     def __len__(self):
@@ -66,15 +55,10 @@ class Batches:
         inputs, labels = self.inputs(), tf.constant(self.labels)
 
         def load(index):
-            places = slice(index * self.batch_size, (index + 1) * self.batch_size)
-            image, mirrored, down, right = tf.unstack(self.drawn[places], axis=1)
-            batch = inputs(image, mirrored, down, right)
+            drawn = self.drawn[index * self.batch_size : (index + 1) * self.batch_size]
+            image, mirrored, down, right = tf.unstack(drawn, axis=1)
             targets = tf.one_hot(tf.gather(labels, image), self.classes)
-            if self.mixup:
-                share = self.shares[places]
-                batch = tf.cast(tf.round(blend(batch, share[:, None, None, None])), "uint8")
-                targets = blend(targets, share[:, None])
-            return batch, targets
+            return inputs(image, mirrored, down, right), targets
 
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -115,14 +99,6 @@ class Batches:
             for reach in (int(self.shift * height), int(self.shift * width))
         ]
         self.drawn.assign(np.stack([order, mirrored, *shifts], axis=1))
-        if self.mixup:
-            self.shares.assign(random.beta(self.mixup, self.mixup, count))
-
-
-def blend(batch, share):
-    """Blends each of a batch, in its share, with the one in the place mirrored at the middle."""
-    batch = tf.cast(batch, "float32")
-    return share * batch + (1 - share) * tf.reverse(batch, [0])
 
 
 def evaluate(path, split, classes, mirrored=False):

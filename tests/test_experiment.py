@@ -366,20 +366,6 @@ def test_mirror_and_shift():
 
 
 @pytest.mark.real
-def test_mixup_blends_an_image_and_its_label_alike():
-    count = 60
-    images = np.repeat(np.arange(count, dtype="uint8"), 12).reshape(count, 2, 2, 3) * 4
-    split = data.Split(images, np.arange(count))
-    batches = list(Batches(split, count, batch_size=16, seed=0, mixup=0.5).dataset())
-    views, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    assert views.dtype == "uint8"
-    np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(views[:, 0, 0, 0], labels @ images[:, 0, 0, 0], atol=0.51)
-    assert (np.count_nonzero(labels > 0.05, axis=1) == 2).mean() > 0.5
-    again, _ = epoch(Batches(split, count, batch_size=16, seed=0, mixup=0.5))
-    np.testing.assert_array_equal(again, views)
-
-
 def test_frozen_features_are_worth_something(script, tmp_path):
     """2,000 real images on real weights: a spoilt ingredient does not get this far."""
     with np.load(IMAGES) as file:
