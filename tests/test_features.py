@@ -58,7 +58,7 @@ def test_the_boundary_follows_from_the_regime():
     names = {layer.name for layer in tail.layers[1:]}
     assert names == {"head_norm", "head_hidden", "head_drop", "head_logits", "head_softmax"}
 
-    prefix, tail = features.split(built("last_fire"))
+    prefix, tail = features.split(built("last_fire", head="average"))
     assert [output.shape[1:] for output in prefix.outputs] == [(1, 1, 384)]
     assert "fire7_concat" in {layer.name for layer in prefix.layers}
     assert tail.layers[1].name == "fire8_squeeze1x1"
