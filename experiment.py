@@ -216,7 +216,7 @@ def _run(title, trainable, config, progress):
         shuffle=False,  # Batches does
         verbose=1 if interactive else 0,
         callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch)),
+            training.drawn_each_epoch(),
             TensorBoard(folder, model),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
@@ -405,8 +405,6 @@ def train_head(model, dataset, config):
     A head of random weights sends gradients through the pretrained layers that distort them
     (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): this one starts trained.
     """
-    import keras
-
     set_trainable(model, lambda layer: layer.name.startswith("head_"))
     # On features that hold still, it bears the settings of train_frozen.py.
     config = dataclasses.replace(
@@ -414,9 +412,12 @@ def train_head(model, dataset, config):
     )
     tail, training, validation = feed(model, dataset, config)
     compile_model(tail, make_optimizer(config, steps=config.head_epochs * len(training)))
-    draw = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch))
     tail.fit(
-        training.dataset(), epochs=config.head_epochs, shuffle=False, verbose=0, callbacks=[draw]
+        training.dataset(),
+        epochs=config.head_epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[training.drawn_each_epoch()],
     )
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
     print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)

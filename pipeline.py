@@ -85,6 +85,10 @@ class Batches:
 
         return views
 
+    def drawn_each_epoch(self):
+        """Makes the Keras callback that draws for each epoch as it begins."""
+        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self.draw(epoch))
+
     def draw(self, epoch):
         """Draws the order and the views of an epoch, counted from 0."""
         count, height, width, _ = self.images.shape

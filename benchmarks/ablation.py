@@ -7,16 +7,15 @@ accuracies are of the validation images.
 """
 
 import dataclasses
-import functools
+import statistics
 import tempfile
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-import cli
 import experiment
-import runs
 import train_frozen
+from benchmarks import report
 
 RESULTS = Path(__file__).with_name("ablation.json")
 
@@ -75,17 +74,18 @@ def steps(source):
 
 
 def main(arguments=None):
-    parser = cli.Parser(description="From report to tuned, a change at a time.", allow_abbrev=False)
-    parser.add_argument("--data", default="cifar10", help="source of images [cifar10]")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each step [3]")
-    parser.add_argument("--output", default=str(RESULTS), help="file of the figures [%(default)s]")
-    asked = parser.parse_args(arguments)
+    asked = report.parser("From report to tuned, a change at a time.", RESULTS, 3).parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as logs:
-        for name, cause, config in steps(asked.data):
-            config = dataclasses.replace(config, logs=logs)
-            train = functools.partial(experiment.run, f"Ablation: {name}", train_frozen.trainable)
-            made = [train(dataclasses.replace(config, seed=seed)) for seed in range(asked.seeds)]
+        for name, cause, config in list(steps(asked.data)):  # all, so that a slip shows at once
+            made = [
+                experiment.run(
+                    f"Ablation: {name}",
+                    train_frozen.trainable,
+                    dataclasses.replace(config, logs=logs, seed=seed),
+                )
+                for seed in range(asked.seeds)
+            ]
             row = {"change": name, "cause": cause, "data": made[0]["data"]["description"]}
             rows.append(row | {"accuracies": [metrics["validation_accuracy"] for metrics in made]})
     write({"rows": rows}, Path(asked.output))
@@ -93,42 +93,30 @@ def main(arguments=None):
 
 
 def table(rows):
-    lines = [
-        "| change | validation accuracy, seeds | why |",
-        "| --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row['change']} | {mean(row):.3f} ({', '.join(f'{a:.4f}' for a in row['accuracies'])}) | "
-        f"{row['cause']} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
-
-
-def mean(row):
-    return sum(row["accuracies"]) / len(row["accuracies"])
+    return report.table(
+        ("change", "validation accuracy, seeds", "why"),
+        [(row["change"], report.over_seeds(row["accuracies"], 3), row["cause"]) for row in rows],
+    )
 
 
 def write(results, path):
     """Writes the figures to `path` (.json), the table beside it (.md) and the picture (.png)."""
     rows = results["rows"]
-    runs.write_json(path, results)
-    about = (
-        "Made by `python -m benchmarks.ablation`: train_frozen.py on "
-        f"{rows[0]['data']}, each row with all changes of the rows above."
-    )
-    text = "\n\n".join(["# From 13 % to tuned, one change at a time", about, table(rows)])
-    path.with_suffix(".md").write_text(text + "\n")
     figure = Figure(figsize=(8, 0.5 * len(rows) + 1), layout="constrained")
     axes = figure.subplots()
     names = [row["change"] if i == 0 else f"+ {row['change']}" for i, row in enumerate(rows)]
-    bars = axes.barh(names, [mean(row) for row in rows], color="0.65")
+    bars = axes.barh(names, [statistics.fmean(row["accuracies"]) for row in rows], color="0.65")
     axes.bar_label(bars, fmt="%.3f", padding=3)
     for i, row in enumerate(rows):
         axes.plot(row["accuracies"], [i] * len(row["accuracies"]), "k|")
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"validation accuracy, {rows[0]['data']} (strokes: seeds)")
-    figure.savefig(path.with_suffix(".png"), dpi=120)
+    about = (
+        "# From 13 % to tuned, one change at a time\n\n"
+        "Made by `python -m benchmarks.ablation`: train_frozen.py on "
+        f"{rows[0]['data']}, each row with all changes of the rows above."
+    )
+    report.write(path, results, about, table(rows), figure)
 
 
 if __name__ == "__main__":

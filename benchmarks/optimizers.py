@@ -6,26 +6,23 @@ Prints a table; writes it to benchmarks/optimizers.json and .md, and draws the v
 epoch in optimizers.png. The features of the frozen layers are computed once for all.
 """
 
+import statistics
 import tempfile
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-import cli
 import experiment
-import runs
 import train_last_fire
+from benchmarks import report
 
 RESULTS = Path(__file__).with_name("optimizers.json")
 STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--", "+:")
 
 
 def main(arguments=None):
-    parser = cli.Parser(description="All optimizers on train_last_fire.", allow_abbrev=False)
-    parser.add_argument("--data", default="cifar10", help="source of images [cifar10]")
+    parser = report.parser("All optimizers on train_last_fire.", RESULTS, 1)
     parser.add_argument("--epochs", help="of each run [those of the recipe]")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each optimizer [1]")
-    parser.add_argument("--output", default=str(RESULTS), help="file of the figures [%(default)s]")
     asked = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as logs:
@@ -57,32 +54,28 @@ def main(arguments=None):
     print(table(rows))
 
 
-def mean(row, key="accuracies"):
-    return sum(row[key]) / len(row[key])
+def mean(row):
+    return statistics.fmean(row["accuracies"])
 
 
 def table(rows):
-    lines = [
-        "| optimizer | learning rate | validation accuracy, seeds | validation loss |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row['optimizer']} | {row['learning_rate']:g} | {mean(row):.4f} "
-        f"({', '.join(f'{a:.4f}' for a in row['accuracies'])}) | {mean(row, 'losses'):.4f} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    return report.table(
+        ("optimizer", "learning rate", "validation accuracy, seeds", "validation loss"),
+        [
+            (
+                row["optimizer"],
+                f"{row['learning_rate']:g}",
+                report.over_seeds(row["accuracies"], 4),
+                f"{statistics.fmean(row['losses']):.4f}",
+            )
+            for row in rows
+        ],
+    )
 
 
 def write(results, path):
     """Writes the figures to `path` (.json), the table beside it (.md) and the picture (.png)."""
     rows = results["rows"]
-    runs.write_json(path, results)
-    about = (
-        "Made by `python -m benchmarks.optimizers`: train_last_fire.py on "
-        f"{rows[0]['data']}, each optimizer at its default rate."
-    )
-    path.with_suffix(".md").write_text("\n\n".join(["# Optimizers", about, table(rows)]) + "\n")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for row, style in zip(rows, STYLES, strict=False):
@@ -90,7 +83,12 @@ def write(results, path):
         axes.plot(range(1, len(losses) + 1), losses, style, label=row["optimizer"])
     axes.set(xlabel="epoch", ylabel=f"validation loss (nats), {rows[0]['data']}")
     axes.legend(title="best accuracy first")
-    figure.savefig(path.with_suffix(".png"), dpi=120)
+    about = (
+        "# Optimizers\n\n"
+        "Made by `python -m benchmarks.optimizers`: train_last_fire.py on "
+        f"{rows[0]['data']}, each optimizer at its default rate."
+    )
+    report.write(path, results, about, table(rows), figure)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def step_rates(config):
     model, training = prepare(config)
     datasets = {"real": training.dataset(), "fixed": fixed(training, steps=len(training))}
     rates = {name: [] for name in datasets}
-    draw = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: training.draw(epoch))
+    draw = training.drawn_each_epoch()
     for _ in range(REPEATS + 1):  # the first warms up
         for name, dataset in datasets.items():
             ends = []

@@ -1,0 +1,34 @@
+"""What the benchmarks share: flags, tables in Markdown, and figures over several seeds."""
+
+import statistics
+
+import cli
+import runs
+
+
+def parser(description, output, seeds):
+    """Makes the parser of a benchmark that trains under several seeds."""
+    made = cli.Parser(description=description, allow_abbrev=False)
+    made.add_argument("--data", default="cifar10", help="source of images [cifar10]")
+    made.add_argument("--seeds", type=int, default=seeds, help="runs of each row [%(default)s]")
+    made.add_argument("--output", default=str(output), help="file of the figures [%(default)s]")
+    return made
+
+
+def table(head, rows):
+    """Lays out a table in Markdown; head and rows are sequences of strings."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def over_seeds(figures, digits):
+    """Shows the mean, to so many digits, and the figure of each seed."""
+    each = ", ".join(f"{figure:.4f}" for figure in figures)
+    return f"{statistics.fmean(figures):.{digits}f} ({each})"
+
+
+def write(path, results, about, shown, figure):
+    """Writes results (.json), what is said of them and their table (.md), and the picture (.png)."""
+    runs.write_json(path, results)
+    path.with_suffix(".md").write_text(f"{about}\n\n{shown}\n")
+    figure.savefig(path.with_suffix(".png"), dpi=120)
