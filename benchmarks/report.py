@@ -6,11 +6,10 @@ import cli
 import runs
 
 
-def parser(description, output, seeds):
-    """Makes the parser of a benchmark that trains under several seeds."""
+def parser(description, output):
+    """Makes the parser of a benchmark: what it trains on, and where its figures go."""
     made = cli.Parser(description=description, allow_abbrev=False)
     made.add_argument("--data", default="cifar10", help="source of images [cifar10]")
-    made.add_argument("--seeds", type=int, default=seeds, help="runs of each row [%(default)s]")
     made.add_argument("--output", default=str(output), help="file of the figures [%(default)s]")
     return made
 
