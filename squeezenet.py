@@ -300,7 +300,8 @@ def pixels(size, preprocessing="caffe"):
     resize = layers.Resizing(
         size, size, data_format="channels_last", dtype="float32", name="resize"
     )
-    return resize(x)
+    # Its default, training, would hold for all layers after it when the model is called plainly.
+    return resize(x, training=False)
 
 
 def replace_head(backbone, classes, head="conv", dropout=0.5):

@@ -138,6 +138,13 @@ def test_replace_head():
         squeezenet.replace_head(model, 3, "none")
 
 
+def test_a_plain_call_is_one_of_inference():
+    backbone = SqueezeNet(False, weights=None, input_tensor=squeezenet.pixels(48))
+    model = squeezenet.replace_head(backbone, 5, head="pooled")
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("uint8")
+    np.testing.assert_allclose(model(images), model(images, training=False))
+
+
 def test_heads_of_any_image_size():
     backbone = SqueezeNet(weights=None, include_top=False)
     assert squeezenet.replace_head(backbone, 3).output_shape == (None, 3)
