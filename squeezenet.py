@@ -327,7 +327,7 @@ def replace_head(backbone, classes, head="conv", dropout=0.5):
         raise ValueError(f"`head` should be one of {', '.join(HEADS)}. Received: head={head}")
     logits = HEADS[head](backbone, classes, dropout)
     outputs = layers.Activation("softmax", dtype="float32", name="head_softmax")(logits)
-    return keras.Model(backbone.inputs, outputs, name=backbone.name)
+    return keras.Model(backbone.input, outputs, name=backbone.name)
 
 
 def conv_head(backbone, classes, dropout, activation=None):
