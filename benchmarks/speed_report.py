@@ -198,7 +198,7 @@ def _draw_step(axes, rows):
 
 
 def _draw_growth(axes, rows, key, label, power=1):
-    axes.set(title="Wall time", xlabel=label, ylabel="seconds")
+    axes.set(title=f"Wall time by {key.replace('_', ' ')}", xlabel=label, ylabel="seconds")
     for regime, (marker, line) in STYLES.items():
         axes.plot(
             [row[key] ** power for row in rows], [row[regime] for row in rows],
