@@ -12,12 +12,18 @@ def trainable(layer):
 
 DEFAULTS = Config(
     regime="last_fire",
-    # What the frozen modules see helps beside what the two that train make of it.
+    # What the frozen modules see helps beside what the two that train make of it, and shows more of
+    # itself in larger images.
     head="pooled",
+    image_size=160,
     dropout=0.5,
+    # Gradients through a random head distort the pretrained layers, so the head is trained before.
+    head_epochs=2,
     # The tail is small, and quicker in larger batches; higher rates cost accuracy.
     learning_rate=3e-4,
     batch_size=128,
+    # More of them learn the images by heart.
+    epochs=9,
 )
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from benchmarks import report
 
 RESULTS = Path(__file__).with_name("optimizers.json")
 SEEDS = range(1)
-EPOCHS = 5  # enough to tell them apart
+EPOCHS = 3  # enough to tell them apart
 STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--", "+:")
 
 
