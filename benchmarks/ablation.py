@@ -1,6 +1,6 @@
 """What made 13 %? From the recipe `report` to `tuned`, one change at a time, for train_frozen.
 
-    python -m benchmarks.ablation --data cifar10      # 20 minutes on two cores
+    python -m benchmarks.ablation --data cifar10      # seven minutes on two cores
 
 Prints a table; writes it to benchmarks/ablation.json and .md, and draws it in ablation.png. All
 accuracies are of the validation images.
