@@ -1,30 +1,71 @@
-"""What a reader sees of a run: TensorBoard's pages, and the picture of its losses."""
+"""What TensorBoard shows of a run."""
 
+import dataclasses
+import math
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from tensorboard.plugins import projector
+from tensorboard.plugins.hparams import api as hparams
 
-import runs
+import pictures
+from data import Split
+from pipeline import Batches
+
+VIEWS = 24  # training images shown
+PROJECTED = 2000  # validation images in the projector
+THUMBNAIL = 32  # pixels
+
+
+class Confusion(keras.metrics.Metric):
+    """Accuracy that remembers which class was taken for which.
+
+    Args:
+        classes: Number of classes.
+
+    `matrix` counts, since the last reset, the images of each (true class, predicted class).
+    """
+
+    def __init__(self, classes):
+        super().__init__(name="accuracy")
+        self.matrix = self.add_weight(shape=(classes, classes), initializer="zeros", name="matrix")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        predicted = keras.ops.one_hot(keras.ops.argmax(y_pred, axis=-1), y_pred.shape[-1])
+        true = keras.ops.cast(y_true, self.dtype)
+        self.matrix.assign_add(keras.ops.matmul(keras.ops.transpose(true), predicted))
+
+    def result(self):
+        images = keras.ops.maximum(keras.ops.sum(self.matrix), 1)
+        return keras.ops.trace(self.matrix) / images
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' callback (scalars, the graph of the layers) and the graph of the training step.
+    """Keras' callback (scalars, histograms, the graph of the layers), and what it has not.
 
-    Keras means to write that graph too, but looks for it where Keras 3 no longer has it.
+    That is the graph of the training step, which Keras means to write but looks for where Keras 3
+    no longer has it; each epoch's confusion matrix; the training views; and, by `show_run`,
+    settings against figures and the validation images' features.
 
     Args:
         folder: The run's folder.
         model: The whole model, whose layers are shown even where fit() trains its tail alone.
+        confusion: The metric `Confusion` that fit() fills.
+        class_names: Names of the classes.
+        histograms: Whether to show the weights' distribution each epoch.
     """
 
-    def __init__(self, folder, model):
-        super().__init__(folder, write_graph=False)
+    def __init__(self, folder, model, confusion, class_names, histograms=False):
+        super().__init__(folder, write_graph=False, histogram_freq=int(histograms))
         layers = keras.callbacks.TensorBoard(folder)
         layers.set_model(model)
         layers.on_train_end()
+        self.writer = tf.summary.create_file_writer(str(folder))
+        self.confusion = confusion
+        self.class_names = class_names
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -38,23 +79,72 @@ class TensorBoard(keras.callbacks.TensorBoard):
             with tf.summary.create_file_writer(str(Path(self.log_dir, "train"))).as_default():
                 tf.summary.trace_export("train_step", step=0)
 
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        figure = pictures.confusion(self.confusion.matrix.numpy(), self.class_names)
+        with self.writer.as_default():
+            tf.summary.image("confusion matrix", pictures.to_pixels(figure)[np.newaxis], step=epoch)
 
-def draw_losses(history, kept_epoch, path):
-    """Draws training and validation loss by epoch: where they part, overfitting begins.
+    def show_views(self, split, config):
+        """Shows training images as the network sees them: moved, mirrored and resized."""
+        few = Split(split.images[:VIEWS], split.labels[:VIEWS])
+        views = {"seed": config.seed, "mirror": config.mirror, "shift": config.shift}
+        batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views)
+        images, _ = next(iter(batches.dataset()))
+        size = (config.image_size, config.image_size)
+        seen = keras.ops.cast(keras.ops.image.resize(images, size), "uint8")
+        with self.writer.as_default():
+            tf.summary.image("training views", seen, step=0, max_outputs=VIEWS)
 
-    Args:
-        history: Dict with the lists `loss` and `val_loss`, a figure an epoch.
-        kept_epoch: The epoch, from 1, whose weights are kept.
-        path: Path of the picture.
+    def show_run(self, model, dataset, config, metrics):
+        """Shows settings against the figures of the run, and what the classifier reads."""
+        figures = {
+            "validation_accuracy": metrics["validation_accuracy"],
+            "validation_loss": metrics["validation_loss"],
+        }
+        settings = dataclasses.asdict(config) | {"precision": metrics["precision"]}
+        settings = {key: value for key, value in settings.items() if key not in ("logs", "name")}
+        with self.writer.as_default():
+            hparams.hparams_config(
+                hparams=[hparams.HParam(key) for key in settings],
+                metrics=[hparams.Metric(key, display_name=key.replace("_", " ")) for key in figures],
+            )
+            hparams.hparams(settings, trial_id=self.log_dir)
+            for key, figure in figures.items():
+                tf.summary.scalar(key, figure, step=metrics["epochs"])
+        self.writer.close()
+        show_features(Path(self.log_dir), model, dataset.validation, dataset.class_names)
+
+
+def show_features(folder, model, split, class_names):
+    """Writes what TensorBoard's projector shows: features of validation images, with thumbnails.
+
+    A feature is what the last layer with weights reads, averaged over places if it is a map.
     """
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    epochs = range(1, len(history["loss"]) + 1)
-    axes.plot(epochs, history["loss"], "o--", color="0.45", label="training")
-    axes.plot(epochs, history["val_loss"], "s-", color="black", label="validation")
-    axes.axvline(kept_epoch, color="0.7", linestyle=":", label=f"kept: epoch {kept_epoch}")
-    axes.set(xlabel="epoch", ylabel="categorical cross-entropy (nats)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend()
-    with runs.written_whole(path) as part:
-        figure.savefig(part, format="png", dpi=120)
+    images, labels = split.images[:PROJECTED], split.labels[:PROJECTED]
+    features = [layer for layer in model.layers if layer.weights][-1].input
+    if len(features.shape) == 4:
+        features = keras.layers.GlobalAveragePooling2D()(features)
+    batches = Batches(Split(images, labels), len(class_names)).dataset()
+    values = keras.Model(model.inputs, features).predict(batches, verbose=0)
+
+    columns = math.ceil(math.sqrt(len(images)))
+    sprite = np.full((columns * THUMBNAIL, columns * THUMBNAIL, 3), 255, np.uint8)
+    for place, image in enumerate(images):
+        row, column = (THUMBNAIL * number for number in divmod(place, columns))
+        thumbnail = Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL))
+        sprite[row : row + THUMBNAIL, column : column + THUMBNAIL] = thumbnail
+    files = folder / "projector"
+    files.mkdir()
+    np.savetxt(files / "features.tsv", values, fmt="%.4g", delimiter="\t")
+    (files / "labels.tsv").write_text("".join(f"{class_names[label]}\n" for label in labels))
+    Image.fromarray(sprite).save(files / "thumbnails.png")
+
+    config = projector.ProjectorConfig()
+    embedding = config.embeddings.add()
+    embedding.tensor_name = "validation features"
+    embedding.tensor_path = "projector/features.tsv"
+    embedding.metadata_path = "projector/labels.tsv"
+    embedding.sprite.image_path = "projector/thumbnails.png"
+    embedding.sprite.single_image_dim.extend((THUMBNAIL, THUMBNAIL))
+    projector.visualize_embeddings(str(folder), config)

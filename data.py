@@ -1,5 +1,7 @@
 """Where images come from: every source becomes the same three splits of uint8 RGB images.
 
+    python data.py cifar10   # a first look: counts, and a grid of images of each class
+
     load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
     load("FILE.npz")         x_train, y_train, x_test, y_test, as Keras' own mnist.npz
     load("shapes")           ten shapes drawn here from a seed; needs no network
@@ -13,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cli import import_keras
+from cli import Parser, import_keras, one_line_errors
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -242,3 +244,23 @@ def _draw(count, random, size=32):
 
 
 SOURCES = {"cifar10": _load_cifar10, "shapes": _draw_shapes}
+
+
+def main(arguments=None):
+    parser = Parser(description="Draws a first look at a source of images.", allow_abbrev=False)
+    parser.add_argument("source", help=f"{', '.join(SOURCES)} or FILE.npz")
+    parser.add_argument("--output", type=Path, default="preview.png", help="picture [preview.png]")
+    asked = parser.parse_args(arguments)
+    with one_line_errors():
+        dataset = load(asked.source)
+        import pictures
+
+        pictures.save(pictures.preview(dataset), asked.output)
+    for name, split in zip(dataset._fields, dataset[:3], strict=False):
+        print(f"{name:12}{len(split.images):,} images")
+    print(f"{'classes':12}{len(dataset.class_names)}: {', '.join(dataset.class_names)}")
+    print(f"{'picture':12}{asked.output}")
+
+
+if __name__ == "__main__":
+    main()

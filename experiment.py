@@ -77,6 +77,7 @@ class Config:
         "of the images as they are, or averaged with that of their mirrored copies",
         choices=("plain", "mirrored"),
     )
+    histograms: bool = flag(False, "of all weights, each epoch, for TensorBoard")
     features: str = flag(
         "cache", "of the frozen layers: computed once, or none kept", choices=("cache", "none")
     )
@@ -125,8 +126,11 @@ def parse_config(defaults, arguments=None):
     flags = [field for field in dataclasses.fields(Config) if "help" in field.metadata]
     for field in flags:
         default = getattr(defaults, field.name)
-        about = field.metadata["help"] + (f" [{default}]" if default != "" else "")
         option = "--" + field.name.replace("_", "-")
+        if field.type is bool:
+            parser.add_argument(option, action="store_true", help=field.metadata["help"])
+            continue
+        about = field.metadata["help"] + (f" [{default}]" if default != "" else "")
         choices = field.metadata.get("choices")
         parser.add_argument(option, type=field.type, choices=choices, help=about)
     given = vars(parser.parse_args(arguments))
@@ -185,7 +189,8 @@ def _run(title, trainable, config, progress):
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)
         model, weights = build(config, classes)
-    from board import TensorBoard, draw_losses
+    import pictures
+    from board import Confusion, TensorBoard
     from pipeline import evaluate
 
     set_trainable(model, trainable)
@@ -205,8 +210,11 @@ def _run(title, trainable, config, progress):
         trained, training, validation = feed(model, dataset, config)
     runs.write_json(folder / "config.json", dataclasses.asdict(config))
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
-    for each in (model, trained):  # the model too, so that its file can be evaluated
-        compile_model(each, optimizer)
+    confusion = Confusion(classes)
+    compile_model(trained, optimizer, confusion)
+    compile_model(model, optimizer)  # so that its file can be evaluated
+    board = TensorBoard(folder, model, confusion, dataset.class_names, config.histograms)
+    board.show_views(dataset.train, config)
 
     interactive = sys.stdout.isatty()
     history = trained.fit(
@@ -217,7 +225,7 @@ def _run(title, trainable, config, progress):
         verbose=1 if interactive else 0,
         callbacks=[
             training.drawn_each_epoch(),
-            TensorBoard(folder, model),
+            board,
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda _, logs: progress.epoch_end(
@@ -236,7 +244,7 @@ def _run(title, trainable, config, progress):
 
     # The printed figures are those of the file, not of the model in memory.
     mirrored = config.evaluation == "mirrored"
-    loss, accuracy = evaluate(folder / "model.keras", dataset.validation, classes, mirrored)
+    probabilities, loss, accuracy = evaluate(folder / "model.keras", dataset.validation, mirrored)
     metrics = {
         "regime": config.regime,
         "recipe": config.recipe,
@@ -260,7 +268,9 @@ def _run(title, trainable, config, progress):
         "versions": versions(),
         "config": dataclasses.asdict(config),
     }
-    draw_losses(history, progress.kept_epoch, folder / "losses.png")
+    pictures.save(pictures.losses(history, progress.kept_epoch), folder / "losses.png")
+    runs.write_probabilities(folder / "validation.npz", probabilities)
+    board.show_run(model, dataset, config, metrics)
     runs.write_json(folder / "metrics.json", metrics)
     print(title)
     print(f"Validation loss: {loss}")
@@ -432,6 +442,8 @@ def feed(model, dataset, config):
     Raises:
         OSError: There is no room for the features.
     """
+    import keras
+
     from features import Cache, FeatureBatches, split
     from pipeline import Batches
 
@@ -443,7 +455,9 @@ def feed(model, dataset, config):
     if prefix is None:
         drawn |= {"mirror": config.mirror, "shift": config.shift}
         training = Batches(dataset.train, classes, **drawn)
-        return model, training, Batches(dataset.validation, classes)
+        # Compiled otherwise than the one that is saved.
+        tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
+        return tail, training, Batches(dataset.validation, classes)
     views = (False, True) if config.mirror else (False,)
     seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", (False,))])
     training = FeatureBatches(seen, dataset.train, classes, **drawn)
@@ -465,11 +479,11 @@ def make_optimizer(config, steps):
     return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
 
 
-def compile_model(model, optimizer):
+def compile_model(model, optimizer, accuracy="accuracy"):
     model.compile(
         optimizer=optimizer,
         loss="categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=[accuracy],
         jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
         steps_per_execution=16,  # a small tail's step is shorter than Keras' work between two
     )

@@ -4,16 +4,21 @@
     metrics.json    what came out; written last, so that a run with it is a finished one
     model.keras     the model after the last whole epoch, or with --early-stopping the best one
     losses.png      training and validation loss by epoch
+    validation.npz  probabilities of the validation images, float32 (n, classes)
     test.json       its figures on the test images, once compare.py has looked
-    train/, validation/    TensorBoard's events
+    train/, validation/, projector/, events.*, projector_config.pbtxt    for TensorBoard
 """
 
 import contextlib
 import json
 import os
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 REQUIRED = {
     "regime": str,
@@ -23,6 +28,8 @@ REQUIRED = {
     "trainable_params": int,
     "epochs": int,
     "seconds": float,
+    "images_per_second": float,
+    "history": dict,
     "data": dict,
     "config": dict,
 }
@@ -95,6 +102,27 @@ def write_json(path, value):
         part.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def write_probabilities(path, probabilities):
+    with written_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, probabilities=probabilities)
+
+
+def read_probabilities(path, shape):
+    """Reads what `write_probabilities` wrote, float32 of this shape.
+
+    Raises:
+        OSError, ValueError: The file is missing, damaged, or of another shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            probabilities = file["probabilities"]
+    except (EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    if probabilities.shape != shape or probabilities.dtype != np.float32:
+        raise ValueError(f"{path} should be float32 {shape}. Received: {probabilities.shape}")
+    return probabilities
+
+
 def find(logs):
     """Reads all runs under a folder.
 
@@ -111,6 +139,11 @@ def find(logs):
         except (OSError, ValueError) as error:
             others.append(f"{folder}: {error}")
     return finished, others
+
+
+def rank(run):
+    """Sorts runs, the best first: by validation accuracy, then by validation loss."""
+    return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
 
 
 def read_metrics(folder):
@@ -132,6 +165,13 @@ def read_metrics(folder):
             f"data.{key} (str)"
             for key in ("source", "sha256", "description")
             if not isinstance(facts.get(key), str)
+        ]
+    if not wrong:
+        history = metrics["history"]
+        wrong = [
+            f"history.{key} ({metrics['epochs']} figures)"
+            for key in ("loss", "accuracy", "val_loss", "val_accuracy")
+            if not isinstance(history.get(key), list) or len(history[key]) != metrics["epochs"]
         ]
     if wrong:
         raise ValueError(f"metrics.json has another layout, without {wrong[0]}")

@@ -1,0 +1,88 @@
+"""Reads pictures as people have them: any of five formats, any mode, any size, any orientation."""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
+# A picture is refused by its header: a few bytes can stand for more pixels than there is memory.
+LARGEST_SIDE = 30_000
+LARGEST_AREA = 100_000_000
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns, where `read` refuses
+
+
+def find(names):
+    """Finds pictures.
+
+    Args:
+        names: Files, folders (all pictures in them and below) and patterns such as `*.jpg`.
+
+    Returns:
+        List of paths, in the order of `names`, sorted within each. A name that stands for nothing
+        is a path of its own, for `read` to say so.
+    """
+    found = []
+    for name in names:
+        if Path(name).is_dir():
+            below = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES)
+            found += below or [Path(name)]
+        elif Path(name).exists():
+            found.append(Path(name))
+        else:
+            found += [Path(path) for path in sorted(glob.glob(name, recursive=True))] or [Path(name)]
+    return found
+
+
+def read(path, largest):
+    """Reads a picture's middle: the largest square in it, of at most `largest` pixels a side.
+
+    It is turned as its EXIF data say, laid on white where it is transparent, and of an animation
+    the first frame.
+
+    Returns:
+        uint8 (side, side, 3), RGB.
+
+    Raises:
+        OSError: It can't be read, is no picture, or is damaged.
+        ValueError: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
+                raise ValueError(
+                    f"{path} has {width:,} x {height:,} pixels: expected {LARGEST_AREA:,} or fewer, "
+                    f"and {LARGEST_SIDE:,} a side"
+                )
+            # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
+            image.draft("RGB", (2 * largest, 2 * largest))
+            image = ImageOps.exif_transpose(image)
+            return np.asarray(_square(_to_rgb(image), largest))
+    except UnidentifiedImageError:
+        reason = "is empty" if not Path(path).stat().st_size else "is no picture"
+        raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise OSError(f"{path} can't be read: {error.strerror}") from error
+    except (OSError, SyntaxError, EOFError, IndexError, TypeError) as error:
+        raise OSError(f"{path} is damaged: {error}") from error
+
+
+def _to_rgb(image):
+    if image.mode.startswith(("I", "F")):  # 16 bits a pixel, which Pillow would cut off at 255
+        return Image.fromarray(np.uint8(np.asarray(image, np.float32) / 257)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _square(image, largest):
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    if side <= largest:
+        return image.crop(box)
+    return image.resize((largest, largest), Image.Resampling.BILINEAR, box, reducing_gap=3.0)

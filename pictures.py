@@ -1,0 +1,206 @@
+"""The pictures of the project, drawn to be read without colour."""
+
+import io
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
+from PIL import Image
+
+import runs
+
+STYLES = {  # marker and grey of each regime; others take the last
+    "frozen": ("o", "0.6"),
+    "last_fire": ("s", "0.35"),
+    "full": ("^", "black"),
+    None: ("D", "0.8"),
+}
+NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
+
+
+def save(figure, path):
+    """Writes a figure as PNG, whole or not at all."""
+    with runs.written_whole(path) as part:
+        figure.savefig(part, format="png", dpi=120)
+
+
+def to_pixels(figure):
+    """Renders a figure; returns uint8 (height, width, 3)."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def losses(history, kept_epoch):
+    """Draws training and validation loss by epoch: where they part, overfitting begins.
+
+    Args:
+        history: Dict with the lists `loss` and `val_loss`, a figure an epoch.
+        kept_epoch: The epoch, from 1, whose weights are kept.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    epochs = range(1, len(history["loss"]) + 1)
+    axes.plot(epochs, history["loss"], "o--", color="0.45", label="training")
+    axes.plot(epochs, history["val_loss"], "s-", color="black", label="validation")
+    axes.axvline(kept_epoch, color="0.7", linestyle=":", label=f"kept: epoch {kept_epoch}")
+    axes.set(xlabel="epoch", ylabel="categorical cross-entropy (nats)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    return figure
+
+
+def confusion(matrix, class_names):
+    """Draws a confusion matrix, int (true class, predicted class), by itself."""
+    figure = Figure(figsize=(6, 5.6), layout="constrained")
+    _draw_confusion(figure.subplots(), matrix, class_names)
+    return figure
+
+
+def _draw_confusion(axes, matrix, class_names):
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title("validation images of each true class", fontsize="medium")
+    if len(class_names) > NAMED_CLASSES:
+        return
+    places = range(len(class_names))
+    axes.set_xticks(places, class_names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, class_names)
+    for (true, predicted), images in np.ndenumerate(matrix):
+        if images:
+            ink = "white" if shares[true, predicted] > 0.5 else "black"
+            place = {"ha": "center", "va": "center", "color": ink, "fontsize": "x-small"}
+            axes.text(predicted, true, f"{images:.0f}", **place)
+
+
+def preview(dataset, columns=10):
+    """Draws training images of each class in a row, and says how many images each split has."""
+    shown = range(min(len(dataset.class_names), NAMED_CLASSES))
+    figure = Figure(figsize=(0.8 * columns + 2, 0.8 * len(shown) + 0.8), layout="constrained")
+    grid = figure.subplots(len(shown), columns, squeeze=False)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    for label in shown:
+        images = dataset.train.images[np.flatnonzero(dataset.train.labels == label)[:columns]]
+        for axes in grid[label]:
+            axes.set_axis_off()
+        for axes, image in zip(grid[label], images, strict=False):
+            axes.imshow(image)
+        counts = " / ".join(f"{np.sum(split.labels == label):,}" for split in splits)
+        name = f"{dataset.class_names[label]}\n{counts}"
+        place = {"ha": "right", "va": "center", "fontsize": "small"}
+        grid[label, 0].text(-0.1, 0.5, name, transform=grid[label, 0].transAxes, **place)
+    title = f"{dataset.description}: images to train / validate / test"
+    if len(shown) < len(dataset.class_names):
+        title += f"; the first {len(shown)} of {len(dataset.class_names)} classes"
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def comparison(title, curves, points, matrix, class_names, mistakes):
+    """Draws what compare.py found, on one screen.
+
+    Args:
+        title: What was compared.
+        curves: For each line its regime, its name and the history of its run.
+        points: For each row of the table its regime, its name, trainable parameters, seconds, mean
+            validation accuracy and its standard deviation over seeds.
+        matrix: Confusion matrix of the best run, int (true class, predicted class).
+        class_names: Names of the classes.
+        mistakes: Images uint8 (height, width, 3) with true and predicted name and probability.
+    """
+    figure = Figure(figsize=(15, 9), layout="constrained")
+    figure.suptitle(title)
+    rows = figure.add_gridspec(2, 3, height_ratios=(1, 1.25))
+    _draw_curves(figure.add_subplot(rows[0, 0]), curves)
+    for column, (label, of_point) in enumerate(
+        {"trainable parameters": lambda p: p[2], "seconds for a run": lambda p: p[3]}.items(), 1
+    ):
+        _draw_points(figure.add_subplot(rows[0, column]), points, of_point, label)
+    _draw_confusion(figure.add_subplot(rows[1, 0]), matrix, class_names)
+    _draw_mistakes(figure.add_subfigure(rows[1, 1:]), mistakes)
+    return figure
+
+
+def _style(regime):
+    return STYLES.get(regime, STYLES[None])
+
+
+def _draw_curves(axes, curves):
+    for regime, name, history in curves:
+        marker, grey = _style(regime)
+        epochs = range(1, len(history["val_accuracy"]) + 1)
+        line = {"color": grey, "marker": marker, "markersize": 4}
+        axes.plot(epochs, history["val_accuracy"], "-", label=f"{name}, validation", **line)
+        axes.plot(epochs, history["accuracy"], ":", label=f"{name}, training", **line)
+    axes.set(xlabel="epoch", ylabel="accuracy")
+    axes.set_title("learning curves, best run of each regime", fontsize="medium")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(fontsize="small")
+
+
+def _draw_points(axes, points, of_point, label):
+    for point in points:
+        regime, name, _, _, accuracy, spread = point
+        marker, grey = _style(regime)
+        bar = {"marker": marker, "color": grey, "markeredgecolor": "black", "capsize": 3}
+        axes.errorbar(of_point(point), accuracy, yerr=spread, **bar)
+        near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "fontsize": "small"}
+        axes.annotate(name, (of_point(point), accuracy), **near)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.3, y=0.15)
+    axes.set(xlabel=f"{label} (logarithmic)", ylabel="validation accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_title(f"accuracy against {label.removesuffix(' for a run')}", fontsize="medium")
+
+
+def _draw_mistakes(figure, mistakes):
+    figure.suptitle("validation images, most confident mistakes", fontsize="medium")
+    for axes in figure.subplots(3, 6).flat:
+        axes.set_axis_off()
+    for axes, (image, true, predicted, probability) in zip(figure.axes, mistakes, strict=False):
+        axes.imshow(image)
+        axes.set_title(f"{true}, taken\nfor {predicted} ({probability:.0%})", fontsize="small")
+
+
+def explanations(pictures):
+    """Draws pictures beside the evidence for their class, three pairs in a row.
+
+    Args:
+        pictures: For each an image uint8 (height, width, 3), the evidence float (rows, columns) in
+            0..1, and a title.
+    """
+    across = min(len(pictures), 3)
+    down = math.ceil(len(pictures) / across)
+    figure = Figure(figsize=(4.6 * across, 2.7 * down), layout="constrained")
+    grid = figure.subplots(down, 2 * across, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for place, (image, evidence, title) in enumerate(pictures):
+        row, column = divmod(place, across)
+        plain, explained = grid[row, 2 * column : 2 * column + 2]
+        plain.imshow(image)
+        plain.set_title(title, fontsize="small", loc="left")
+        explained.imshow(overlay(image, evidence))
+    return figure
+
+
+def overlay(image, evidence):
+    """Darkens an image but for where there is evidence; returns uint8 (height, width, 3)."""
+    height, width, _ = image.shape
+    smooth = Image.fromarray(np.float32(evidence)).resize((width, height), Image.BILINEAR)
+    weight = np.asarray(smooth)[..., np.newaxis]
+    heat = 255 * colormaps["inferno"](weight[..., 0])[..., :3]
+    return np.uint8(np.clip(0.45 * image + 0.55 * heat, 0, 255))

@@ -1,0 +1,218 @@
+"""What is on these pictures? Asks a trained model, by default that of the best finished run.
+
+    python predict.py PICTURE ...           # files, folders or patterns; a line each
+
+Of a picture the model sees the largest square in its middle. With --explain FILE.png the pictures
+are drawn beside the places that spoke for their class: where the network ends in class maps (heads
+conv, conv_relu and average) by the map of that class, which is exact, else by Grad-CAM
+(Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391) on the last fire module.
+"""
+
+import concurrent.futures
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import cli
+import runs
+
+BATCH = 64
+
+
+def main(arguments=None):
+    parser = cli.Parser(description="Names what is on pictures.", allow_abbrev=False)
+    parser.add_argument("pictures", nargs="+", help="files, folders or patterns such as '*.jpg'")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
+    which.add_argument("--model", type=Path, help="a model.keras that a train script wrote")
+    parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
+    parser.add_argument("--top", type=int, default=1, help="classes shown of each picture [1]")
+    parser.add_argument("--explain", type=Path, metavar="FILE.png", help="draw what spoke for them")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    asked = parser.parse_args(arguments)
+    if asked.top < 1:
+        parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
+
+    with cli.one_line_errors():
+        path, class_names = choose_model(asked)
+        model = load(path)
+        class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
+        if len(class_names) != model.output_shape[-1]:
+            raise ValueError(f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}")
+    import images
+
+    show = show_json if asked.json else show_text
+    explained, failed = [], False
+    for path, image, probabilities in predict(model, images.find(asked.pictures)):
+        if isinstance(image, Exception):
+            failed = True
+            message = " ".join(str(image).split())
+            if asked.json:
+                print(json.dumps({"picture": str(path), "error": message}))
+            print(f"predict.py: {message}", file=sys.stderr)
+            continue
+        best = probabilities.argsort()[::-1][: asked.top]
+        print(show(path, [(class_names[i], float(probabilities[i])) for i in best]))
+        if asked.explain:
+            title = f"{path.name}\n{class_names[best[0]]} {probabilities[best[0]]:.1%}"
+            explained.append((image, best[0], title))
+    if explained:
+        with cli.one_line_errors():
+            draw(model, explained, asked.explain)
+    sys.exit(1 if failed else 0)
+
+
+def choose_model(asked):
+    """Gives the path of the model asked for, and the names of its classes where they are known.
+
+    Raises:
+        OSError, ValueError: There is no such model.
+    """
+    if asked.model:
+        beside = asked.model.parent / "metrics.json"
+        known = runs.read_metrics(beside.parent) if beside.exists() else None
+        return asked.model, known and known["data"].get("class_names")
+    run = runs.Run(asked.run, runs.read_metrics(asked.run)) if asked.run else best_run(asked.logs)
+    return run.folder / "model.keras", run.metrics["data"].get("class_names")
+
+
+def best_run(logs):
+    """Finds the finished run of the highest validation accuracy.
+
+    Raises:
+        ValueError: There is none, or the runs are on different images and not to be compared.
+    """
+    finished, _ = runs.find(logs)
+    if not finished:
+        raise ValueError(
+            f"no finished run under {logs}: train one first, such as by train_frozen.py, or give "
+            "--run or --model"
+        )
+    best = {}
+    for run in finished:
+        best.setdefault(run.metrics["data"]["sha256"], []).append(run)
+    tops = [min(group, key=runs.rank) for group in best.values()]
+    if len(tops) > 1:
+        choices = " or ".join(f"{run.folder} ({run.metrics['data']['description']})" for run in tops)
+        raise ValueError(f"the runs under {logs} are on different images: give --run, {choices}")
+    return tops[0]
+
+
+def load(path):
+    """Loads a model, in Keras' safe mode, that takes images as a train script's does.
+
+    Raises:
+        OSError, ValueError: It is missing, damaged, would run code, or is another kind of model.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: expected a model.keras")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no Keras file, or was cut short: expected a model.keras")
+    keras = cli.import_keras()
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        model.get_layer("resize")
+    except Exception as error:  # of many kinds, as the file may hold anything
+        raise ValueError(f"{path} can't be loaded as a model of ours: {error}") from error
+    return model
+
+
+def predict(model, paths):
+    """Reads and classifies pictures, in batches, in their order.
+
+    Yields:
+        For each path the path, the image uint8 (side, side, 3) and its probabilities (classes,); or
+        the path, the error that it gave, and None.
+    """
+    import images
+
+    def read(path):
+        try:
+            return images.read(path, largest)
+        except (OSError, ValueError) as error:
+            return error
+
+    largest = model.get_layer("resize").height
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), BATCH):
+            batch = paths[start : start + BATCH]
+            yield from zip(batch, *classify(model, list(pool.map(read, batch))), strict=True)
+
+
+def classify(model, pictures):
+    """Gives pictures or errors back, with the probabilities of each picture, None of an error."""
+    import numpy as np
+
+    probabilities = [None] * len(pictures)
+    by_shape = {}
+    for place, picture in enumerate(pictures):
+        if not isinstance(picture, Exception):
+            by_shape.setdefault(picture.shape, []).append(place)
+    for places in by_shape.values():
+        found = model.predict_on_batch(np.stack([pictures[place] for place in places]))
+        for place, row in zip(places, np.float32(found), strict=True):
+            probabilities[place] = row
+    return pictures, probabilities
+
+
+def show_text(path, classes):
+    return f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes)
+
+
+def show_json(path, classes):
+    found = [{"class": name, "probability": probability} for name, probability in classes]
+    return json.dumps({"picture": str(path), "classes": found})
+
+
+def draw(model, explained, path):
+    import pictures
+
+    method, evidence = explainer(model)
+    drawn = [
+        (image, evidence(image, label), f"{title}\n{method}") for image, label, title in explained
+    ]
+    pictures.save(pictures.explanations(drawn), path)
+
+
+def explainer(model):
+    """Chooses how a model's decision is shown.
+
+    Returns:
+        The method's name, and the function of an image uint8 (height, width, 3) and a class number
+        that gives the evidence for that class, float32 (rows, columns), in 0..1.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    names = {layer.name for layer in model.layers}
+    last = model.get_layer("fire9_concat").output
+
+    def scaled(evidence):
+        evidence = np.maximum(np.float32(evidence), 0)
+        return evidence / max(evidence.max(), 1e-12)
+
+    if "head_conv10" in names:
+        maps = keras.Model(model.inputs, model.get_layer("head_conv10").output)
+        return "class map", lambda image, label: scaled(maps(image[np.newaxis])[0, ..., label])
+    if "head_pool9" in names:
+        maps = keras.Model(model.inputs, last)
+        weights = np.asarray(model.get_layer("head_logits").kernel)
+        return "class map", lambda image, label: scaled(
+            np.float32(maps(image[np.newaxis])[0]) @ weights[:, label]
+        )
+    both = keras.Model(model.inputs, [last, model.get_layer("head_logits").output])
+
+    def grad_cam(image, label):
+        with tf.GradientTape() as tape:
+            features, logits = both(image[np.newaxis])
+            logit = logits[0, label]
+        slopes = np.float32(tape.gradient(logit, features)[0])
+        return scaled(np.float32(features[0]) @ slopes.mean(axis=(0, 1)))
+
+    return "Grad-CAM", grad_cam
+
+
+if __name__ == "__main__":
+    main()
