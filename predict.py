@@ -187,26 +187,26 @@ def explainer(model):
     import tensorflow as tf
 
     names = {layer.name for layer in model.layers}
-    last = model.get_layer("fire9_concat").output
+    pixels, last = model.inputs[0], model.get_layer("fire9_concat").output
 
     def scaled(evidence):
         evidence = np.maximum(np.float32(evidence), 0)
         return evidence / max(evidence.max(), 1e-12)
 
     if "head_conv10" in names:
-        maps = keras.Model(model.inputs, model.get_layer("head_conv10").output)
+        maps = keras.Model(pixels, model.get_layer("head_conv10").output)
         return "class map", lambda image, label: scaled(maps(image[np.newaxis])[0, ..., label])
     if "head_pool9" in names:
-        maps = keras.Model(model.inputs, last)
+        maps = keras.Model(pixels, last)
         weights = np.asarray(model.get_layer("head_logits").kernel)
         return "class map", lambda image, label: scaled(
             np.float32(maps(image[np.newaxis])[0]) @ weights[:, label]
         )
-    both = keras.Model(model.inputs, [last, model.get_layer("head_logits").output])
+    both = keras.Model(pixels, [last, model.get_layer("head_logits").output])
 
     def grad_cam(image, label):
         with tf.GradientTape() as tape:
-            features, logits = both(image[np.newaxis])
+            features, logits = both(image[np.newaxis], training=False)
             logit = logits[0, label]
         slopes = np.float32(tape.gradient(logit, features)[0])
         return scaled(np.float32(features[0]) @ slopes.mean(axis=(0, 1)))
