@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pictures
 from data import Split
 from pipeline import Batches
 
-VIEWS = 24  # training images shown
+VIEWS = 24  # training images shown, six in a row
 PROJECTED = 2000  # validation images in the projector
 THUMBNAIL = 32  # pixels
 
@@ -44,11 +45,11 @@ class Confusion(keras.metrics.Metric):
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' callback (scalars, histograms, the graph of the layers), and what it has not.
+    """Keras' callback (scalars and histograms), and what it has not.
 
-    That is the graph of the training step, which Keras means to write but looks for where Keras 3
-    no longer has it; each epoch's confusion matrix; the training views; and, by `show_run`,
-    settings against figures and the validation images' features.
+    That is the graph of the layers of the whole model; the graph of the training step, which Keras
+    means to write but looks for where Keras 3 no longer has it; each epoch's confusion matrix; the
+    training views; and, by `show_run`, settings against figures and the validation images' features.
 
     Args:
         folder: The run's folder.
@@ -60,24 +61,41 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def __init__(self, folder, model, confusion, class_names, histograms=False):
         super().__init__(folder, write_graph=False, histogram_freq=int(histograms))
-        layers = keras.callbacks.TensorBoard(folder)
-        layers.set_model(model)
-        layers.on_train_end()
+        self.traced = False
+        self.layers = model.to_json()
         self.writer = tf.summary.create_file_writer(str(folder))
         self.confusion = confusion
         self.class_names = class_names
 
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        tf.summary.trace_on()
-        self.tracing = True
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch, logs)
+        if not self.traced:
+            tf.summary.trace_on()
 
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
-        if self.tracing:
-            self.tracing = False
+        if not self.traced:
+            self.traced = True
             with tf.summary.create_file_writer(str(Path(self.log_dir, "train"))).as_default():
-                tf.summary.trace_export("train_step", step=0)
+                tf.summary.trace_export("batch_1", step=0)
+                self.write_layers()
+
+    def write_layers(self):
+        """Writes the graph of the layers as Keras does, but for dtypes that TensorBoard knows.
+
+        Of the others it would complain on the terminal, once a layer and look.
+        """
+
+        def by_name(value):
+            if value.get("class_name") == "DTypePolicy":
+                return value["config"]["name"].removeprefix("mixed_")
+            return value
+
+        metadata = tf.compat.v1.SummaryMetadata()
+        metadata.plugin_data.plugin_name = "graph_keras_model"
+        metadata.plugin_data.content = b"1"
+        layers = json.dumps(json.loads(self.layers, object_hook=by_name))
+        tf.summary.write("keras", layers, step=0, metadata=metadata)
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -92,9 +110,10 @@ class TensorBoard(keras.callbacks.TensorBoard):
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views)
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)
-        seen = keras.ops.cast(keras.ops.image.resize(images, size), "uint8")
+        seen = np.asarray(keras.ops.cast(keras.ops.image.resize(images, size), "uint8"))
+        rows = [np.concatenate(seen[start : start + 6], axis=1) for start in range(0, len(seen), 6)]
         with self.writer.as_default():
-            tf.summary.image("training views", seen, step=0, max_outputs=VIEWS)
+            tf.summary.image("training views", np.concatenate(rows)[np.newaxis], step=0)
 
     def show_run(self, model, dataset, config, metrics):
         """Shows settings against the figures of the run, and what the classifier reads."""
@@ -109,7 +128,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 hparams=[hparams.HParam(key) for key in settings],
                 metrics=[hparams.Metric(key, display_name=key.replace("_", " ")) for key in figures],
             )
-            hparams.hparams(settings, trial_id=self.log_dir)
+            hparams.hparams(settings, trial_id="/".join(Path(self.log_dir).parts[-2:]))
             for key, figure in figures.items():
                 tf.summary.scalar(key, figure, step=metrics["epochs"])
         self.writer.close()

@@ -14,11 +14,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
-def stop(message, status=2):
-    """Ends the program with one line on standard error."""
+def complain(message):
+    """Prints one line on standard error."""
     sys.stdout.flush()
     line = " ".join(str(message).split())
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+
+
+def stop(message, status=2):
+    """Ends the program with one line on standard error."""
+    complain(message)
     raise SystemExit(status)
 
 

@@ -12,6 +12,7 @@ import csv
 import io
 import itertools
 import statistics
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,9 +100,15 @@ def main(arguments=None):
         print(text_table(rows), end="\n\n")
     with cli.one_line_errors():
         write_tables(groups, Path(asked.logs))
-        for number, (description, rows) in enumerate(groups, 1):
-            name = "comparison.png" if number == 1 else f"comparison-{number}.png"
+    status = 0
+    for number, (description, rows) in enumerate(groups, 1):
+        name = "comparison.png" if number == 1 else f"comparison-{number}.png"
+        try:
             report_best(description, rows, Path(asked.logs) / name)
+        except (OSError, ValueError) as error:
+            cli.complain(error)
+            status = 2
+    return status
 
 
 def setting(run, name):
@@ -201,12 +208,12 @@ def write_tables(groups, logs):
 def report_best(description, rows, picture):
     """Says which run is the best and how it does on the test images; draws the picture."""
     best = rows[0].runs[0]
+    print(f"Best by validation accuracy: {best.folder}", flush=True)
     dataset = data.load(best.metrics["data"]["source"])
     if dataset.fingerprint != fingerprint(best):
         source = best.metrics["data"]["source"]
         raise ValueError(f"{source} has changed since {best.folder}: its images are not the run's")
     test = test_figures(best, dataset)
-    print(f"Best by validation accuracy: {best.folder}")
     print(f"Test loss: {test['loss']}")
     print(f"Test accuracy (NORMALIZED): {test['accuracy']}")
     draw(f"Validation accuracy on {description}", rows, best, dataset, picture)
@@ -283,4 +290,4 @@ def name(row):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -47,10 +47,9 @@ def main(arguments=None):
     for path, image, probabilities in predict(model, images.find(asked.pictures)):
         if isinstance(image, Exception):
             failed = True
-            message = " ".join(str(image).split())
             if asked.json:
-                print(json.dumps({"picture": str(path), "error": message}))
-            print(f"predict.py: {message}", file=sys.stderr)
+                print(json.dumps({"picture": str(path), "error": str(image)}))
+            cli.complain(image)
             continue
         best = probabilities.argsort()[::-1][: asked.top]
         print(show(path, [(class_names[i], float(probabilities[i])) for i in best]))

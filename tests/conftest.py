@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,11 +26,14 @@ TINY = ("--data", "shapes", "--weights", "none", "--image-size", "32", "--epochs
 
 
 def pytest_collection_modifyitems(items):
+    missing = {}
     if not (WEIGHTS.exists() and IMAGES.exists()):
-        skip = pytest.mark.skip(reason=f"needs {WEIGHTS} and {IMAGES}")
-        for item in items:
-            if "real" in item.keywords:
-                item.add_marker(skip)
+        missing["real"] = f"needs {WEIGHTS} and {IMAGES}"
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        missing["browser"] = "needs Debian's packages chromium and chromium-driver"
+    for item in items:
+        for mark in missing.keys() & item.keywords.keys():
+            item.add_marker(pytest.mark.skip(reason=missing[mark]))
 
 
 def start(script, *arguments, **environment):
@@ -97,3 +102,64 @@ def one_line():
             assert word in result.err
 
     return check
+
+
+# Elements of a page, and of the shadow trees in it of which TensorBoard is made, by their text.
+ELEMENTS = """
+const [wanted] = arguments, found = [];
+const walk = node => {
+    if (node.nodeType === Node.ELEMENT_NODE && node.textContent.trim() === wanted) found.push(node);
+    node.childNodes.forEach(walk);
+    if (node.shadowRoot) walk(node.shadowRoot);
+};
+walk(document.body);
+return found;
+"""
+
+
+class Browser:
+    """Headless Chromium, as a reader who looks for words and clicks on them."""
+
+    def __init__(self, home):
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium")
+        for argument in ("headless=new", "no-sandbox", "window-size=1600,1000"):
+            options.add_argument(f"--{argument}")
+        options.add_argument(f"--user-data-dir={home}")
+        service = webdriver.ChromeService(shutil.which("chromedriver"))
+        self.driver = webdriver.Chrome(options, service)
+        self.home = home
+
+    def open(self, url):
+        self.driver.get("about:blank")  # else only what comes after the # would change
+        self.driver.get(url)
+
+    def find(self, text):
+        for _ in range(120):
+            if found := self.driver.execute_script(ELEMENTS, text):
+                return found
+            time.sleep(0.5)
+        self.driver.save_screenshot(str(self.home / "missing.png"))
+        raise AssertionError(f"{text!r} is not on the page: see {self.home / 'missing.png'}")
+
+    def waits_for(self, *texts):
+        for text in texts:
+            self.find(text)
+
+    def click(self, text):
+        self.driver.execute_script("arguments[0].click()", self.find(text)[0])
+
+    def double_click(self, text):
+        from selenium.webdriver import ActionChains
+
+        shape = self.driver.execute_script("return arguments[0].parentNode", self.find(text)[-1])
+        ActionChains(self.driver).double_click(shape).perform()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    opened = Browser(tmp_path_factory.mktemp("chromium"))
+    yield opened
+    opened.driver.quit()

@@ -1,12 +1,15 @@
 """What TensorBoard shows of the runs, asked through its own HTTP API."""
 
+import io
 import json
 import urllib.parse
 import urllib.request
 
 import keras
+import numpy as np
 import pytest
-from conftest import REGIMES
+from conftest import REGIMES, TINY
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +21,16 @@ def get(trained):
     board.configure(logdir=str(trained.logs), host="127.0.0.1", port=0, load_fast="false")
     url = board.launch()
 
-    def ask(path, **query):
-        with urllib.request.urlopen(f"{url}{path}?{urllib.parse.urlencode(query)}") as response:
-            return response.read().decode()
+    def raw(path, body=None):
+        request = urllib.request.Request(f"{url}{path}", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as response:
+            return response.read()
 
+    def ask(path, **query):
+        return raw(f"{path}?{urllib.parse.urlencode(query)}").decode()
+
+    ask.url, ask.raw = url, raw
+    ask.post = lambda path, query: raw(path, json.dumps(query).encode())
     return ask
 
 
@@ -50,9 +59,93 @@ def test_graph_of_the_layers(get, regime, trained):
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_graph_of_the_training_steps_operations(get, regime):
-    query = {"run": f"{regime}/tiny/train", "tag": "train_step", "conceptual": "false"}
+    query = {"run": f"{regime}/tiny/train", "tag": "batch_1", "conceptual": "false"}
     graph = get("data/plugin/graphs/graph", **query)
     # The step is that of the tail: what is frozen before it was computed once.
     own = {"frozen": ["MatMul"], "last_fire": ["Conv2D"], "full": ["Conv2D", "MaxPool"]}[regime]
     for operation in ("IteratorGetNextAsOptional", "Softmax", "AssignVariableOp", *own):
         assert f'op: "{operation}"' in graph, operation
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_confusion_matrix_of_each_epoch_and_training_views(get, regime):
+    def shown(tag):
+        return json.loads(get("data/plugin/images/images", run=f"{regime}/tiny", tag=tag, sample=0))
+
+    assert [image["step"] for image in shown("confusion matrix")] == [0, 1]
+    image = Image.open(io.BytesIO(ask_bytes(get, "data/plugin/images/individualImage", regime)))
+    assert image.size == (6 * 32, 4 * 32)  # as large as the network sees them
+    assert np.asarray(image).std() > 10
+
+
+def ask_bytes(get, path, regime):
+    query = {"run": f"{regime}/tiny", "tag": "training views", "sample": 0}
+    (only,) = json.loads(get("data/plugin/images/images", **query))
+    return get.raw(f"{path}?{only['query']}")
+
+
+def test_settings_against_validation_accuracy(get, trained):
+    experiment = json.loads(get.post("data/plugin/hparams/experiment", {"experimentName": ""}))
+    names = {hparam["name"] for hparam in experiment["hparamInfos"]}
+    assert {"regime", "recipe", "optimizer", "learning_rate", "image_size", "seed"} <= names
+    metrics = [metric["name"] for metric in experiment["metricInfos"]]
+    assert [metric["tag"] for metric in metrics] == ["validation_accuracy", "validation_loss"]
+    request = {
+        "experimentName": "",
+        "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"],
+        "colParams": [],
+        "startIndex": 0,
+        "sliceSize": 10,
+    }
+    groups = json.loads(get.post("data/plugin/hparams/session_groups", request))["sessionGroups"]
+    found = {
+        group["hparams"]["regime"]: {
+            metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]
+        }
+        for group in groups
+    }
+    for regime in REGIMES:
+        metrics = getattr(trained, regime).metrics
+        expected = pytest.approx(metrics["validation_accuracy"])
+        assert found[regime]["validation_accuracy"] == expected
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_projector(get, regime, trained):
+    run = {"run": f"{regime}/tiny"}
+    (embedding,) = json.loads(get("data/plugin/projector/info", **run))["embeddings"]
+    query = run | {"name": embedding["tensorName"]}
+    labels = get("data/plugin/projector/metadata", **query).split()
+    names = set("".join(getattr(trained, regime).metrics["data"]["class_names"]).split())
+    assert len(labels) >= 500 and names
+    values = np.frombuffer(get.raw(f"data/plugin/projector/tensor?{urllib.parse.urlencode(query)}"), "f4")
+    rows, columns = embedding["tensorShape"]
+    assert rows == 500 and values.size == rows * columns and values.std() > 0
+    sprite = get.raw(f"data/plugin/projector/sprite_image?{urllib.parse.urlencode(query)}")
+    assert Image.open(io.BytesIO(sprite)).size == (23 * 32, 23 * 32)
+
+
+def test_weight_histograms(script, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = tmp_path / "logs"
+    result = script("train_frozen.py", *TINY, "--logs", logs, "--name", "tiny", "--histograms")
+    assert result.status == 0, result.err
+    events = EventAccumulator(str(logs / "frozen" / "tiny" / "train"), {"tensors": 0}).Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if "head_logits" in tag]
+    assert any("kernel" in tag for tag in tags), events.Tags()["tensors"]
+    assert len(events.Tensors(tags[0])) == 2  # one an epoch
+
+
+@pytest.mark.browser
+def test_pages_in_a_browser(get, browser):
+    """What a reader sees: the layers in Graphs, the runs in Scalars, the settings in HParams."""
+    browser.open(f"{get.url}#graphs")
+    browser.click("keras")
+    browser.click("Conceptual graph")
+    browser.double_click("squeezenet")
+    browser.waits_for("fire2_squeeze1x1", "fire9_concat", "head_softmax")
+    browser.open(f"{get.url}#timeseries")
+    browser.waits_for("epoch_accuracy", "full/tiny/validation")
+    browser.open(f"{get.url}#hparams")
+    browser.waits_for("learning_rate", "validation accuracy", "last_fire/tiny")

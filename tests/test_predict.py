@@ -1,0 +1,250 @@
+"""predict.py names what is on pictures of any kind."""
+
+import json
+import os
+import struct
+import zlib
+
+import keras
+import numpy as np
+import pytest
+from conftest import REGIMES
+from PIL import Image
+
+import images
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype("uint8")
+
+
+@pytest.fixture
+def model(trained):
+    return trained.full.folder / "model.keras"
+
+
+@pytest.fixture
+def picture(pixels, tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_prints_a_line_a_picture_with_the_models_own_probabilities(trained, script, pixels, picture):
+    run = trained.full.folder
+    result = script("predict.py", picture, picture, "--run", run, "--top", 10, "--json")
+    assert result.status == 0, result.err
+    first, second = map(json.loads, result.out.splitlines())
+    assert first == second
+    assert first["picture"] == str(picture)
+    model = keras.models.load_model(run / "model.keras")
+    expected = model.predict(pixels[None, :, 5:25], verbose=0)[0]
+    found = {entry["class"]: entry["probability"] for entry in first["classes"]}
+    names = trained.full.metrics["data"]["class_names"]
+    np.testing.assert_allclose([found[name] for name in names], expected, rtol=1e-2, atol=1e-4)
+    shown = [entry["probability"] for entry in first["classes"]]
+    assert shown == sorted(shown, reverse=True)
+
+
+def test_takes_the_best_finished_run(trained, script, picture):
+    best = max(REGIMES, key=lambda r: getattr(trained, r).metrics["validation_accuracy"])
+    runs = {regime: getattr(trained, regime).folder for regime in REGIMES}
+    out = {r: script("predict.py", picture, "--run", folder).out for r, folder in runs.items()}
+    assert script("predict.py", picture, "--logs", trained.logs).out == out[best]
+    assert script("predict.py", picture, "--model", runs[best] / "model.keras").out == out[best]
+    assert len(set(out.values())) > 1
+
+
+def test_folders_and_patterns(trained, script, picture, tmp_path):
+    folder = tmp_path / "below" / "deep"
+    folder.mkdir(parents=True)
+    for name in ("b.png", "a.PNG", "c.txt"):
+        (folder / name).write_bytes(picture.read_bytes())
+    run = trained.full.folder
+    for given in (tmp_path / "below", f"{folder}/*.[pP]*"):
+        lines = script("predict.py", given, "--run", run).out.splitlines()
+        assert [line.split(": ")[0] for line in lines] == [f"{folder}/a.PNG", f"{folder}/b.png"]
+
+
+def smooth(height=48, width=48):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 5, columns * 5, np.full_like(rows, 90)], axis=-1).astype("uint8")
+
+
+MODES = {
+    "grey.png": lambda image: image.convert("L"),
+    "bits.png": lambda image: image.convert("1"),
+    "palette.gif": lambda image: image.quantize(256),
+    "alpha.png": lambda image: image.convert("RGBA"),
+    "grey_alpha.png": lambda image: image.convert("LA"),
+    "cmyk.jpg": lambda image: image.convert("CMYK"),
+    "plain.jpg": lambda image: image,
+    "plain.webp": lambda image: image,
+    "plain.bmp": lambda image: image,
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_modes_and_formats(name, tmp_path):
+    image = MODES[name](Image.fromarray(smooth()))
+    image.save(tmp_path / name)
+    seen = images.read(tmp_path / name, largest=64).astype(int)
+    assert seen.shape == (48, 48, 3)
+    if name == "bits.png":
+        assert set(np.unique(seen)) == {0, 255}
+        return
+    expected = np.asarray(image.convert("RGB")).astype(int)
+    assert abs(seen - expected).mean() < 6
+
+
+def test_sixteen_bits_keep_their_brightness(tmp_path):
+    Image.fromarray(np.full((9, 9), 257 * 100, "uint16")).save(tmp_path / "deep.png")
+    assert (images.read(tmp_path / "deep.png", largest=64) == 100).all()
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    Image.new("RGBA", (9, 9), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (images.read(tmp_path / "clear.png", largest=64) == 255).all()
+
+
+def test_exif_rotation_is_honoured(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(smooth()).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(
+        images.read(tmp_path / "turned.png", largest=64), np.rot90(smooth(), -1)
+    )
+
+
+def test_the_middle_square_is_seen_and_shrunk(tmp_path):
+    wide = np.zeros((100, 400, 3), "uint8")
+    wide[:, 150:250] = 200
+    for name in ("wide.png", "wide.jpg"):
+        Image.fromarray(wide).save(tmp_path / name, quality=95)
+        seen = images.read(tmp_path / name, largest=50)
+        assert seen.shape == (50, 50, 3)
+        assert seen[:, 2:-2].min() > 190
+
+
+def test_the_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert (images.read(tmp_path / "moving.gif", largest=64) == (255, 0, 0)).all()
+
+
+def bomb(path, width, height):
+    """A PNG of a few bytes whose header promises that many pixels."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
+    trained, script, picture, tmp_path
+):
+    bad = {name: tmp_path / name for name in ("empty.png", "cut.png", "text.jpg", "bomb.png", "area.png")}
+    bad["empty.png"].touch()
+    bad["cut.png"].write_bytes(picture.read_bytes()[:900])
+    bad["text.jpg"].write_text("no picture")
+    bomb(bad["bomb.png"], 60_000, 10)
+    bomb(bad["area.png"], 20_000, 20_000)
+    missing = tmp_path / "missing.png"
+    run = trained.full.folder
+    result = script("predict.py", *bad.values(), missing, tmp_path.parent, picture, "--run", run)
+    assert result.status == 1
+    assert result.out.startswith(f"{picture}: ") or f"\n{picture}: " in result.out
+    lines = [line for line in result.err.splitlines() if line.startswith("predict.py: ")]
+    assert lines == result.err.splitlines()
+    for path, words in {
+        bad["empty.png"]: "is empty: expected JPEG",
+        bad["cut.png"]: "is damaged",
+        bad["text.jpg"]: "is no picture: expected JPEG",
+        bad["bomb.png"]: "60,000 x 10 pixels",
+        bad["area.png"]: "20,000 x 20,000 pixels",
+        missing: "can't be read: No such file",
+    }.items():
+        assert any(f"{path} " in line and words in line for line in lines), path
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_picture_without_permission(trained, script, picture):
+    picture.chmod(0)
+    result = script("predict.py", picture, "--run", trained.full.folder)
+    assert result.status == 1 and "Permission denied" in result.err
+
+
+@pytest.mark.parametrize("head", ["conv", "average", "pooled"])
+def test_explains(head, trained, script, picture, tmp_path):
+    import experiment
+
+    config = experiment.Config(regime="any", weights="none", head=head, image_size=64)
+    model, _ = experiment.build(config, classes=3)
+    model.save(tmp_path / "model.keras")
+    out = tmp_path / "why.png"
+    result = script(
+        "predict.py", picture, picture, "--model", tmp_path / "model.keras", "--explain", out
+    )
+    assert result.status == 0, result.err
+    assert result.err == ""
+    assert "class " in result.out  # names are not known
+    width, height = Image.open(out).size
+    assert width > 2 * height > 400
+
+
+def test_a_class_map_is_the_evidence_itself(pixels):
+    import experiment
+    import predict
+
+    for head in ("conv", "average"):
+        config = experiment.Config(regime="any", weights="none", head=head, image_size=64)
+        model, _ = experiment.build(config, classes=3)
+        method, evidence = predict.explainer(model)
+        assert method == "class map"
+        logits = keras.Model(model.inputs[0], model.get_layer("head_softmax").input)
+        maps = evidence(pixels, 1)
+        assert maps.min() >= 0 and maps.max() in (0, 1)
+        if logits(pixels[None])[0, 1] > 0:
+            assert maps.max() == 1
+
+
+def test_no_run_and_no_model(command, one_line, trained, tmp_path, picture):
+    no_keras = {"PYTHONPATH": str(tmp_path)}
+    (tmp_path / "keras.py").write_text("raise SystemExit('Keras was imported')")
+
+    def refused(*arguments):
+        return command("predict.py", picture, *arguments, **no_keras)
+
+    one_line(refused("--logs", tmp_path), "no finished run under")
+    one_line(refused("--model", tmp_path / "none.keras"), "does not exist")
+    one_line(refused("--run", tmp_path), str(tmp_path))
+    (tmp_path / "text.keras").write_text("not one")
+    one_line(refused("--model", tmp_path / "text.keras"), "is no Keras file")
+    one_line(refused("--run", trained.full.folder, "--top", 0), "--top: expected 1 or more")
+
+
+def test_a_model_that_is_cut_short_or_of_another_kind_or_runs_code(script, one_line, tmp_path, picture, model):
+    cut = tmp_path / "cut.keras"
+    cut.write_bytes(model.read_bytes()[:5000])
+    one_line(script("predict.py", picture, "--model", cut), "was cut short")
+    inputs = keras.Input((8,))
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "other.keras")
+    one_line(script("predict.py", picture, "--model", tmp_path / "other.keras"), "resize")
+    outputs = keras.layers.Lambda(lambda x: x * 2)(inputs)
+    keras.Model(inputs, outputs).save(tmp_path / "code.keras")
+    one_line(script("predict.py", picture, "--model", tmp_path / "code.keras"), "code.keras can't be loaded")
+
+
+def test_runs_on_different_images_are_not_ranked(script, one_line, trained, tmp_path, picture):
+    import shutil
+
+    logs = shutil.copytree(trained.logs, tmp_path / "logs")
+    path = logs / "full" / "tiny" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["data"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(metrics))
+    one_line(script("predict.py", picture, "--logs", logs), "different images", "--run")
