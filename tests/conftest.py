@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -136,8 +137,9 @@ class Browser:
         self.driver.get("about:blank")  # else only what comes after the # would change
         self.driver.get(url)
 
-    def find(self, text):
-        for _ in range(120):
+    def find(self, text, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             if found := self.driver.execute_script(ELEMENTS, text):
                 return found
             time.sleep(0.5)
@@ -151,11 +153,16 @@ class Browser:
     def click(self, text):
         self.driver.execute_script("arguments[0].click()", self.find(text)[0])
 
-    def double_click(self, text):
+    def expand(self, node, inner):
+        """Double-clicks on a node of a graph, which may still be moving, until one inside it shows."""
         from selenium.webdriver import ActionChains
 
-        shape = self.driver.execute_script("return arguments[0].parentNode", self.find(text)[-1])
-        ActionChains(self.driver).double_click(shape).perform()
+        for _ in range(10):
+            shape = self.driver.execute_script("return arguments[0].parentNode", self.find(node)[-1])
+            ActionChains(self.driver).double_click(shape).perform()
+            with contextlib.suppress(AssertionError):
+                return self.find(inner, seconds=4)
+        raise AssertionError(f"{node} shows no {inner}")
 
 
 @pytest.fixture(scope="module")
