@@ -23,6 +23,7 @@ STYLES = {  # marker and grey of each regime; others take the last
     "full": ("^", "black"),
     None: ("D", "0.8"),
 }
+NAMED_POINTS = 8  # the best ones
 NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
 
 
@@ -149,13 +150,14 @@ def _draw_curves(axes, curves):
 
 
 def _draw_points(axes, points, of_point, label):
-    for point in points:
+    for place, point in enumerate(points):
         regime, name, _, _, accuracy, spread = point
         marker, grey = _style(regime)
         bar = {"marker": marker, "color": grey, "markeredgecolor": "black", "capsize": 3}
         axes.errorbar(of_point(point), accuracy, yerr=spread, **bar)
         near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "fontsize": "small"}
-        axes.annotate(name, (of_point(point), accuracy), **near)
+        if place < NAMED_POINTS:
+            axes.annotate(name, (of_point(point), accuracy), **near)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
