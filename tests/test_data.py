@@ -129,3 +129,20 @@ def test_refuses_what_is_no_npz(tmp_path, npz):
         data.load(str(tmp_path / "nowhere.npz"))
     with pytest.raises(ValueError, match="unknown data"):
         data.load("cifar11")
+
+
+def test_a_first_look(script, tmp_path):
+    from PIL import Image
+
+    picture = tmp_path / "preview.png"
+    result = script("data.py", "shapes", "--output", picture)
+    assert result.status == 0, result.err
+    for words in ("train       2,000 images", "validation  500", "test        500", "disc, ring"):
+        assert words in result.out
+    assert min(Image.open(picture).size) > 800
+
+
+def test_a_first_look_that_cant_be_had(script, one_line, tmp_path):
+    one_line(script("data.py", "nonsense"), "unknown data 'nonsense'")
+    one_line(script("data.py", "shapes", "--output", tmp_path / "no" / "preview.png"), "no")
+    assert not list(tmp_path.iterdir())
