@@ -42,11 +42,15 @@ def metric(title, key, format):
     return Column(title, key, lambda run: run.metrics[key], format)
 
 
+def setting(title, key, format):
+    return Column(title, key, lambda run: run.metrics["config"][key], format)
+
+
 COLUMNS = (
     metric("regime", "regime", "{}"),
     metric("recipe", "recipe", "{}"),
-    Column("optimizer", "optimizer", lambda run: setting(run, "optimizer")),
-    Column("image size (px)", "image_size", lambda run: setting(run, "image_size"), "{:.0f}"),
+    setting("optimizer", "optimizer", "{}"),
+    setting("image size (px)", "image_size", "{:.0f}"),
     metric("epochs", "epochs", "{:.0f}"),
     metric("trainable parameters", "trainable_params", "{:,.0f}"),
     metric("validation loss", "validation_loss", "{:.4f}"),
@@ -111,10 +115,6 @@ def main(arguments=None):
     return status
 
 
-def setting(run, name):
-    return run.metrics["config"].get(name, "?")
-
-
 def gap(run):
     """Training accuracy, with dropout and changed views, less validation accuracy."""
     metrics = run.metrics
@@ -160,7 +160,7 @@ def cells(rows):
     head = [column.title for column in COLUMNS] + ["seeds", "run"]
     body = [
         [row.show(column) for column in COLUMNS]
-        + [" ".join(str(setting(run, "seed")) for run in row.runs), row.runs[0].folder.name]
+        + [" ".join(str(run.metrics["config"]["seed"]) for run in row.runs), row.runs[0].folder.name]
         for row in rows
     ]
     return head, body

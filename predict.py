@@ -71,9 +71,9 @@ def choose_model(asked):
     if asked.model:
         beside = asked.model.parent / "metrics.json"
         known = runs.read_metrics(beside.parent) if beside.exists() else None
-        return asked.model, known and known["data"].get("class_names")
+        return asked.model, known and known["data"]["class_names"]
     run = runs.Run(asked.run, runs.read_metrics(asked.run)) if asked.run else best_run(asked.logs)
-    return run.folder / "model.keras", run.metrics["data"].get("class_names")
+    return run.folder / "model.keras", run.metrics["data"]["class_names"]
 
 
 def best_run(logs):

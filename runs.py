@@ -11,6 +11,7 @@
 
 import contextlib
 import json
+import math
 import os
 import time
 import zipfile
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+# What compare.py and predict.py rely on; a file of any other layout is refused.
 REQUIRED = {
     "regime": str,
     "recipe": str,
@@ -29,9 +31,9 @@ REQUIRED = {
     "epochs": int,
     "seconds": float,
     "images_per_second": float,
-    "history": dict,
-    "data": dict,
-    "config": dict,
+    "history": {"loss": list, "accuracy": list, "val_loss": list, "val_accuracy": list},
+    "data": {"source": str, "sha256": str, "description": str, "class_names": list},
+    "config": {"optimizer": str, "image_size": int, "seed": int},
 }
 
 
@@ -154,28 +156,40 @@ def read_metrics(folder):
         ValueError: It is damaged, or of another layout.
     """
     metrics = read_json(folder / "metrics.json")
-    wrong = [
-        f"{key} ({kind.__name__})"
-        for key, kind in REQUIRED.items()
-        if not isinstance(metrics.get(key), kind)
-    ]
-    if not wrong:
-        facts = metrics["data"]
-        wrong = [
-            f"data.{key} (str)"
-            for key in ("source", "sha256", "description")
-            if not isinstance(facts.get(key), str)
-        ]
-    if not wrong:
-        history = metrics["history"]
-        wrong = [
-            f"history.{key} ({metrics['epochs']} figures)"
-            for key in ("loss", "accuracy", "val_loss", "val_accuracy")
-            if not isinstance(history.get(key), list) or len(history[key]) != metrics["epochs"]
-        ]
-    if wrong:
-        raise ValueError(f"metrics.json has another layout, without {wrong[0]}")
+    lack = _lack(metrics, REQUIRED)
+    if not lack:
+        epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
+        sound = {
+            "a figure an epoch": all(
+                len(figures) == epochs and all(type(figure) is float for figure in figures)
+                for figures in (metrics["history"][key] for key in REQUIRED["history"])
+            ),
+            "its best epoch": type(kept) is int and 1 <= kept <= epochs,
+            "names of classes": all(
+                isinstance(name, str) and name.isprintable()
+                for name in metrics["data"]["class_names"]
+            ),
+            "plain settings": all(
+                isinstance(value, str | int | float) for value in metrics["config"].values()
+            ),
+        }
+        lack = next((name for name, there in sound.items() if not there), None)
+    if lack:
+        raise ValueError(f"metrics.json has another layout, without {lack}")
     return metrics
+
+
+def _lack(value, required, prefix=""):
+    """Names the first entry that a dict lacks or has of another kind, or gives None."""
+    for key, kind in required.items():
+        found = value.get(key)
+        if isinstance(kind, dict):
+            lack = _lack(found, kind, f"{key}.") if isinstance(found, dict) else f"{key} (dict)"
+            if lack:
+                return lack
+        elif type(found) is not kind or (kind is float and not math.isfinite(found)):
+            return f"{prefix}{key} ({kind.__name__})"
+    return None
 
 
 def read_json(path):
@@ -186,6 +200,6 @@ def read_json(path):
     """
     try:
         value = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is damaged ({error})") from error
     return value if isinstance(value, dict) else {}
