@@ -148,7 +148,7 @@ def rank(finished):
 def identity(run):
     config = run.metrics["config"]
     settings = sorted((key, value) for key, value in config.items() if key not in NOT_SETTINGS)
-    return fingerprint(run), run.metrics.get("precision"), tuple(settings)
+    return fingerprint(run), run.metrics["precision"], tuple(settings)
 
 
 def fingerprint(run):

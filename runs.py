@@ -11,7 +11,6 @@
 
 import contextlib
 import json
-import math
 import os
 import time
 import zipfile
@@ -31,6 +30,7 @@ REQUIRED = {
     "epochs": int,
     "seconds": float,
     "images_per_second": float,
+    "precision": str,
     "history": {"loss": list, "accuracy": list, "val_loss": list, "val_accuracy": list},
     "data": {"source": str, "sha256": str, "description": str, "class_names": list},
     "config": {"optimizer": str, "image_size": int, "seed": int},
@@ -187,7 +187,7 @@ def _lack(value, required, prefix=""):
             lack = _lack(found, kind, f"{key}.") if isinstance(found, dict) else f"{key} (dict)"
             if lack:
                 return lack
-        elif type(found) is not kind or (kind is float and not math.isfinite(found)):
+        elif type(found) is not kind or (kind in (int, float) and not abs(found) < 2**63):
             return f"{prefix}{key} ({kind.__name__})"
     return None
 
