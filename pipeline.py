@@ -121,13 +121,15 @@ def evaluate(path, split, mirrored=False):
         ValueError, OSError: The file is damaged, missing, or would run code.
     """
     model = keras.models.load_model(path, compile=False)
+    image, classes = model.inputs[0], model.output_shape[-1]
+    # Of logits, as fit() has it: probabilities have lost what tells the very small ones apart.
+    last = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
     if mirrored:
-        image = model.inputs[0]
         both = [model(image), model(keras.ops.flip(image, axis=2))]
-        model = keras.Model(image, keras.layers.average(both))
-    classes = model.output_shape[-1]
-    probabilities = model.predict(Batches(split, classes).dataset(), verbose=0)
+        last = keras.layers.average(both)
+    found = keras.Model(image, last).predict(Batches(split, classes).dataset(), verbose=0)
     targets = keras.ops.one_hot(split.labels, classes)
-    loss = keras.losses.CategoricalCrossentropy()(targets, probabilities)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=not mirrored)(targets, found)
+    probabilities = found if mirrored else np.asarray(keras.ops.softmax(found))
     accuracy = np.mean(probabilities.argmax(axis=1) == split.labels)
     return probabilities, float(loss), float(accuracy)
