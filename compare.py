@@ -22,7 +22,7 @@ import runs
 
 MISTAKES = 18
 # What may differ between runs of one row.
-NOT_SETTINGS = ("seed", "name", "logs", "data", "features", "histograms", "precision")
+NOT_SETTINGS = ("seed", "name", "logs", "data", "features", "histograms", "precision", "on_bad_image")
 
 
 class Column(NamedTuple):
@@ -209,7 +209,9 @@ def report_best(description, rows, picture):
     """Says which run is the best and how it does on the test images; draws the picture."""
     best = rows[0].runs[0]
     print(f"Best by validation accuracy: {best.folder}", flush=True)
-    dataset = data.load(best.metrics["data"]["source"])
+    config = best.metrics["config"]
+    how = {key: config[key] for key in ("image_size", "seed", "on_bad_image") if key in config}
+    dataset = data.load(best.metrics["data"]["source"], **how)
     if dataset.fingerprint != fingerprint(best):
         source = best.metrics["data"]["source"]
         raise ValueError(f"{source} has changed since {best.folder}: its images are not the run's")

@@ -5,9 +5,11 @@
     load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
     load("FILE.npz")         x_train, y_train, x_test, y_test, as Keras' own mnist.npz
     load("shapes")           ten shapes drawn here from a seed; needs no network
+    load("DIR")              your own images, a folder a class: see folders.py
 """
 
 import hashlib
+import itertools
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cli import Parser, import_keras, one_line_errors
+from images import digest
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -35,8 +38,9 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """Three disjoint splits of one source.
 
-    `class_names[i]` names label i, `fingerprint` is the sha256 of all pixels and labels, and
-    `description` says in a few words what the images are.
+    `class_names[i]` names label i, `fingerprint` is the sha256 of all pixels and labels, in whatever
+    order, and `description` says in a few words what the images are. Of a folder, `files` names each
+    split's files, and `notes` are lines about them for the reader.
     """
 
     train: Split
@@ -45,17 +49,21 @@ class Dataset(NamedTuple):
     class_names: tuple
     fingerprint: str
     description: str
+    files: dict | None = None
+    notes: tuple = ()
 
 
-def load(source):
+def load(source, image_size=224, seed=0, on_bad_image="stop"):
     """Loads a source of images.
 
     Args:
-        source: `"cifar10"`, `"shapes"`, or the path of an `.npz` file.
+        source: `"cifar10"`, `"shapes"`, or the path of an `.npz` file or of a folder.
+        image_size, seed, on_bad_image: Of a folder: see `folders.load`.
 
     Returns:
         A `Dataset`. Of the training images, in the order of the source, the last fifth validates:
-        for CIFAR-10 that is 40,000 / 10,000 / 10,000, as in the 2018 report.
+        for CIFAR-10 that is 40,000 / 10,000 / 10,000, as in the 2018 report. Of a folder's images
+        a tenth validates and a tenth tests.
 
     Raises:
         ValueError: The source is unknown, or its content is not what it should be.
@@ -65,9 +73,32 @@ def load(source):
         return _split(*SOURCES[source]())
     if Path(source).suffix == ".npz":
         return _split(*_load_npz(Path(source).expanduser()))
+    if Path(source).expanduser().is_dir():
+        return _load_folder(Path(source).expanduser(), image_size, seed, on_bad_image)
     raise ValueError(
-        f"unknown data {source!r}: expected {', '.join(SOURCES)} or the path of an .npz file"
+        f"unknown data {source!r}: expected {', '.join(SOURCES)} or the path of an .npz file or of a "
+        "folder with a folder of images for each class"
     )
+
+
+def _load_folder(root, image_size, seed, on_bad_image):
+    import_keras()
+    import folders
+
+    folder = folders.load(root, image_size, seed, on_bad_image)
+    splits = [Split(*pair) for pair in zip(folder.images, folder.labels, strict=True)]
+    for name, split in zip(folders.SPLITS, splits, strict=True):
+        if not len(split.images):
+            raise ValueError(f"{root} leaves no image to {name}: expected ten or more of a class")
+    description = f"{root.resolve().name}/"
+    names = tuple(folder.class_names)
+    pairs = [
+        [(bytes.fromhex(row["sha256"]), names.index(row["class"])) for row in folder.files[name]]
+        for name in folders.SPLITS
+    ]
+    # A split by the seed is no property of the images: runs under several seeds are comparable.
+    fingerprint = _fingerprint_of(pairs if folder.divided else [itertools.chain(*pairs)])
+    return Dataset(*splits, names, fingerprint, description, folder.files, tuple(folder.notes))
 
 
 def _split(train, test, class_names, description):
@@ -82,12 +113,20 @@ def _split(train, test, class_names, description):
 
 
 def _fingerprint(splits):
-    digest = hashlib.sha256()
-    for images, labels in splits:
-        digest.update(f"{images.shape}".encode())
-        digest.update(np.ascontiguousarray(images))
-        digest.update(labels.astype("<i8"))
-    return digest.hexdigest()
+    return _fingerprint_of(
+        [(digest(image).digest(), label) for image, label in zip(*split, strict=True)]
+        for split in splits
+    )
+
+
+def _fingerprint_of(splits):
+    """Gives the sha256 of each split's pairs of an image's digest and its label, in any order."""
+    sha256 = hashlib.sha256()
+    for pairs in splits:
+        each = sorted(each + int(label).to_bytes(8, "little") for each, label in pairs)
+        sha256.update(len(each).to_bytes(8, "little"))
+        sha256.update(b"".join(each))
+    return sha256.hexdigest()
 
 
 def _load_cifar10():

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 import cli
 import data
 import runs
@@ -42,7 +44,7 @@ class Config:
 
     regime: str
 
-    data: str = flag("cifar10", "cifar10, shapes (drawn, needs no network) or FILE.npz")
+    data: str = flag("cifar10", "cifar10, shapes (drawn, no network), FILE.npz or a folder")
     weights: str = flag("imagenet", "imagenet, none (random) or the FILE of SqueezeNet's weights")
     recipe: str = flag(
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
@@ -81,7 +83,13 @@ class Config:
     features: str = flag(
         "cache", "of the frozen layers: computed once, or none kept", choices=("cache", "none")
     )
-    seed: int = flag(0, "of weights, order and views", minimum=0)
+    on_bad_image: str = flag(
+        "stop", "of a folder that can't be read: name all and stop, or skip", choices=("stop", "skip")
+    )
+    class_weights: str = flag(
+        "none", "of the loss; balanced counts each class alike", choices=("none", "balanced")
+    )
+    seed: int = flag(0, "of weights, order and views, and of a folder's split", minimum=0)
     precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
     logs: str = flag("logs", "folder of all runs")
     name: str = flag("", "of the run's folder (default: recipe and time)")
@@ -181,7 +189,7 @@ def run(title, trainable, config):
 
 def _run(title, trainable, config, progress):
     with cli.one_line_errors():
-        dataset = data.load(config.data)
+        dataset = data.load(config.data, config.image_size, config.seed, config.on_bad_image)
         classes, folder = len(dataset.class_names), progress.folder
         keras = cli.import_keras()
         precision, reason = choose_precision(config.precision)
@@ -198,6 +206,8 @@ def _run(title, trainable, config, progress):
     print(f"regime      {config.regime}: {trainable_params:,} of {total_params:,} parameters train")
     print(f"recipe      {config.recipe}, seed {config.seed}")
     print(f"data        {describe(dataset)}")
+    for note in dataset.notes:
+        print(f"note        {note}")
     print(f"weights     {config.weights}")
     print(f"precision   {precision} ({reason})")
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
@@ -209,6 +219,8 @@ def _run(title, trainable, config, progress):
             set_trainable(model, trainable)
         trained, training, validation = feed(model, dataset, config)
     runs.write_json(folder / "config.json", dataclasses.asdict(config))
+    if dataset.files:
+        runs.write_json(folder / "split.json", dataset.files)
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     confusion = Confusion(classes)
     compile_model(trained, optimizer, confusion)
@@ -217,10 +229,12 @@ def _run(title, trainable, config, progress):
     board.show_views(dataset.train, config)
 
     interactive = sys.stdout.isatty()
+    weighted = config.class_weights == "balanced"
     history = trained.fit(
         training.dataset(),
         epochs=config.epochs,
         validation_data=validation.dataset(),
+        class_weight=class_weights(dataset.train.labels) if weighted else None,
         shuffle=False,  # Batches does
         verbose=1 if interactive else 0,
         callbacks=[
@@ -462,6 +476,12 @@ def feed(model, dataset, config):
     seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", (False,))])
     training = FeatureBatches(seen, dataset.train, classes, **drawn)
     return tail, training, FeatureBatches(held_out, dataset.validation, classes)
+
+
+def class_weights(labels):
+    """Gives each class the weight that makes it count as much as any other, by its number."""
+    counts = np.bincount(labels)
+    return {label: len(labels) / (len(counts) * count) for label, count in enumerate(counts)}
 
 
 def make_optimizer(config, steps):

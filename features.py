@@ -152,7 +152,7 @@ class Cache:
         marker, _ = self._marker(part)
         paths = self._paths(marker)
         try:
-            if runs.read_json(marker)["sha256"] != [_digest(path) for path in paths]:
+            if runs.read_json(marker)["sha256"] != [runs.digest(path) for path in paths]:
                 return None
             return self._map(paths, self._count(part))
         except (OSError, ValueError, KeyError):
@@ -202,7 +202,7 @@ class Cache:
                 advance(len(batch))
             for file in files:
                 file.close()
-            digests = [_digest(path) for path in paths]
+            digests = [runs.digest(path) for path in paths]
             # Mapped here, they stay these bytes even if another run puts its own in their place.
             tensors = self._map(paths, len(images) * len(views))
         runs.write_json(marker, facts | {"sha256": digests})
@@ -221,8 +221,3 @@ class Cache:
             mapped = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
             tensors.append(tf.bitcast(mapped, output.dtype))
         return tensors
-
-
-def _digest(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -92,14 +92,16 @@ class Folder(NamedTuple):
     """What became of a folder.
 
     `images` and `labels` have an entry for each split: uint8 (n, side, side, 3), mapped from the
-    disk, and int64 (n,). `files` names for each image of each split its file and the sha256 of its
-    pixels. `notes` are lines for the reader.
+    disk, and int64 (n,). `files` names for each image of each split its file and the digest of its
+    pixels before they were cut and shrunk. `divided` says whether the reader made the split, and
+    `notes` are lines for the reader.
     """
 
     images: list
     labels: list
     class_names: list
     files: dict
+    divided: bool
     notes: list
 
 
@@ -155,7 +157,7 @@ def _read(cache, key):
             # Copy on write, as TensorFlow takes no read-only memory; nobody writes.
             mapped.append(np.memmap(path, "u1", "c", shape=(len(rows), side, side, 3)))
             labels.append(np.array([names.index(row["class"]) for row in rows], "i8"))
-        return Folder(mapped, labels, names, facts["files"], facts["notes"])
+        return Folder(mapped, labels, names, facts["files"], facts["divided"], facts["notes"])
     except (OSError, ValueError, KeyError):
         return None
 
@@ -191,7 +193,14 @@ def _write(cache, key, root, entries, image_size, seed, on_bad_image):
         ]
         for part in SPLITS
     }
-    facts = {"side": side, "class_names": names, "sha256": sha256, "files": files, "notes": notes}
+    facts = {
+        "side": side,
+        "class_names": names,
+        "sha256": sha256,
+        "divided": entries[0].split is not None,
+        "files": files,
+        "notes": notes,
+    }
     runs.write_json(cache / f"{key}.json", facts)
 
 
@@ -202,17 +211,18 @@ def _side(root, entries, image_size):
 
 
 def _decode(root, entries, pixels):
-    """Decodes all images into `pixels`; gives the sha256 of each, and the errors of the bad ones."""
+    """Decodes all images into `pixels`; gives each one's digest, and the errors of the bad ones."""
     import keras
 
     side = pixels.shape[1]
 
     def read(i):
         try:
-            pixels[i] = images.resized(images.read(root / entries[i].path, side), side)
+            image = images.decode(root / entries[i].path)
         except (OSError, ValueError) as error:
             return None, error
-        return hashlib.sha256(pixels[i]).hexdigest(), None
+        pixels[i] = images.square(image, side).resize((side, side))
+        return images.digest(np.asarray(image)).hexdigest(), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image")
     hashes, bad = [], []

@@ -1,6 +1,7 @@
 """Reads pictures as people have them: any of five formats, any mode, any size, any orientation."""
 
 import glob
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,22 @@ def find(names):
     return found
 
 
+def side(path):
+    """Side of a picture's largest square, in pixels, by its header; 0 where it can't be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return min(image.size)
+    except OSError:
+        return 0
+
+
+def digest(pixels):
+    """Gives the sha256 of a picture's size and pixels, uint8 (height, width, 3)."""
+    sha256 = hashlib.sha256(f"{pixels.shape}".encode())
+    sha256.update(np.ascontiguousarray(pixels))
+    return sha256
+
+
 def read(path, largest):
     """Reads a picture's middle: the largest square in it, of at most `largest` pixels a side.
 
@@ -49,6 +66,16 @@ def read(path, largest):
         OSError: It can't be read, is no picture, or is damaged.
         ValueError: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`.
     """
+    # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
+    return np.asarray(square(decode(path, least=2 * largest), largest))
+
+
+def decode(path, least=None):
+    """Decodes a whole picture, or where it is a JPEG, a smaller one of at least that many pixels.
+
+    Returns:
+        A `PIL.Image.Image` of mode RGB. Otherwise as `read`.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
@@ -57,10 +84,9 @@ def read(path, largest):
                     f"{path} has {width:,} x {height:,} pixels: expected {LARGEST_AREA:,} or fewer, "
                     f"and {LARGEST_SIDE:,} a side"
                 )
-            # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
-            image.draft("RGB", (2 * largest, 2 * largest))
-            image = ImageOps.exif_transpose(image)
-            return np.asarray(_square(_to_rgb(image), largest))
+            if least:
+                image.draft("RGB", (least, least))
+            return _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         reason = "is empty" if not Path(path).stat().st_size else "is no picture"
         raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
@@ -79,7 +105,8 @@ def _to_rgb(image):
     return image.convert("RGB")
 
 
-def _square(image, largest):
+def square(image, largest):
+    """Cuts out a `PIL.Image.Image`'s middle and shrinks it to `largest` pixels a side, if it is larger."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)

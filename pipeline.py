@@ -68,7 +68,7 @@ class Batches:
 
     def inputs(self):
         """Makes the function from what was drawn for a batch, int32 (batch,) each, to its views."""
-        images = tf.constant(self.images)
+        images = mapped(self.images)
         height, width = images.shape[1:3]
 
         def views(image, mirrored, down, right):
@@ -103,6 +103,13 @@ class Batches:
             for reach in (int(self.shift * height), int(self.shift * width))
         ]
         self.drawn.assign(np.stack([order, mirrored, *shifts], axis=1))
+
+
+def mapped(array):
+    """Makes a tensor of an array's own memory, which may be a file's, where it can."""
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        return tf.constant(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def evaluate(path, split, mirrored=False):

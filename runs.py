@@ -3,6 +3,7 @@
     config.json     what was asked
     metrics.json    what came out; written last, so that a run with it is a finished one
     model.keras     the model after the last whole epoch, or with --early-stopping the best one
+    split.json      of a folder of images: each split's files and the sha256 of their pixels
     losses.png      training and validation loss by epoch
     validation.npz  probabilities of the validation images, float32 (n, classes)
     test.json       its figures on the test images, once compare.py has looked
@@ -10,6 +11,7 @@
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import time
@@ -102,6 +104,12 @@ def written_whole(path):
 def write_json(path, value):
     with written_whole(path) as part:
         part.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def digest(path):
+    """Gives the sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_probabilities(path, probabilities):
