@@ -154,7 +154,7 @@ def show_features(folder, model, split, class_names):
         thumbnail = Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL))
         sprite[row : row + THUMBNAIL, column : column + THUMBNAIL] = thumbnail
     files = folder / "projector"
-    files.mkdir()
+    files.mkdir(exist_ok=True)
     np.savetxt(files / "features.tsv", values, fmt="%.4g", delimiter="\t")
     (files / "labels.tsv").write_text("".join(f"{class_names[label]}\n" for label in labels))
     Image.fromarray(sprite).save(files / "thumbnails.png")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+import checkpoints
 import cli
 import data
 import runs
@@ -91,6 +92,7 @@ class Config:
     )
     seed: int = flag(0, "of weights, order and views, and of a folder's split", minimum=0)
     precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
+    resume: str = flag("", "folder of a run to go on with, under its own settings")
     logs: str = flag("logs", "folder of all runs")
     name: str = flag("", "of the run's folder (default: recipe and time)")
 
@@ -145,12 +147,37 @@ def parse_config(defaults, arguments=None):
     for field in flags:
         if field.name in given:
             _check_range(parser, field, given[field.name])
+    if "resume" in given:
+        return _resumed(parser, defaults, given)
     recipe = given.get("recipe", defaults.recipe)
     config = dataclasses.replace(defaults, **RECIPES[recipe])
     if "optimizer" in given:
         multiple, _ = OPTIMIZERS[given["optimizer"]]
         config = dataclasses.replace(config, learning_rate=multiple * config.learning_rate)
     return dataclasses.replace(config, **given)
+
+
+def _resumed(parser, defaults, given):
+    """Gives the settings of the run to go on with; of them only the epochs may grow."""
+    folder = Path(given.pop("resume"))
+    try:
+        known = runs.read_json(folder / "config.json")
+        saved = Config(**known)
+    except (OSError, ValueError, TypeError) as error:
+        parser.error(f"argument --resume: {folder} is no run to go on with ({error})")
+    given["regime"] = defaults.regime
+    for key, value in given.items():
+        grows = key == "epochs" and value >= saved.epochs
+        if getattr(saved, key) != value and not grows:
+            parser.error(
+                f"argument --resume: {folder} has {key} {getattr(saved, key)}, not {value}; only "
+                "--epochs may differ, and grow"
+            )
+    epochs = given.get("epochs", saved.epochs)
+    finished = folder / "metrics.json"
+    if finished.exists() and epochs == saved.epochs:
+        parser.error(f"argument --resume: {folder} is finished; give more --epochs to go on")
+    return dataclasses.replace(saved, epochs=epochs, resume=str(folder))
 
 
 def _check_range(parser, field, value):
@@ -178,7 +205,9 @@ def run(title, trainable, config):
     """
     with cli.one_line_errors():
         check_weights(config.weights)
-        folder = runs.create(config.logs, config.regime, config.recipe, config.name)
+        folder = Path(config.resume) if config.resume else runs.create(
+            config.logs, config.regime, config.recipe, config.name
+        )
     progress = Progress(folder, config.epochs, config.early_stopping)
     try:
         with runs.removed_if_empty(folder):
@@ -212,27 +241,43 @@ def _run(title, trainable, config, progress):
     print(f"precision   {precision} ({reason})")
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
 
-    start = time.perf_counter()
+    runs.write_json(folder / "config.json", dataclasses.asdict(config) | {"resume": ""})
+    if dataset.files:
+        runs.write_json(folder / "split.json", dataset.files)
+
+    facts = {
+        "data": dataset.fingerprint,
+        "weights": weights["sha256"],
+        "precision": precision,
+        "versions": versions(),
+    }
+    progress.start = time.perf_counter()
     with cli.one_line_errors():
-        if config.head_epochs:
+        arrays, state = checkpoints.read(folder, facts) if config.resume else (None, None)
+        if config.head_epochs and not state:
             train_head(model, dataset, config)
             set_trainable(model, trainable)
         trained, training, validation = feed(model, dataset, config)
-    runs.write_json(folder / "config.json", dataclasses.asdict(config))
-    if dataset.files:
-        runs.write_json(folder / "split.json", dataset.files)
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     confusion = Confusion(classes)
     compile_model(trained, optimizer, confusion)
     compile_model(model, optimizer)  # so that its file can be evaluated
     board = TensorBoard(folder, model, confusion, dataset.class_names, config.histograms)
     board.show_views(dataset.train, config)
+    optimizer.build(trained.trainable_variables)
+    variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
+    if state:
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        progress.restore(state)
+        print(f"resume      after epoch {progress.epochs} of {config.epochs}", flush=True)
 
     interactive = sys.stdout.isatty()
     weighted = config.class_weights == "balanced"
-    history = trained.fit(
+    trained.fit(
         training.dataset(),
         epochs=config.epochs,
+        initial_epoch=config.epochs if progress.out_of_patience() else progress.epochs,
         validation_data=validation.dataset(),
         class_weight=class_weights(dataset.train.labels) if weighted else None,
         shuffle=False,  # Batches does
@@ -245,10 +290,10 @@ def _run(title, trainable, config, progress):
                 on_epoch_end=lambda _, logs: progress.epoch_end(
                     model, trained, logs, report=not interactive
                 )
+                and checkpoints.save(folder, progress.epochs, variables, facts, progress.state())
             ),
         ],
-    ).history
-    seconds = time.perf_counter() - start
+    )
     if progress.diverged:
         cli.stop(
             f"the loss became infinite or no number: {progress.kept()}; try a lower --learning-rate"
@@ -268,9 +313,9 @@ def _run(title, trainable, config, progress):
         "total_params": total_params,
         "epochs": progress.epochs,
         "best_epoch": progress.kept_epoch,
-        "seconds": seconds,
-        "images_per_second": progress.epochs * len(dataset.train.images) / seconds,
-        "history": history,
+        "seconds": progress.seconds,
+        "images_per_second": progress.epochs * len(dataset.train.images) / progress.seconds,
+        "history": progress.history,
         "data": {
             "source": config.data,
             "description": dataset.description,
@@ -280,12 +325,14 @@ def _run(title, trainable, config, progress):
         "weights": weights,
         "precision": precision,
         "versions": versions(),
-        "config": dataclasses.asdict(config),
+        "config": dataclasses.asdict(config) | {"resume": ""},
     }
-    pictures.save(pictures.losses(history, progress.kept_epoch), folder / "losses.png")
+    pictures.save(pictures.losses(progress.history, progress.kept_epoch), folder / "losses.png")
     runs.write_probabilities(folder / "validation.npz", probabilities)
     board.show_run(model, dataset, config, metrics)
+    (folder / "test.json").unlink(missing_ok=True)  # of a run that has gone on
     runs.write_json(folder / "metrics.json", metrics)
+    checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     print(title)
     print(f"Validation loss: {loss}")
     print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
@@ -307,35 +354,60 @@ class Progress:
         self.kept_epoch = 0
         self.best_loss = math.inf
         self.diverged = False
+        self.history = {}
+        self.seconds = 0.0
         self.start = time.perf_counter()
 
+    def state(self):
+        """Gives what `restore` needs to go on from here, as JSON has it."""
+        names = ("epochs", "kept_epoch", "best_loss", "history", "seconds")
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, state):
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def out_of_patience(self):
+        return 0 < self.patience <= self.epochs - self.kept_epoch
+
     def epoch_end(self, model, trained, logs, report):
-        """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it."""
+        """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it.
+
+        Returns:
+            Whether the epoch counts.
+        """
         if not all(math.isfinite(logs[key]) for key in ("loss", "val_loss")):
             self.diverged = trained.stop_training = True
-            return
+            return False
         self.epochs += 1
         if not self.patience or logs["val_loss"] < self.best_loss:
             with runs.written_whole(self.folder / "model.keras") as part:
                 model.save(part)
             self.kept_epoch, self.best_loss = self.epochs, logs["val_loss"]
-        elif self.epochs - self.kept_epoch >= self.patience:
+        elif self.out_of_patience():
             trained.stop_training = True
+        for key, figure in logs.items():
+            self.history.setdefault(key, []).append(figure)
+        seconds = time.perf_counter() - self.start
+        self.seconds += seconds
+        self.start = time.perf_counter()
         if report:
-            seconds = time.perf_counter() - self.start
             print(
                 f"epoch {self.epochs}/{self.total}: loss {logs['loss']:.4f}, "
                 f"accuracy {logs['accuracy']:.4f}, validation loss {logs['val_loss']:.4f}, "
                 f"validation accuracy {logs['val_accuracy']:.4f}, {seconds:.0f} s",
                 flush=True,
             )
-        self.start = time.perf_counter()
+        return True
 
     def kept(self):
-        """Says what there is of an unfinished run, and where."""
+        """Says what there is of an unfinished run, how to go on, and where."""
         if not self.kept_epoch:
             return "no epoch was finished, so there is no model to keep"
-        return f"{self.folder}/model.keras is the model after epoch {self.kept_epoch} of {self.total}"
+        return (
+            f"{self.folder}/model.keras is the model after epoch {self.kept_epoch} of {self.total}; "
+            f"--resume {self.folder} goes on"
+        )
 
 
 def check_weights(weights):

@@ -2,6 +2,7 @@
 
     config.json     what was asked
     metrics.json    what came out; written last, so that a run with it is a finished one
+    checkpoint-*    what --resume needs to go on
     model.keras     the model after the last whole epoch, or with --early-stopping the best one
     split.json      of a folder of images: each split's files and the sha256 of their pixels
     losses.png      training and validation loss by epoch

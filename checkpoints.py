@@ -1,0 +1,80 @@
+"""A run's checkpoints: after each epoch, all that changes in training, so that the run can go on.
+
+    checkpoint-7.npz     the variables of the model and of the optimizer, the dropout's random state
+    checkpoint-7.json    its sha256, what must not have changed, and the figures so far; written last
+
+The last two are kept: where the last is damaged, the one before it counts.
+"""
+
+import hashlib
+import io
+import re
+
+import numpy as np
+
+import runs
+
+KEPT = 2
+
+
+def save(folder, epoch, variables, facts, state):
+    """Writes a checkpoint, whole or not at all, and removes older ones but the one before.
+
+    Args:
+        folder: The run's folder.
+        epoch: Epochs that are done.
+        variables: Keras variables.
+        facts: Dict of what a run that goes on must have in common with this one, for JSON.
+        state: Dict of what else it needs, for JSON.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, *[np.asarray(variable) for variable in variables])
+    path = folder / f"checkpoint-{epoch}.npz"
+    with runs.written_whole(path) as part:
+        part.write_bytes(buffer.getbuffer())
+    sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    runs.write_json(path.with_suffix(".json"), {"sha256": sha256, "facts": facts, "state": state})
+    prune(folder, KEPT)
+
+
+def read(folder, facts):
+    """Reads the last checkpoint that is whole, and says which are not.
+
+    Returns:
+        Its arrays and its state, or twice `None` where there is none.
+
+    Raises:
+        ValueError: The facts have changed.
+    """
+    for epoch in _epochs(folder):
+        path = folder / f"checkpoint-{epoch}.npz"
+        try:
+            kept = runs.read_json(path.with_suffix(".json"))
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != kept["sha256"]:
+                raise ValueError("its sha256 is not the one it had")
+            known, state = kept["facts"], kept["state"]
+        except (OSError, ValueError, KeyError) as error:
+            print(f"resume      {path} is damaged ({error}): going back by an epoch")
+            continue
+        for name in facts:
+            if known.get(name) != facts[name]:
+                raise ValueError(
+                    f"{folder} can't go on: {name} was {known.get(name)}, now it is {facts[name]}"
+                )
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return [arrays[name] for name in arrays.files], state
+    return None, None
+
+
+def prune(folder, kept):
+    """Removes all checkpoints but the last ones."""
+    for old in _epochs(folder)[kept:]:
+        for suffix in ("json", "npz"):
+            (folder / f"checkpoint-{old}.{suffix}").unlink(missing_ok=True)
+
+
+def _epochs(folder):
+    """Epochs of which there is a checkpoint, the last first."""
+    names = (re.fullmatch(r"checkpoint-(\d+)\.json", path.name) for path in folder.iterdir())
+    return sorted((int(name[1]) for name in names if name), reverse=True)
