@@ -1,0 +1,140 @@
+"""A run that was cut off goes on as if it had not been."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from conftest import REGIMES, TINY, finish, start
+
+EPOCHS = ("--epochs", "4")
+
+
+def figures(folder):
+    """What a run came to, without what the clock says."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {key: metrics[key] for key in metrics if "second" not in key} | {
+        "config": metrics["config"] | {"logs": "", "name": ""}
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Each regime's run of four epochs that nothing interrupts."""
+    logs = tmp_path_factory.mktemp("whole")
+    arguments = (*TINY, *EPOCHS, "--precision", "float32", "--logs", logs, "--name", "run")
+    processes = {regime: start(f"train_{regime}.py", *arguments) for regime in REGIMES}
+    for process in processes.values():
+        assert finish(process).status == 0
+    return {regime: logs / regime / "run" for regime in REGIMES}
+
+
+def cut_off(regime, logs, done):
+    """Starts a run and kills it as soon as `done(folder)` says so; gives its folder."""
+    arguments = (*TINY, *EPOCHS, "--precision", "float32", "--logs", logs, "--name", "run")
+    process = start(f"train_{regime}.py", *arguments)
+    folder = logs / regime / "run"
+    while process.poll() is None and not done(folder):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    return folder
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_goes_on_as_if_nothing_had_been(regime, whole, command, tmp_path):
+    folder = cut_off(regime, tmp_path, lambda folder: (folder / "checkpoint-2.json").exists())
+    assert not (folder / "metrics.json").exists()
+    result = command(f"train_{regime}.py", "--resume", folder)
+    assert result.status == 0, result.err
+    assert "resume      after epoch " in result.out
+    assert figures(folder) == figures(whole[regime])
+
+
+def test_killed_before_the_first_epoch_it_begins_anew(whole, command, tmp_path):
+    folder = cut_off("last_fire", tmp_path, lambda folder: (folder / "config.json").exists())
+    result = command("train_last_fire.py", "--resume", folder)
+    assert result.status == 0, result.err
+    assert figures(folder) == figures(whole["last_fire"])
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, command, tmp_path):
+    folder = cut_off("frozen", tmp_path, lambda folder: (folder / "checkpoint-3.json").exists())
+    last = max(folder.glob("checkpoint-*.npz"))
+    last.write_bytes(last.read_bytes()[:-1000])
+    result = command("train_frozen.py", "--resume", folder)
+    assert result.status == 0, result.err
+    assert f"{last} is damaged" in result.out
+    assert figures(folder) == figures(whole["frozen"])
+
+
+def test_epochs_may_grow(whole, command, tmp_path):
+    folder = shutil.copytree(whole["frozen"], tmp_path / "frozen" / "run")
+    (folder / "test.json").write_text("{}")
+    result = command("train_frozen.py", "--resume", folder, "--epochs", 5)
+    assert result.status == 0, result.err
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["epochs"] == 5 and len(metrics["history"]["loss"]) == 5
+    before = json.loads((whole["frozen"] / "metrics.json").read_text())["history"]["loss"]
+    assert metrics["history"]["loss"][:4] == before
+    assert not (folder / "test.json").exists()
+
+
+def test_patience_goes_on(command, tmp_path):
+    arguments = (*TINY, "--epochs", 9, "--early-stopping", 2, "--precision", "float32")
+    arguments += ("--logs", tmp_path, "--learning-rate", 0.03)
+    expected = command("train_frozen.py", *arguments, "--name", "whole")
+    assert expected.status == 0, expected.err
+    process = start("train_frozen.py", *arguments, "--name", "cut")
+    folder = tmp_path / "frozen" / "cut"
+    while not list(folder.glob("checkpoint-[2-9].json")) and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert command("train_frozen.py", "--resume", folder).status == 0
+    assert figures(folder) == figures(tmp_path / "frozen" / "whole")
+
+
+def test_refuses_what_differs(whole, command, one_line, tmp_path):
+    folder = shutil.copytree(whole["frozen"], tmp_path / "frozen" / "run")
+
+    def refused(*arguments, script="train_frozen.py", words):
+        one_line(command(script, "--resume", folder, *arguments), *words)
+
+    refused(words=["is finished; give more --epochs"])
+    refused("--epochs", 3, words=["epochs 4, not 3"])
+    refused("--learning-rate", 0.5, "--epochs", 5, words=["learning_rate", "not 0.5"])
+    refused("--epochs", 5, script="train_full.py", words=["regime frozen, not full"])
+    one_line(command("train_frozen.py", "--resume", tmp_path / "no"), "no run to go on with")
+    (checkpoint,) = folder.glob("checkpoint-*.json")
+    kept = json.loads(checkpoint.read_text())
+    kept["facts"]["data"] = "0" * 64
+    checkpoint.write_text(json.dumps(kept))
+    refused("--epochs", 5, words=["can't go on: data was 000"])
+
+
+@pytest.mark.slow
+def test_killed_thirty_times_at_random(whole, tmp_path):
+    """During features, training, checkpoint or the last write: every run resumes to the same."""
+    draw = random.Random(2018)
+    for number in range(30):
+        regime = REGIMES[number % 3]
+        logs = tmp_path / str(number)
+        arguments = (*TINY, *EPOCHS, "--precision", "float32", "--logs", logs, "--name", "run")
+        process = start(f"train_{regime}.py", *arguments)
+        folder = logs / regime / "run"
+        while not (folder / "config.json").exists():
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 12))
+        process.kill()
+        process.communicate()
+        if not (folder / "metrics.json").exists():
+            result = finish(start(f"train_{regime}.py", "--resume", folder))
+            assert result.status == 0, result.err
+        assert figures(folder) == figures(whole[regime]), f"kill {number}"
+        assert not list(folder.glob(".*")), "a part of a file was left"
+        np.load(folder / "validation.npz")
