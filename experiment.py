@@ -205,9 +205,11 @@ def run(title, trainable, config):
     """
     with cli.one_line_errors():
         check_weights(config.weights)
-        folder = Path(config.resume) if config.resume else runs.create(
-            config.logs, config.regime, config.recipe, config.name
-        )
+        if config.resume:
+            folder = Path(config.resume)
+            runs.clear_parts(folder)
+        else:
+            folder = runs.create(config.logs, config.regime, config.recipe, config.name)
     progress = Progress(folder, config.epochs, config.early_stopping)
     try:
         with runs.removed_if_empty(folder):

@@ -102,6 +102,12 @@ def written_whole(path):
         part.unlink(missing_ok=True)
 
 
+def clear_parts(folder):
+    """Removes what a run that was killed had begun to write."""
+    for part in folder.glob(".[0-9]*.*"):
+        part.unlink()
+
+
 def write_json(path, value):
     with written_whole(path) as part:
         part.write_text(json.dumps(value, indent=2) + "\n")

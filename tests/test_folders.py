@@ -1,0 +1,199 @@
+"""A reader's own images, a folder a class."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import IMAGES
+from PIL import Image
+
+import data
+
+
+def noise(count, seed=0, shape=(24, 20, 3)):
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape)).astype("uint8")
+
+
+def put(folder, pictures, suffix="png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:03}.{suffix}")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    for seed, name in enumerate(("ant", "bee", "cat fish", "größe")):
+        put(tmp_path / "images" / name, noise(20, seed))
+    return tmp_path / "images"
+
+
+def test_a_folder_a_class_is_split_by_the_seed_each_class_for_itself(root):
+    dataset = data.load(str(root), image_size=32)
+    assert dataset.class_names == ("ant", "bee", "cat fish", "größe")
+    assert [len(split.images) for split in dataset[:3]] == [64, 8, 8]
+    for split, each in zip(dataset[:3], (16, 2, 2), strict=True):
+        assert np.bincount(split.labels).tolist() == [each] * 4
+        assert split.images.shape[1:] == (20, 20, 3)  # the largest square, not enlarged
+    files = [row["file"] for part in dataset.files.values() for row in part]
+    assert len(set(files)) == 80
+    again = data.load(str(root), image_size=32)
+    assert again.files == dataset.files and again.fingerprint == dataset.fingerprint
+    other = data.load(str(root), image_size=32, seed=1)
+    assert other.files != dataset.files and other.fingerprint == dataset.fingerprint
+
+
+def test_pixels_are_the_middle_square(root):
+    dataset = data.load(str(root), image_size=32)
+    for split, rows in zip(dataset[:3], dataset.files.values(), strict=True):
+        for image, label, row in zip(*split, rows, strict=True):
+            whole = np.asarray(Image.open(root / row["file"]))
+            np.testing.assert_array_equal(image, whole[2:22])
+            assert row["file"].split("/")[0] == dataset.class_names[label]
+
+
+def test_images_of_other_sizes_are_shrunk_or_enlarged_to_one(root):
+    put(root / "dog", noise(10, 9, (200, 90, 3)), "jpg")
+    put(root / "eel", noise(10, 10, (9, 9, 3)))
+    assert data.load(str(root), image_size=48).train.images.shape[1:] == (48, 48, 3)
+
+
+def test_a_split_of_the_readers_own(root, tmp_path):
+    home = tmp_path / "split"
+    for seed, part in enumerate(("train", "validation", "test")):
+        for number, name in enumerate("ab"):
+            put(home / part / name, noise(12 - 4 * seed, 10 * seed + number))
+    dataset = data.load(str(home), image_size=32)
+    assert [len(split.images) for split in dataset[:3]] == [24, 16, 8]
+    assert all(row["file"].startswith("test/") for row in dataset.files["test"])
+
+
+def test_a_duplicate_across_splits_is_kept_in_one_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    pictures = noise(30)
+    root = tmp_path / "images"
+    for number, name in enumerate("ab"):
+        own = pictures[15 * number :]
+        put(root / "train" / name, own[:8])
+        put(root / "validation" / name, own[7:11])
+        put(root / "test" / name, own[10:14])
+    dataset = data.load(str(root), image_size=32)
+    assert [len(split.images) for split in dataset[:3]] == [14, 6, 8]
+    assert any("2 duplicates left out of train: train/a/007.png" in note for note in dataset.notes)
+
+
+def test_few_images_and_imbalance_are_named(root):
+    put(root / "rare", noise(4, 99))
+    notes = data.load(str(root), image_size=32).notes
+    assert any("fewer than 10 images: rare (4)" in note for note in notes)
+    assert any("20 images, the smallest 4" in note for note in notes)
+
+
+def test_a_bad_image_stops_or_is_skipped(root, capfd):
+    (root / "ant" / "bad.jpg").write_text("no picture")
+    (root / "bee" / "empty.png").touch()
+    with pytest.raises(ValueError, match=r"2 images that can't be read.*--on-bad-image skip"):
+        data.load(str(root), image_size=32)
+    complaints = capfd.readouterr().err
+    assert "bad.jpg is no picture" in complaints and "empty.png is empty" in complaints
+    dataset = data.load(str(root), image_size=32, on_bad_image="skip")
+    assert sum(len(split.images) for split in dataset[:3]) == 80
+    assert any("2 images that can't be read" in note for note in dataset.notes)
+
+
+def test_links_out_of_the_folder_are_not_followed(root, tmp_path):
+    put(tmp_path / "secret", noise(10, 77))
+    (root / "linked").symlink_to(tmp_path / "secret")
+    (root / "ant" / "link.png").symlink_to(tmp_path / "secret" / "000.png")
+    dataset = data.load(str(root), image_size=32)
+    assert "linked" not in dataset.class_names
+    assert sum(len(split.images) for split in dataset[:3]) == 80
+
+
+def test_a_damaged_cache_is_made_again(root, tmp_path):
+    expected = data.load(str(root), image_size=32)
+    pixels = np.array(expected.train.images)
+    for path in (tmp_path / "home" / "images").glob("*.train.bin"):
+        path.write_bytes(b"\0" * path.stat().st_size)
+    np.testing.assert_array_equal(data.load(str(root), image_size=32).train.images, pixels)
+
+
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        ((), "no images"),
+        (("one",), "only the class 'one'"),
+        (("Cat", "cat"), "Cat and cat differ in case only"),
+        (("new\nline", "b"), "can't be printed"),
+    ],
+)
+def test_folders_that_are_no_classes(names, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    (tmp_path / "images" / "empty").mkdir(parents=True)
+    for name in names:
+        put(tmp_path / "images" / name, noise(10))
+    with pytest.raises(ValueError) as refused:
+        data.load(str(tmp_path / "images"), image_size=32)
+    assert words in str(refused.value)
+
+
+def test_a_folder_that_changes_meanwhile_is_refused(root, monkeypatch):
+    import folders
+
+    decode = folders._decode
+
+    def decode_and_change(*arguments):
+        put(root / "ant", noise(21, 5))
+        return decode(*arguments)
+
+    monkeypatch.setattr(folders, "_decode", decode_and_change)
+    with pytest.raises(ValueError, match="changed while it was read"):
+        data.load(str(root), image_size=32)
+
+
+def test_trains_compares_and_looks(root, script, tmp_path):
+    arguments = ("--weights", "none", "--image-size", "32", "--epochs", "2", "--logs", tmp_path / "logs")
+    put(root / "rare", noise(5, 8))
+    result = script("train_frozen.py", "--data", root, *arguments, "--class-weights", "balanced")
+    assert result.status == 0, result.err
+    assert "note        classes of fewer than 10 images: rare (5)" in result.out
+    (split,) = (tmp_path / "logs").glob("*/*/split.json")
+    rows = json.loads(split.read_text())
+    assert set(rows) == {"train", "validation", "test"} and rows["train"][0]["sha256"]
+    result = script("compare.py", "--logs", tmp_path / "logs")
+    assert result.status == 0, result.err
+    assert "Test accuracy" in result.out
+    result = script("data.py", root, "--output", tmp_path / "preview.png")
+    assert result.status == 0, result.err
+
+
+def test_class_weights_count_each_class_alike():
+    import experiment
+
+    weights = experiment.class_weights(np.array([0] * 30 + [1] * 10))
+    assert weights == {0: pytest.approx(2 / 3), 1: pytest.approx(2)}
+
+
+@pytest.mark.real
+def test_png_files_of_an_npz_have_its_fingerprint(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    with np.load(IMAGES) as file:
+        arrays = {name: file[name][: 250 if "train" in name else 50] for name in file.files}
+    np.savez(tmp_path / "few.npz", **arrays)
+    dataset = data.load(str(tmp_path / "few.npz"))
+    for part, split in zip(("train", "validation", "test"), dataset[:3], strict=True):
+        for number, (image, label) in enumerate(zip(*split, strict=True)):
+            folder = tmp_path / "images" / part / dataset.class_names[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    assert data.load(str(tmp_path / "images")).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(root):
+    (root / "ant" / "000.png").chmod(0)
+    with pytest.raises(ValueError, match="can't be read"):
+        data.load(str(root), image_size=32)
+
+
