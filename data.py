@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cli import Parser, import_keras, one_line_errors
+from downloads import patiently
 from images import digest
 
 CIFAR10_CLASSES = (
@@ -132,7 +133,7 @@ def _fingerprint_of(splits):
 def _load_cifar10():
     keras = import_keras()
     try:
-        (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
+        (x_train, y_train), (x_test, y_test) = patiently(keras.datasets.cifar10.load_data)
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
             f"CIFAR-10 can't be downloaded ({error}): put that file into ~/.keras/datasets (or "

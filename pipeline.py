@@ -106,8 +106,9 @@ class Batches:
 
 
 def mapped(array):
-    """Makes a tensor of an array's own memory, which may be a file's, where it can."""
-    if not array.flags.c_contiguous or not array.flags.writeable:
+    """Makes a tensor of an array: of a mapped file without reading it, else of a copy."""
+    # TensorFlow aborts the program over memory that it does not find aligned.
+    if not isinstance(array, np.memmap) or array.ctypes.data % 64:
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 

@@ -8,7 +8,6 @@ References:
 import hashlib
 import math
 import os
-import shutil
 from pathlib import Path
 
 import h5py
@@ -17,12 +16,19 @@ import numpy as np
 from keras import layers
 from keras.applications import imagenet_utils
 
+import downloads
+
 WEIGHTS_URL = "https://github.com/DeepCognition/keras-squeezenet/releases/download/v0.4/"
+SECOND_URL = "https://github.com/rcmalli/keras-squeezenet/releases/download/v1.0/"
 WEIGHTS_NO_TOP = "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
 WEIGHTS_TOP = "squeezenet_weights_tf_dim_ordering_tf_kernels.h5"
 WEIGHTS_HASHES = {
     WEIGHTS_NO_TOP: "17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa38da",
     WEIGHTS_TOP: "aa024f186955a4c1661bd2075dc374a8",  # md5: no sha256 of it is published
+}
+# The second publisher's file has other bytes: `numbers_hash` is that of the numbers in them.
+WEIGHTS_NUMBERS = {
+    WEIGHTS_NO_TOP: "de6b48953c3a3065ab91ae8811ae66c966999b852581485eccad29d5f16b8d3d",
 }
 
 # Three 3x3/2 poolings after a 3x3/2 convolution, none padded: 32 pixels leave a map of 1x1.
@@ -211,23 +217,66 @@ def imagenet_weights(include_top=False):
     url, expected = WEIGHTS_URL + name, WEIGHTS_HASHES[name]
     path = keras_home() / "models" / name
     if path.exists():
-        found = hashlib.new("md5" if len(expected) == 32 else "sha256", path.read_bytes())
-        if found.hexdigest() != expected:
+        if not _published(path, name):
             raise ValueError(
-                f"{path} is not the published file, or is cut short: its hash is "
-                f"{found.hexdigest()}, expected {expected}; remove it, or put {url} there"
+                f"{path} is not the published file, or is cut short: expected the hash {expected}; "
+                f"remove it, or put {url} there"
             )
         return path
     try:
-        # Under another name, so that a file of the final name is always whole.
-        part = keras.utils.get_file(f"{name}.part", url, cache_subdir="models", file_hash=expected)
+        downloads.patiently(lambda: _download(name, path))
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
-            f"the ImageNet weights can't be downloaded ({error}): put that file (hash {expected}) "
+            f"the ImageNet weights can't be downloaded ({error}): put {url} (hash {expected}) "
             f"into {path.parent}, or take random weights by --weights none (`make demo` needs no "
             "network at all)"
         ) from error
-    return shutil.move(part, Path(part).with_name(name))
+    return path
+
+
+def _download(name, path):
+    """Downloads weights from the first publisher whose file is the right one."""
+    errors = []
+    for publisher in (WEIGHTS_URL, SECOND_URL):
+        # Under another name, so that a file of the final name is always whole.
+        part = path.with_name(f"{name}.part")
+        try:
+            # Made here, as get_file goes to /tmp where there is no folder.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            where = {"cache_dir": path.parent.parent, "cache_subdir": path.parent.name}
+            keras.utils.get_file(part.name, publisher + name, **where)
+            if not _published(part, name):
+                raise ValueError(f"{publisher + name} has another hash")
+            os.replace(part, path)
+            return
+        except Exception as error:  # noqa: BLE001  (get_file raises a bare one)
+            errors.append(str(error))
+        finally:
+            part.unlink(missing_ok=True)
+    raise OSError("; ".join(errors))
+
+
+def _published(path, name):
+    """Says whether a file is one of the published ones, by the hash of its bytes or numbers."""
+    expected = WEIGHTS_HASHES[name]
+    content = path.read_bytes()
+    if hashlib.new("md5" if len(expected) == 32 else "sha256", content).hexdigest() == expected:
+        return True
+    try:
+        return numbers_hash(path) == WEIGHTS_NUMBERS.get(name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def numbers_hash(path):
+    """Gives the sha256 of the numbers in a weights file of Keras 1 or 2, layer by layer."""
+    sha256 = hashlib.sha256()
+    with h5py.File(path) as file:
+        for layer in sorted(map(_text, file.attrs["layer_names"])):
+            for array in file[layer].attrs["weight_names"]:
+                sha256.update(f"{layer} {file[layer][array].shape}".encode())
+                sha256.update(file[layer][array][()].astype("<f4"))
+    return sha256.hexdigest()
 
 
 def keras_home():
