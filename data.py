@@ -154,6 +154,7 @@ def _load_npz(path):
         )
     arrays = {}
     try:
+        _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as file:
             for name in ("x_train", "y_train", "x_test", "y_test"):
                 if name not in file.files:
@@ -162,7 +163,7 @@ def _load_npz(path):
                     )
                 arrays[name] = _read_array(file, name, path)
             names = _read_array(file, "class_names", path) if "class_names" in file.files else None
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
 
     train = _checked_split(arrays["x_train"], arrays["y_train"], "train", path)
@@ -199,10 +200,18 @@ def _load_npz(path):
     return train, test, [str(name) for name in names], path.name
 
 
+def _refuse_bomb(path):
+    """Refuses a file whose arrays would take far more memory than it takes on disk."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > 1e9 and size > 100 * path.stat().st_size:
+        raise ValueError(f"{path} would grow a hundredfold, to {size / 1e9:.0f} GB: it is refused")
+
+
 def _read_array(file, name, path):
     try:
         return file[name]
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
         if "allow_pickle" in str(error):
             raise ValueError(
                 f"{path}: {name} is a pickled object, which can run code and is refused: expected "

@@ -15,6 +15,10 @@ LARGEST_AREA = 100_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns, where `read` refuses
 
 
+class Refused(ValueError):
+    """A picture of more pixels than are decoded."""
+
+
 def find(names):
     """Finds pictures.
 
@@ -42,7 +46,7 @@ def side(path):
     try:
         with Image.open(path, formats=FORMATS) as image:
             return min(image.size)
-    except OSError:
+    except Exception:  # noqa: BLE001  (as in `decode`, which says what is wrong)
         return 0
 
 
@@ -64,7 +68,7 @@ def read(path, largest):
 
     Raises:
         OSError: It can't be read, is no picture, or is damaged.
-        ValueError: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`.
+        Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`.
     """
     # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
     return np.asarray(square(decode(path, least=2 * largest), largest))
@@ -80,7 +84,7 @@ def decode(path, least=None):
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
-                raise ValueError(
+                raise Refused(
                     f"{path} has {width:,} x {height:,} pixels: expected {LARGEST_AREA:,} or fewer, "
                     f"and {LARGEST_SIDE:,} a side"
                 )
@@ -92,7 +96,9 @@ def decode(path, least=None):
         raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise OSError(f"{path} can't be read: {error.strerror}") from error
-    except (OSError, SyntaxError, EOFError, IndexError, TypeError) as error:
+    except Refused:
+        raise
+    except Exception as error:
         raise OSError(f"{path} is damaged: {error}") from error
 
 
