@@ -216,6 +216,8 @@ def run(title, trainable, config):
             return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         cli.stop(f"interrupted: {progress.kept()}", status=130)
+    except OSError as error:  # such as of a disk that is full
+        cli.stop(f"{error}: {progress.kept()}")
 
 
 def _run(title, trainable, config, progress):

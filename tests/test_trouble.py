@@ -1,0 +1,81 @@
+"""A full disk, a cache that vanishes, a clock that jumps: nothing a reader had is lost."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import ROOT, TINY, finish, start
+
+import runs
+
+
+def with_largest_file(size, script, *arguments, **environment):
+    """Runs a script that can write no file above so many bytes, as on a disk that is full."""
+    return subprocess.run(
+        [sys.executable, ROOT / script, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+
+
+@pytest.mark.parametrize("size, what", [(1_000_000, "features"), (5_000_000, "the model")])
+def test_a_disk_that_fills_up(size, what, tmp_path):
+    arguments = (*TINY, "--logs", tmp_path / "logs", "--name", "run")
+    features = ("--features", "none") if what == "the model" else ()
+    home = tmp_path / "home"
+    home.mkdir()
+    result = with_largest_file(
+        size, "train_frozen.py", *arguments, *features, KERAS_HOME=str(home)
+    )
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    left = [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    assert not left and not list((home / "features").glob("*.json"))
+    folder = tmp_path / "logs" / "frozen" / "run"
+    result = finish(start("train_frozen.py", "--resume", folder, KERAS_HOME=str(home)))
+    assert result.status == 0, result.err
+
+
+def test_two_runs_of_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
+    with ThreadPoolExecutor() as pool:
+        made = list(pool.map(lambda _: runs.create(tmp_path, "full", "tuned"), range(20)))
+    assert len(set(made)) == 20
+
+
+def test_a_clock_that_jumps_back_neither_overwrites_nor_breaks_a_run(trained, tmp_path, script):
+    environment = {"PYTHONPATH": str(tmp_path)}
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nreal, start = time.time, time.time()\n"
+        "time.time = lambda: real() - 3600 * (real() > start + 5)\n"
+    )
+    logs = tmp_path / "logs"
+    result = finish(
+        start("train_frozen.py", *TINY, "--logs", logs, "--name", "run", **environment)
+    )
+    assert result.status == 0, result.err
+    metrics = json.loads((logs / "frozen" / "run" / "metrics.json").read_text())
+    assert metrics["history"] == trained.frozen.metrics["history"]
+    assert metrics["seconds"] > 0
+
+
+def test_a_cache_that_vanishes_during_the_run(trained, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = (*TINY, "--logs", tmp_path / "logs", "--name", "run")
+    process = start("train_last_fire.py", *arguments, KERAS_HOME=str(home))
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            shutil.rmtree(home / "features")
+    assert process.wait() == 0
+    metrics = json.loads((tmp_path / "logs" / "last_fire" / "run" / "metrics.json").read_text())
+    assert metrics["history"] == trained.last_fire.metrics["history"]
