@@ -1,6 +1,6 @@
 """How far does a classifier get on features that never saw these images?
 
-    python train_frozen.py    # 85.8 % validation (one run, cifar10-jpeg), 5 min on two cores
+    python train_frozen.py    # 85.7 ± 0.1 % validation (3 seeds, cifar10-jpeg), 3 min on two cores
 """
 
 from experiment import Config, parse_config, run
