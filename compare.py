@@ -160,7 +160,7 @@ def cells(rows):
     head = [column.title for column in COLUMNS] + ["seeds", "run"]
     body = [
         [row.show(column) for column in COLUMNS]
-        + [" ".join(str(run.metrics["config"]["seed"]) for run in row.runs), row.runs[0].folder.name]
+        + [" ".join(map(str, sorted(run.metrics["config"]["seed"] for run in row.runs))), row.runs[0].folder.name]
         for row in rows
     ]
     return head, body

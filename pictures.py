@@ -155,14 +155,14 @@ def _draw_points(axes, points, of_point, label):
         marker, grey = _style(regime)
         bar = {"marker": marker, "color": grey, "markeredgecolor": "black", "capsize": 3}
         axes.errorbar(of_point(point), accuracy, yerr=spread, **bar)
-        near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "fontsize": "small"}
+        near = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": "small"}
         if place < NAMED_POINTS:
             axes.annotate(name, (of_point(point), accuracy), **near)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.3, y=0.15)
+    axes.margins(x=0.4, y=0.15)
     axes.set(xlabel=f"{label} (logarithmic)", ylabel="validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_title(f"accuracy against {label.removesuffix(' for a run')}", fontsize="medium")

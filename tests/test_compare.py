@@ -65,7 +65,7 @@ def test_runs_under_several_seeds_are_one_row_with_mean_and_spread(seeds, script
     result = script("compare.py", "--logs", seeds)
     _, first, *others = result.out.split("\n\n")[0].splitlines()
     assert len(others) == 2
-    assert "0.4000 ± 0.1000" in first and "11 ± 1" in first and "1 2 0" in first
+    assert "0.4000 ± 0.1000" in first and "11 ± 1" in first and "0 1 2" in first
     # Of the best row it is the best run that is looked at.
     assert f"Best by validation accuracy: {seeds / 'frozen' / 'tiny-1'}" in result.out
     assert [path.parent.name for path in seeds.glob("*/*/test.json")] == ["tiny-1"]
