@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import experiment
 import train_last_fire
@@ -81,11 +82,13 @@ def write(results, path):
     rows = results["rows"]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for row, style in zip(rows, STYLES, strict=False):
+    for place, (row, style) in enumerate(zip(rows, STYLES, strict=False)):
         losses = row["history"]["val_loss"]
-        axes.plot(range(1, len(losses) + 1), losses, style, label=row["optimizer"])
+        line = {"color": f"{place / 10}", "label": row["optimizer"]}
+        axes.plot(range(1, len(losses) + 1), losses, style, **line)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel=f"validation loss (nats), {rows[0]['data']}")
-    axes.legend(title="best accuracy first")
+    figure.legend(title="best accuracy first", loc="outside right center")
     about = (
         "# Optimizers\n\n"
         "Made by `python -m benchmarks.optimizers`: train_last_fire.py on "
