@@ -27,6 +27,12 @@ def stop(message, status=2):
     raise SystemExit(status)
 
 
+def markdown_table(head, rows):
+    """Lays out a table in Markdown; head and rows are sequences of strings."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 @contextlib.contextmanager
 def one_line_errors():
     """Around what reads what the reader gave: ValueError and OSError end the program by `stop`."""

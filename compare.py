@@ -46,6 +46,13 @@ def setting(title, key, format):
     return Column(title, key, lambda run: run.metrics["config"][key], format)
 
 
+def gap(run):
+    """Training accuracy, with dropout and changed views, less validation accuracy."""
+    metrics = run.metrics
+    kept = metrics.get("best_epoch", metrics["epochs"])
+    return metrics["history"]["accuracy"][kept - 1] - metrics["validation_accuracy"]
+
+
 COLUMNS = (
     metric("regime", "regime", "{}"),
     metric("recipe", "recipe", "{}"),
@@ -55,7 +62,7 @@ COLUMNS = (
     metric("trainable parameters", "trainable_params", "{:,.0f}"),
     metric("validation loss", "validation_loss", "{:.4f}"),
     metric("validation accuracy", "validation_accuracy", "{:.4f}"),
-    Column("gap", "accuracy_gap", lambda run: gap(run), "{:+.3f}"),
+    Column("gap", "accuracy_gap", gap, "{:+.3f}"),
     metric("seconds", "seconds", "{:.0f}"),
     metric("images/s", "images_per_second", "{:.0f}"),
 )
@@ -113,13 +120,6 @@ def main(arguments=None):
             cli.complain(error)
             status = 2
     return status
-
-
-def gap(run):
-    """Training accuracy, with dropout and changed views, less validation accuracy."""
-    metrics = run.metrics
-    kept = metrics.get("best_epoch", metrics["epochs"])
-    return metrics["history"]["accuracy"][kept - 1] - metrics["validation_accuracy"]
 
 
 def matches(run, asked):
@@ -185,9 +185,7 @@ def write_tables(groups, logs):
     text = ["# Comparison of runs"]
     for description, rows in groups:
         head, body = cells(rows)
-        lines = [head, ["---"] * len(head), *body]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        text.append(f"## {description}\n\n{table}")
+        text.append(f"## {description}\n\n{cli.markdown_table(head, body)}")
     text.append(
         "± is the standard deviation over the seeds. The gap is the training accuracy, measured with "
         "dropout and changed views, less the validation accuracy. A row's run is its best."

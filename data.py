@@ -163,7 +163,7 @@ def _load_npz(path):
                     )
                 arrays[name] = _read_array(file, name, path)
             names = _read_array(file, "class_names", path) if "class_names" in file.files else None
-    except (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
 
     train = _checked_split(arrays["x_train"], arrays["y_train"], "train", path)
@@ -297,7 +297,7 @@ SOURCES = {"cifar10": _load_cifar10, "shapes": _draw_shapes}
 
 def main(arguments=None):
     parser = Parser(description="Draws a first look at a source of images.", allow_abbrev=False)
-    parser.add_argument("source", help=f"{', '.join(SOURCES)} or FILE.npz")
+    parser.add_argument("source", help=f"{', '.join(SOURCES)}, FILE.npz or a folder")
     parser.add_argument("--output", type=Path, default="preview.png", help="picture [preview.png]")
     asked = parser.parse_args(arguments)
     with one_line_errors():

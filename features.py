@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import runs
-from pipeline import EVALUATION_BATCH, Batches
+from pipeline import EVALUATION_BATCH, Batches, mapped
 from squeezenet import keras_home
 
 VERSION = 3  # of the files' layout
@@ -218,6 +218,5 @@ class Cache:
             bits = f"uint{8 * np.dtype(output.dtype).itemsize}"  # DLPack of NumPy has no bfloat16
             # Copy on write, as DLPack takes no read-only memory; nobody writes.
             array = np.memmap(path, bits, "c", shape=(count, *output.shape[1:]))
-            mapped = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
-            tensors.append(tf.bitcast(mapped, output.dtype))
+            tensors.append(tf.bitcast(mapped(array), output.dtype))
         return tensors

@@ -65,10 +65,9 @@ def find(root):
     if alike:
         raise ValueError(f"{root}: the classes {' and '.join(alike)} differ in case only: rename one")
     if split:
-        for part in SPLITS:
-            missing = set(classes) - {e.class_name for e in entries if e.split == part}
-            if missing and part == "train":
-                raise ValueError(f"{root}/train has no image of the class {min(missing)}")
+        missing = set(classes) - {entry.class_name for entry in entries if entry.split == "train"}
+        if missing:
+            raise ValueError(f"{root}/train has no image of the class {min(missing)}")
     return entries
 
 

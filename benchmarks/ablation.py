@@ -13,6 +13,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+import cli
 import experiment
 import train_frozen
 from benchmarks import report
@@ -98,7 +99,7 @@ def main(arguments=None):
 
 
 def table(rows):
-    return report.table(
+    return cli.markdown_table(
         ("change", "validation accuracy, seeds", "why"),
         [(row["change"], report.over_seeds(row["accuracies"], 3), row["cause"]) for row in rows],
     )

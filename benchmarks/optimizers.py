@@ -14,6 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+import cli
 import experiment
 import train_last_fire
 from benchmarks import report
@@ -63,7 +64,7 @@ def mean(row):
 
 
 def table(rows):
-    return report.table(
+    return cli.markdown_table(
         ("optimizer", "learning rate", "validation accuracy, seeds", "validation loss"),
         [
             (

@@ -1,4 +1,4 @@
-"""What the benchmarks share: flags, tables in Markdown, and figures over several seeds."""
+"""What the benchmarks share: flags, files of results, and figures over several seeds."""
 
 import statistics
 
@@ -12,12 +12,6 @@ def parser(description, output):
     made.add_argument("--data", default="cifar10", help="source of images [cifar10]")
     made.add_argument("--output", default=str(output), help="file of the figures [%(default)s]")
     return made
-
-
-def table(head, rows):
-    """Lays out a table in Markdown; head and rows are sequences of strings."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def over_seeds(figures, digits):

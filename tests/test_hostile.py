@@ -51,6 +51,14 @@ def changed(content, draw):
     return bytes(content)
 
 
+def changed_files(seed, contents, path):
+    """Puts so many changed files at a path, one after the other."""
+    draw = random.Random(seed)
+    for _ in range(FILES_A_SEED):
+        path.write_bytes(changed(draw.choice(contents), draw))
+        yield path
+
+
 @pytest.fixture(scope="module")
 def pictures():
     pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3)).astype("uint8")
@@ -68,10 +76,7 @@ def pictures():
 @fuzz
 @given(seed=seeds)
 def test_pictures(seed, pictures, tmp_path):
-    draw = random.Random(seed)
-    path = tmp_path / "picture"
-    for _ in range(FILES_A_SEED):
-        path.write_bytes(changed(draw.choice(pictures), draw))
+    for path in changed_files(seed, pictures, tmp_path / "picture"):
         with contextlib.suppress(OSError, images.Refused):
             square = images.read(path, largest=8)
             assert square.dtype == np.uint8 and square.shape[2] == 3
@@ -94,10 +99,7 @@ def npz():
 @fuzz
 @given(seed=seeds)
 def test_npz(seed, npz, tmp_path):
-    draw = random.Random(seed)
-    path = tmp_path / "images.npz"
-    for _ in range(FILES_A_SEED):
-        path.write_bytes(changed(draw.choice(npz), draw))
+    for path in changed_files(seed, npz, tmp_path / "images.npz"):
         with contextlib.suppress(OSError, ValueError):
             data.load(str(path))
 
