@@ -123,11 +123,10 @@ def main(arguments=None):
 
 
 def matches(run, asked):
-    described = {run.metrics["data"]["source"], run.metrics["data"]["description"]}
     return (
         (not asked.regime or run.metrics["regime"] in asked.regime)
         and (not asked.recipe or run.metrics["recipe"] in asked.recipe)
-        and (not asked.data or described & set(asked.data))
+        and (not asked.data or run.is_on(asked.data))
     )
 
 

@@ -231,7 +231,6 @@ def _run(title, trainable, config, progress):
         keras.config.set_dtype_policy(precision)
         model, weights = build(config, classes)
     import pictures
-    from board import Confusion, TensorBoard
     from pipeline import evaluate
 
     set_trainable(model, trainable)
@@ -245,28 +244,85 @@ def _run(title, trainable, config, progress):
     print(f"precision   {precision} ({reason})")
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
 
-    runs.write_json(folder / "config.json", dataclasses.asdict(config) | {"resume": ""})
+    settings = dataclasses.asdict(config) | {"resume": ""}
+    runs.write_json(folder / "config.json", settings)
     if dataset.files:
         runs.write_json(folder / "split.json", dataset.files)
-
     facts = {
         "data": dataset.fingerprint,
         "weights": weights["sha256"],
         "precision": precision,
         "versions": versions(),
     }
+    board = train(model, trainable, dataset, config, facts, progress)
+
+    # The printed figures are those of the file, not of the model in memory.
+    mirrored = config.evaluation == "mirrored"
+    probabilities, loss, accuracy = evaluate(folder / "model.keras", dataset.validation, mirrored)
+    metrics = {
+        "regime": config.regime,
+        "recipe": config.recipe,
+        "validation_loss": loss,
+        "validation_accuracy": accuracy,
+        "trainable_params": trainable_params,
+        "total_params": total_params,
+        "epochs": progress.epochs,
+        "best_epoch": progress.kept_epoch,
+        "seconds": progress.seconds,
+        "images_per_second": progress.epochs * len(dataset.train.images) / progress.seconds,
+        "history": progress.history,
+        "data": {
+            "source": config.data,
+            "description": dataset.description,
+            "sha256": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+        },
+        "weights": weights,
+        "precision": precision,
+        "versions": facts["versions"],
+        "config": settings,
+    }
+    pictures.save(pictures.losses(progress.history, progress.kept_epoch), folder / "losses.png")
+    runs.write_probabilities(folder / "validation.npz", probabilities)
+    board.show_run(model, dataset, config, metrics)
+    (folder / "test.json").unlink(missing_ok=True)  # of a run that has gone on
+    runs.write_json(folder / "metrics.json", metrics)
+    checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
+    print(title)
+    print(f"Validation loss: {loss}")
+    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
+    return metrics
+
+
+def train(model, trainable, dataset, config, facts, progress):
+    """Trains a model, from its run's last checkpoint where it resumes one.
+
+    Args:
+        model, trainable, dataset, config: Of the run.
+        facts: Dict of what must be equal for a run to be resumed.
+        progress: `Progress` of the run; the model of its last or best epoch is in its folder.
+
+    Returns:
+        The `board.TensorBoard` of the run.
+    """
+    import keras
+
+    from board import Confusion, TensorBoard
+
     progress.start = time.perf_counter()
     with cli.one_line_errors():
-        arrays, state = checkpoints.read(folder, facts) if config.resume else (None, None)
+        arrays, state = (
+            checkpoints.read(progress.folder, facts) if config.resume else (None, None)
+        )
         if config.head_epochs and not state:
             train_head(model, dataset, config)
             set_trainable(model, trainable)
         trained, training, validation = feed(model, dataset, config)
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
-    confusion = Confusion(classes)
+    confusion = Confusion(len(dataset.class_names))
     compile_model(trained, optimizer, confusion)
     compile_model(model, optimizer)  # so that its file can be evaluated
-    board = TensorBoard(folder, model, confusion, dataset.class_names, config.histograms)
+    board = TensorBoard(progress.folder, model, confusion, dataset.class_names, config.histograms)
     board.show_views(dataset.train, config)
     optimizer.build(trained.trainable_variables)
     variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
@@ -294,7 +350,9 @@ def _run(title, trainable, config, progress):
                 on_epoch_end=lambda _, logs: progress.epoch_end(
                     model, trained, logs, report=not interactive
                 )
-                and checkpoints.save(folder, progress.epochs, variables, facts, progress.state())
+                and checkpoints.save(
+                    progress.folder, progress.epochs, variables, facts, progress.state()
+                )
             ),
         ],
     )
@@ -304,43 +362,7 @@ def _run(title, trainable, config, progress):
         )
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
-
-    # The printed figures are those of the file, not of the model in memory.
-    mirrored = config.evaluation == "mirrored"
-    probabilities, loss, accuracy = evaluate(folder / "model.keras", dataset.validation, mirrored)
-    metrics = {
-        "regime": config.regime,
-        "recipe": config.recipe,
-        "validation_loss": loss,
-        "validation_accuracy": accuracy,
-        "trainable_params": trainable_params,
-        "total_params": total_params,
-        "epochs": progress.epochs,
-        "best_epoch": progress.kept_epoch,
-        "seconds": progress.seconds,
-        "images_per_second": progress.epochs * len(dataset.train.images) / progress.seconds,
-        "history": progress.history,
-        "data": {
-            "source": config.data,
-            "description": dataset.description,
-            "sha256": dataset.fingerprint,
-            "class_names": list(dataset.class_names),
-        },
-        "weights": weights,
-        "precision": precision,
-        "versions": versions(),
-        "config": dataclasses.asdict(config) | {"resume": ""},
-    }
-    pictures.save(pictures.losses(progress.history, progress.kept_epoch), folder / "losses.png")
-    runs.write_probabilities(folder / "validation.npz", probabilities)
-    board.show_run(model, dataset, config, metrics)
-    (folder / "test.json").unlink(missing_ok=True)  # of a run that has gone on
-    runs.write_json(folder / "metrics.json", metrics)
-    checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
-    print(title)
-    print(f"Validation loss: {loss}")
-    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
-    return metrics
+    return board
 
 
 class Progress:

@@ -168,8 +168,7 @@ def _write(cache, key, root, entries, image_size, seed, on_bad_image):
         raise OSError(f"{cache} has no room for the decoded images, {2 * size / 1e9:.1f} GB")
     decoded = cache / f"{key}.{os.getpid()}.decoded"
     try:
-        pixels = np.memmap(decoded, "u1", "w+", shape=(len(entries), side, side, 3))
-        hashes, bad = _decode(root, entries, pixels)
+        hashes, bad = _decode(root, entries, side, decoded)
         _refuse(root, bad, on_bad_image)
         kept = [i for i, digest in enumerate(hashes) if digest]
         splits = _split(entries, kept, seed)
@@ -181,6 +180,8 @@ def _write(cache, key, root, entries, image_size, seed, on_bad_image):
             with runs.written_whole(cache / f"{key}.{part}.bin") as whole:
                 with whole.open("wb") as file:
                     for start in range(0, len(splits[part]), CHUNK):
+                        # Mapped for a chunk only: pages once touched count as the program's.
+                        pixels = np.memmap(decoded, "u1", "r", shape=(len(entries), side, side, 3))
                         pixels[splits[part][start : start + CHUNK]].tofile(file)
                 sha256[part] = runs.digest(whole)
     finally:
@@ -209,26 +210,24 @@ def _side(root, entries, image_size):
         return min(image_size, max(pool.map(lambda e: images.side(root / e.path), entries)))
 
 
-def _decode(root, entries, pixels):
-    """Decodes all images into `pixels`; gives each one's digest, and the errors of the bad ones."""
+def _decode(root, entries, side, path):
+    """Decodes all images into a file; gives each one's digest, and the errors of the bad ones."""
     import keras
 
-    side = pixels.shape[1]
-
-    def read(i):
+    def read(entry):
         try:
-            image = images.decode(root / entries[i].path)
+            image = images.decode(root / entry.path)
         except (OSError, ValueError) as error:
-            return None, error
-        pixels[i] = images.square(image, side).resize((side, side))
-        return images.digest(np.asarray(image)).hexdigest(), None
+            return np.zeros((side, side, 3), "u1"), None, error
+        pixels = np.asarray(images.square(image, side).resize((side, side)))
+        return pixels, images.digest(np.asarray(image)).hexdigest(), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image")
     hashes, bad = [], []
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor() as pool, path.open("wb") as file:
         for start in range(0, len(entries), CHUNK):
-            chunk = range(start, min(start + CHUNK, len(entries)))
-            for digest, error in pool.map(read, chunk):
+            for pixels, digest, error in pool.map(read, entries[start : start + CHUNK]):
+                pixels.tofile(file)
                 hashes.append(digest)
                 bad += [error] if error else []
             bar.update(len(hashes))

@@ -26,6 +26,7 @@ def main(arguments=None):
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
     which.add_argument("--model", type=Path, help="a model.keras that a train script wrote")
+    which.add_argument("--data", help="the best run on these data, as --data named them")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     parser.add_argument("--top", type=int, default=1, help="classes shown of each picture [1]")
     parser.add_argument("--explain", type=Path, metavar="FILE.png", help="draw what spoke for them")
@@ -72,12 +73,12 @@ def choose_model(asked):
         beside = asked.model.parent / "metrics.json"
         known = runs.read_metrics(beside.parent) if beside.exists() else None
         return asked.model, known and known["data"]["class_names"]
-    run = runs.Run(asked.run, runs.read_metrics(asked.run)) if asked.run else best_run(asked.logs)
+    run = runs.Run(asked.run, runs.read_metrics(asked.run)) if asked.run else best_run(asked.logs, asked.data)
     return run.folder / "model.keras", run.metrics["data"]["class_names"]
 
 
-def best_run(logs):
-    """Finds the finished run of the highest validation accuracy.
+def best_run(logs, data=None):
+    """Finds the finished run of the highest validation accuracy, of all or of those on some data.
 
     Raises:
         ValueError: There is none, or the runs are on different images and not to be compared.
@@ -88,13 +89,17 @@ def best_run(logs):
             f"no finished run under {logs}: train one first, such as by train_frozen.py, or give "
             "--run or --model"
         )
+    if data:
+        finished = [run for run in finished if run.is_on([data])]
+        if not finished:
+            raise ValueError(f"no finished run under {logs} is on {data}")
     best = {}
     for run in finished:
         best.setdefault(run.metrics["data"]["sha256"], []).append(run)
     tops = [min(group, key=runs.rank) for group in best.values()]
     if len(tops) > 1:
         choices = " or ".join(f"{run.folder} ({run.metrics['data']['description']})" for run in tops)
-        raise ValueError(f"the runs under {logs} are on different images: give --run, {choices}")
+        raise ValueError(f"the runs under {logs} are on different images: give --data or --run, {choices}")
     return tops[0]
 
 

@@ -46,6 +46,11 @@ class Run(NamedTuple):
     folder: Path
     metrics: dict
 
+    def is_on(self, names):
+        """Says whether its images are one of those, by the name that --data gave them or printed."""
+        about = self.metrics["data"]
+        return bool({about["source"], about["description"]} & set(names))
+
 
 def create(logs, regime, recipe, name=None):
     """Makes the folder of a new run.

@@ -1,17 +1,22 @@
 """Files from strangers: whatever is in them, nothing but the documented errors comes out.
 
 Each example of hypothesis is a seed that changes a good file in many ways: together 20,000 files.
+fuzz.py throws more of them at the same readers, guided by the code that they reach.
 """
 
 import contextlib
 import io
 import json
+import os
 import random
 import resource
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,6 +34,33 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 seeds = st.integers(0, 2**32 - 1)
+
+
+def read_picture(path):
+    with contextlib.suppress(OSError, images.Refused):
+        square = images.read(path, largest=8)
+        assert square.dtype == np.uint8 and square.shape[2] == 3
+    images.side(path)
+
+
+def read_npz(path):
+    with contextlib.suppress(OSError, ValueError):
+        data.load(str(path))
+
+
+def read_run(path):
+    finished, others = runs.find(path.parent.parent.parent)
+    assert len(finished) + len(others) == 1
+    for _, rows in compare.rank(finished):
+        compare.text_table(rows)
+
+
+# For each kind of file its reader, and the path that it has.
+READERS = {
+    "pictures": (read_picture, "picture"),
+    "npz": (read_npz, "images.npz"),
+    "run": (read_run, "full/run/metrics.json"),
+}
 
 
 def changed(content, draw):
@@ -77,10 +109,7 @@ def pictures():
 @given(seed=seeds)
 def test_pictures(seed, pictures, tmp_path):
     for path in changed_files(seed, pictures, tmp_path / "picture"):
-        with contextlib.suppress(OSError, images.Refused):
-            square = images.read(path, largest=8)
-            assert square.dtype == np.uint8 and square.shape[2] == 3
-        images.side(path)
+        read_picture(path)
 
 
 @pytest.fixture(scope="module")
@@ -100,29 +129,27 @@ def npz():
 @given(seed=seeds)
 def test_npz(seed, npz, tmp_path):
     for path in changed_files(seed, npz, tmp_path / "images.npz"):
-        with contextlib.suppress(OSError, ValueError):
-            data.load(str(path))
+        read_npz(path)
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return [(trained.full.folder / "metrics.json").read_bytes()]
 
 
 @fuzz
 @given(seed=seeds)
-def test_runs(seed, trained, tmp_path):
+def test_runs(seed, run, tmp_path):
     draw = random.Random(seed)
-    content = (trained.full.folder / "metrics.json").read_bytes()
-    metrics = json.loads(content)
-    folder = tmp_path / "full" / "run"
-    folder.mkdir(parents=True, exist_ok=True)
+    metrics = json.loads(run[0])
+    path = tmp_path / "full" / "run" / "metrics.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(FILES_A_SEED):
         if draw.random() < 0.5:
-            hostile = changed(content, draw)
+            path.write_bytes(changed(run[0], draw))
         else:
-            hostile = json.dumps(with_another_value(metrics, draw)).encode()
-        (folder / "metrics.json").write_bytes(hostile)
-        finished, others = runs.find(tmp_path)
-        assert len(finished) + len(others) == 1
-        if finished:
-            for _, rows in compare.rank(finished):
-                compare.text_table(rows)
+            path.write_text(json.dumps(with_another_value(metrics, draw)))
+        read_run(path)
 
 
 def with_another_value(value, draw):
@@ -131,6 +158,25 @@ def with_another_value(value, draw):
         key = draw.choice(list(value))
         return value | {key: with_another_value(value[key], draw)}
     return draw.choice((None, -1, 0, 10**400, 1e308, "", "\x1b[2J", "../../etc", [], {}, [[]], True))
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_guided_by_coverage(kind, request, tmp_path):
+    pytest.importorskip("atheris")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number, content in enumerate(request.getfixturevalue(kind)):
+        (corpus / str(number)).write_bytes(content)
+    fuzzed = subprocess.run(
+        [sys.executable, ROOT / "tests" / "fuzz.py", kind, corpus, "-seed=1", "-runs=2000"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert fuzzed.returncode == 0, fuzzed.stderr[-3000:]
+    assert "Done 2000 runs" in fuzzed.stderr
 
 
 def test_what_would_run_code_is_refused(tmp_path):

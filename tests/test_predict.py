@@ -245,6 +245,9 @@ def test_runs_on_different_images_are_not_ranked(script, one_line, trained, tmp_
     logs = shutil.copytree(trained.logs, tmp_path / "logs")
     path = logs / "full" / "tiny" / "metrics.json"
     metrics = json.loads(path.read_text())
-    metrics["data"]["sha256"] = "0" * 64
+    metrics["data"] |= {"sha256": "0" * 64, "source": "mine"}
     path.write_text(json.dumps(metrics))
-    one_line(script("predict.py", picture, "--logs", logs), "different images", "--run")
+    one_line(script("predict.py", picture, "--logs", logs), "different images", "--data or --run")
+    by_data = script("predict.py", picture, "--logs", logs, "--data", "mine").out
+    assert by_data == script("predict.py", picture, "--run", path.parent).out != ""
+    one_line(script("predict.py", picture, "--logs", logs, "--data", "none"), "is on none")

@@ -121,20 +121,30 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
 def test_killed_thirty_times_at_random(whole, tmp_path):
     """During features, training, checkpoint or the last write: every run resumes to the same."""
     draw = random.Random(2018)
-    for number in range(30):
+    lasts = {}  # seconds from config.json to the end of a run that nothing interrupts
+    interrupted = 0
+    for number in range(-3, 30):
         regime = REGIMES[number % 3]
-        logs = tmp_path / str(number)
+        logs, home = tmp_path / str(number), {"KERAS_HOME": str(tmp_path / f"home{number}")}
+        os.mkdir(home["KERAS_HOME"])  # without features, so that these are computed too
         arguments = (*TINY, *EPOCHS, "--precision", "float32", "--logs", logs, "--name", "run")
-        process = start(f"train_{regime}.py", *arguments)
+        process = start(f"train_{regime}.py", *arguments, **home)
         folder = logs / regime / "run"
         while not (folder / "config.json").exists():
             time.sleep(0.01)
-        time.sleep(draw.uniform(0, 12))
+        begun = time.monotonic()
+        if number < 0:
+            process.communicate()
+            lasts[regime] = time.monotonic() - begun
+            continue
+        time.sleep(draw.uniform(0, lasts[regime]))
         process.kill()
         process.communicate()
         if not (folder / "metrics.json").exists():
-            result = finish(start(f"train_{regime}.py", "--resume", folder))
+            interrupted += 1
+            result = finish(start(f"train_{regime}.py", "--resume", folder, **home))
             assert result.status == 0, result.err
         assert figures(folder) == figures(whole[regime]), f"kill {number}"
         assert not list(folder.glob(".*")), "a part of a file was left"
         np.load(folder / "validation.npz")
+    assert interrupted > 15
