@@ -39,9 +39,9 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """Three disjoint splits of one source.
 
-    `class_names[i]` names label i, `fingerprint` is the sha256 of all pixels and labels, in whatever
-    order, and `description` says in a few words what the images are. Of a folder, `files` names each
-    split's files, and `notes` are lines about them for the reader.
+    `class_names[i]` names label i, `fingerprint` is the sha256 of all pixels and labels in whatever
+    order, `order` that of the same in theirs, and `description` says in a few words what the images
+    are. Of a folder, `files` names each split's files, and `notes` are lines about them for the reader.
     """
 
     train: Split
@@ -49,6 +49,7 @@ class Dataset(NamedTuple):
     test: Split
     class_names: tuple
     fingerprint: str
+    order: str
     description: str
     files: dict | None = None
     notes: tuple = ()
@@ -93,13 +94,21 @@ def _load_folder(root, image_size, seed, on_bad_image):
             raise ValueError(f"{root} leaves no image to {name}: expected ten or more of a class")
     description = f"{root.resolve().name}/"
     names = tuple(folder.class_names)
-    pairs = [
-        [(bytes.fromhex(row["sha256"]), names.index(row["class"])) for row in folder.files[name]]
+    labelled = [
+        [_labelled(bytes.fromhex(row["sha256"]), names.index(row["class"])) for row in folder.files[name]]
         for name in folders.SPLITS
     ]
     # A split by the seed is no property of the images: runs under several seeds are comparable.
-    fingerprint = _fingerprint_of(pairs if folder.divided else [itertools.chain(*pairs)])
-    return Dataset(*splits, names, fingerprint, description, folder.files, tuple(folder.notes))
+    together = labelled if folder.divided else [itertools.chain(*labelled)]
+    return Dataset(
+        *splits,
+        names,
+        _sha256(map(sorted, together)),
+        _sha256(labelled),
+        description,
+        folder.files,
+        tuple(folder.notes),
+    )
 
 
 def _split(train, test, class_names, description):
@@ -110,23 +119,25 @@ def _split(train, test, class_names, description):
         Split(last, train.labels[-held_out:]),
         test,
     )
-    return Dataset(*splits, tuple(class_names), _fingerprint(splits), description)
-
-
-def _fingerprint(splits):
-    return _fingerprint_of(
-        [(digest(image).digest(), label) for image, label in zip(*split, strict=True)]
+    labelled = [
+        [_labelled(digest(image).digest(), label) for image, label in zip(*split, strict=True)]
         for split in splits
-    )
+    ]
+    fingerprint, order = _sha256(map(sorted, labelled)), _sha256(labelled)
+    return Dataset(*splits, tuple(class_names), fingerprint, order, description)
 
 
-def _fingerprint_of(splits):
-    """Gives the sha256 of each split's pairs of an image's digest and its label, in any order."""
+def _labelled(pixels, label):
+    return pixels + int(label).to_bytes(8, "little")
+
+
+def _sha256(splits):
+    """Gives the sha256 of each split's images, of which there are the digest and the label."""
     sha256 = hashlib.sha256()
-    for pairs in splits:
-        each = sorted(each + int(label).to_bytes(8, "little") for each, label in pairs)
-        sha256.update(len(each).to_bytes(8, "little"))
-        sha256.update(b"".join(each))
+    for labelled in splits:
+        labelled = list(labelled)
+        sha256.update(len(labelled).to_bytes(8, "little"))
+        sha256.update(b"".join(labelled))
     return sha256.hexdigest()
 
 

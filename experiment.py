@@ -249,7 +249,7 @@ def _run(title, trainable, config, progress):
     if dataset.files:
         runs.write_json(folder / "split.json", dataset.files)
     facts = {
-        "data": dataset.fingerprint,
+        "data": dataset.order,
         "weights": weights["sha256"],
         "precision": precision,
         "versions": versions(),

@@ -95,7 +95,7 @@ class Cache:
             weights.update(np.ascontiguousarray(array))
         self.facts = {
             "version": VERSION,
-            "data": dataset.fingerprint,
+            "data": dataset.order,
             "weights": weights.hexdigest(),
             "prefix": hashlib.sha256(prefix.to_json().encode()).hexdigest(),
             "keras": keras.__version__,

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import IMAGES
+from conftest import IMAGES, WEIGHTS
 from PIL import Image
 
 import data
@@ -166,6 +166,20 @@ def test_trains_compares_and_looks(root, script, tmp_path):
     assert "Test accuracy" in result.out
     result = script("data.py", root, "--output", tmp_path / "preview.png")
     assert result.status == 0, result.err
+
+
+@pytest.mark.real
+def test_features_of_one_seeds_split_are_not_anothers(root, script, tmp_path, monkeypatch):
+    def figures(seed, logs):
+        arguments = ("--weights", WEIGHTS, "--image-size", "32", "--epochs", "2", "--logs", tmp_path / logs)
+        result = script("train_frozen.py", "--data", root, *arguments, "--seed", seed)
+        assert result.status == 0, result.err
+        return result.out.splitlines()[-3:]
+
+    figures(0, "logs")
+    after_another = figures(1, "logs")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "another"))
+    assert figures(1, "alone") == after_another
 
 
 def test_class_weights_count_each_class_alike():
