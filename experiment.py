@@ -69,6 +69,8 @@ class Config:
     head_epochs: int = 0
     # Before the classifier, as in the paper.
     dropout: float = 0.5
+    # A step takes this share of the rate off each weight (Adam's, decoupled: arXiv 1711.05101).
+    weight_decay: float = 0.0
     # A mirrored truck is a truck.
     mirror: bool = True
     shift: float = 0.0
@@ -109,6 +111,7 @@ RECIPES = {
         "head": "conv_relu",
         "head_epochs": 0,
         "dropout": 0.5,
+        "weight_decay": 0.0,
         "mirror": False,
         "shift": 0.0,
         "schedule": "constant",
@@ -592,8 +595,10 @@ def make_optimizer(config, steps):
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
         )
-    _, settings = OPTIMIZERS[config.optimizer]
+    multiple, settings = OPTIMIZERS[config.optimizer]
     settings = settings | {"learning_rate": rate}
+    if config.weight_decay:
+        settings["weight_decay"] = config.weight_decay / multiple  # it is multiplied by the rate
     return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
 
 

@@ -275,6 +275,17 @@ def test_an_optimizer_has_a_rate_of_its_own():
         assert config.learning_rate == pytest.approx(rate)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weight_decay_is_worth_the_same_for_each_optimizer(optimizer):
+    defaults = experiment.Config(
+        regime="any", learning_rate=0.01, weight_decay=0.5, schedule="constant"
+    )
+    config = experiment.parse_config(defaults, ["--optimizer", optimizer])
+    weight = keras.Variable([1.0])
+    experiment.make_optimizer(config, steps=1).apply([keras.ops.zeros(1)], [weight])
+    assert float(weight[0]) == pytest.approx(1 - 0.01 * 0.5)
+
+
 def test_learning_rate_rises_then_falls_to_nothing():
     config = experiment.Config(regime="full", learning_rate=0.5)
     rate = experiment.make_optimizer(config, steps=100)._learning_rate
