@@ -17,6 +17,7 @@ import data
 import runs
 
 # Each one's default learning rate as a multiple of Adam's, which the recipes give, and its settings.
+# A recipe's weight decay is all of theirs: beside it, adamw is adam.
 OPTIMIZERS = {
     "adam": (1, {}),
     "adamw": (1, {}),
@@ -525,17 +526,24 @@ def set_trainable(model, trainable):
 
 
 def train_head(model, dataset, config):
-    """Trains the head alone on the features of all that is before it, and says how far it gets.
+    """Trains the head of a model alone, under the regime's rule, and says how far it gets.
 
     A head of random weights sends gradients through the pretrained layers that distort them
     (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): this one starts trained.
     """
-    set_trainable(model, lambda layer: layer.name.startswith("head_"))
+
+    def only_head(layer):
+        return layer.name.startswith("head_")
+
     # On features that hold still, it bears the settings of train_frozen.py.
     config = dataclasses.replace(
         config, optimizer="adam", learning_rate=1e-3, batch_size=128, shift=0.0
     )
+    # The features that the regime keeps will do; where it keeps none, those of all that is frozen now.
+    if all(layer.trainable for layer in model.layers if layer.weights):
+        set_trainable(model, only_head)
     tail, training, validation = feed(model, dataset, config)
+    set_trainable(model, only_head)
     compile_model(tail, make_optimizer(config, steps=config.head_epochs * len(training)))
     tail.fit(
         training.dataset(),
