@@ -139,19 +139,15 @@ def rank(finished):
     rows.sort(key=lambda row: row.values(ACCURACY)[0], reverse=True)
     groups = {}
     for row in rows:
-        facts = row.runs[0].metrics["data"]
-        groups.setdefault((facts["description"], facts["sha256"]), []).append(row)
+        best = row.runs[0]
+        groups.setdefault((best.metrics["data"]["description"], best.fingerprint), []).append(row)
     return [(description, groups[description, sha256]) for description, sha256 in sorted(groups)]
 
 
 def identity(run):
     config = run.metrics["config"]
     settings = sorted((key, value) for key, value in config.items() if key not in NOT_SETTINGS)
-    return fingerprint(run), run.metrics["precision"], tuple(settings)
-
-
-def fingerprint(run):
-    return run.metrics["data"]["sha256"]
+    return run.fingerprint, run.metrics["precision"], tuple(settings)
 
 
 def cells(rows):
@@ -209,7 +205,7 @@ def report_best(description, rows, picture):
     config = best.metrics["config"]
     how = {key: config[key] for key in ("image_size", "seed", "on_bad_image") if key in config}
     dataset = data.load(best.metrics["data"]["source"], **how)
-    if dataset.fingerprint != fingerprint(best):
+    if dataset.fingerprint != best.fingerprint:
         source = best.metrics["data"]["source"]
         raise ValueError(f"{source} has changed since {best.folder}: its images are not the run's")
     test = test_figures(best, dataset)

@@ -95,7 +95,7 @@ def best_run(logs, data=None):
             raise ValueError(f"no finished run under {logs} is on {data}")
     best = {}
     for run in finished:
-        best.setdefault(run.metrics["data"]["sha256"], []).append(run)
+        best.setdefault(run.fingerprint, []).append(run)
     tops = [min(group, key=runs.rank) for group in best.values()]
     if len(tops) > 1:
         choices = " or ".join(f"{run.folder} ({run.metrics['data']['description']})" for run in tops)

@@ -46,6 +46,11 @@ class Run(NamedTuple):
     folder: Path
     metrics: dict
 
+    @property
+    def fingerprint(self):
+        """Of its images: only runs that have it in common are comparable."""
+        return self.metrics["data"]["sha256"]
+
     def is_on(self, names):
         """Says whether its images are one of those, by the name that --data gave them or printed."""
         about = self.metrics["data"]

@@ -105,13 +105,6 @@ def pictures():
     return made
 
 
-@fuzz
-@given(seed=seeds)
-def test_pictures(seed, pictures, tmp_path):
-    for path in changed_files(seed, pictures, tmp_path / "picture"):
-        read_picture(path)
-
-
 @pytest.fixture(scope="module")
 def npz():
     made = []
@@ -125,16 +118,18 @@ def npz():
     return made
 
 
-@fuzz
-@given(seed=seeds)
-def test_npz(seed, npz, tmp_path):
-    for path in changed_files(seed, npz, tmp_path / "images.npz"):
-        read_npz(path)
-
-
 @pytest.fixture(scope="module")
 def run(trained):
     return [(trained.full.folder / "metrics.json").read_bytes()]
+
+
+@pytest.mark.parametrize("kind", ["pictures", "npz"])
+@fuzz
+@given(seed=seeds)
+def test_images(kind, seed, request, tmp_path):
+    read, name = READERS[kind]
+    for path in changed_files(seed, request.getfixturevalue(kind), tmp_path / name):
+        read(path)
 
 
 @fuzz
