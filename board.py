@@ -99,6 +99,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
+        if "val_loss" not in logs:  # an epoch that is not reported
+            return
         figure = pictures.confusion(self.confusion.matrix.numpy(), self.class_names)
         with self.writer.as_default():
             tf.summary.image("confusion matrix", pictures.to_pixels(figure)[np.newaxis], step=epoch)
@@ -111,6 +113,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)
         seen = np.asarray(keras.ops.cast(keras.ops.image.resize(images, size), "uint8"))
+        white = np.full((-len(seen) % 6, *seen.shape[1:]), 255, np.uint8)
+        seen = np.concatenate([seen, white])
         rows = [np.concatenate(seen[start : start + 6], axis=1) for start in range(0, len(seen), 6)]
         with self.writer.as_default():
             tf.summary.image("training views", np.concatenate(rows)[np.newaxis], step=0)

@@ -5,8 +5,10 @@ import dataclasses
 import hashlib
 import math
 import platform
+import statistics
 import sys
 import time
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 import checkpoints
 import cli
 import data
+import recipes
 import runs
 
 # Each one's default learning rate as a multiple of Adam's, which the recipes give, and its settings.
@@ -28,11 +31,14 @@ OPTIMIZERS = {
     "sgd": (10, {"momentum": 0.9, "nesterov": True}),
 }
 
+# Lines of progress, confusion matrices and the like in a run, at most.
+REPORTS = 20
+
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
 def flag(default, help, **limits):
-    """A field of Config that is a flag too; `limits` are `choices`, `minimum` or `above`."""
+    """A field of Config that is a flag too; `limits` are `choices`, `minimum`, `above` or `below`."""
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -52,32 +58,42 @@ class Config:
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
     )
 
-    epochs: int = flag(10, "passes over the training images", minimum=1)
-    # The highest rate that leaves the pretrained features whole in the first epoch.
-    learning_rate: float = flag(3e-4, "of the optimizer, at its peak", above=0)
+    # None: as the recipe's rule has it for the number of images, see recipes.py.
+    epochs: int | None = flag(None, "passes over the training images", minimum=1)
+    batch_size: int | None = flag(None, "images a training step", minimum=1)
+    learning_rate: float | None = flag(None, "of the optimizer, at its peak", above=0)
+    # A step takes this fraction of the rate off each weight (Adam's, decoupled: arXiv 1711.05101).
+    weight_decay: float | None = flag(None, "of the weights that train", minimum=0)
+    # Before the classifier, as in the paper.
+    dropout: float | None = flag(None, "fraction of what the classifier reads", minimum=0, below=1)
+    shift: float | None = flag(
+        None, "how far training images move, as a fraction of their side", minimum=0, below=1
+    )
+    # A random head would distort the layers below it.
+    head_epochs: int | None = flag(None, "epochs that train a new head alone, before", minimum=0)
+
     optimizer: str = flag("adam", "which one", choices=tuple(OPTIMIZERS))
     early_stopping: int = flag(
         0, "epochs without a lower validation loss after which to stop; 0: never", minimum=0
     )
-    batch_size: int = flag(32, "images a training step", minimum=1)
     # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
-    image_size: int = flag(128, "side in pixels to which images are resized", minimum=32)
+    image_size: int = flag(160, "side in pixels to which images are resized", minimum=32)
     # Caffe's BGR and means: without them no channel has the values the weights were trained on.
     preprocessing: str = "caffe"
-    # No ReLU on the logits: one that is off gets no gradient and never comes back.
-    head: str = "conv"
-    # Epochs that train a new head alone, before the layers whose features it would distort.
-    head_epochs: int = 0
-    # Before the classifier, as in the paper.
-    dropout: float = 0.5
-    # A step takes this share of the rate off each weight (Adam's, decoupled: arXiv 1711.05101).
-    weight_decay: float = 0.0
+    # What is frozen, or hardly moves, is worth more the more of it is read.
+    head: str = "pooled"
     # A mirrored truck is a truck.
     mirror: bool = True
-    shift: float = 0.0
     # Rises over the first tenth of the steps, then falls to nothing along a cosine.
     schedule: str = "cosine"
 
+    images_per_class: int = flag(
+        0, "trains on so many of each class, drawn by the seed; 0: all", minimum=0
+    )
+    folds: int = flag(
+        0, "trains so many runs, each validated on another fold; 0: one run", minimum=0
+    )
+    fold: int = 0
     evaluation: str = flag(
         "plain",
         "of the images as they are, or averaged with that of their mirrored copies",
@@ -100,21 +116,15 @@ class Config:
     name: str = flag("", "of the run's folder (default: recipe and time)")
 
 
+# What a recipe sets whatever the images; recipes.py has the rest.
 RECIPES = {
     "tuned": {},
     "report": {
-        "epochs": 10,
-        "learning_rate": 1e-4,
         "optimizer": "adam",
-        "batch_size": 32,
         "image_size": 32,
         "preprocessing": "none",
         "head": "conv_relu",
-        "head_epochs": 0,
-        "dropout": 0.5,
-        "weight_decay": 0.0,
         "mirror": False,
-        "shift": 0.0,
         "schedule": "constant",
         "precision": "float32",
     },
@@ -141,12 +151,14 @@ def parse_config(defaults, arguments=None):
     for field in flags:
         default = getattr(defaults, field.name)
         option = "--" + field.name.replace("_", "-")
-        if field.type is bool:
+        kind = next(iter(typing.get_args(field.type)), field.type)
+        if kind is bool:
             parser.add_argument(option, action="store_true", help=field.metadata["help"])
             continue
-        about = field.metadata["help"] + (f" [{default}]" if default != "" else "")
+        shown = "by the number of images" if default is None else default
+        about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
         choices = field.metadata.get("choices")
-        parser.add_argument(option, type=field.type, choices=choices, help=about)
+        parser.add_argument(option, type=kind, choices=choices, help=about)
     given = vars(parser.parse_args(arguments))
     for field in flags:
         if field.name in given:
@@ -154,11 +166,7 @@ def parse_config(defaults, arguments=None):
     if "resume" in given:
         return _resumed(parser, defaults, given)
     recipe = given.get("recipe", defaults.recipe)
-    config = dataclasses.replace(defaults, **RECIPES[recipe])
-    if "optimizer" in given:
-        multiple, _ = OPTIMIZERS[given["optimizer"]]
-        config = dataclasses.replace(config, learning_rate=multiple * config.learning_rate)
-    return dataclasses.replace(config, **given)
+    return dataclasses.replace(defaults, **RECIPES[recipe] | given)
 
 
 def _resumed(parser, defaults, given):
@@ -186,11 +194,13 @@ def _resumed(parser, defaults, given):
 
 def _check_range(parser, field, value):
     option = "--" + field.name.replace("_", "-")
-    minimum, above = field.metadata.get("minimum"), field.metadata.get("above")
-    if minimum is not None and value < minimum:
+    minimum, above, below = map(field.metadata.get, ("minimum", "above", "below"))
+    if minimum is not None and not minimum <= value < math.inf:
         parser.error(f"argument {option}: expected {minimum} or more. Received: {value}")
     if above is not None and not above < value < math.inf:
         parser.error(f"argument {option}: expected more than {above}. Received: {value}")
+    if below is not None and not value < below:
+        parser.error(f"argument {option}: expected less than {below}. Received: {value}")
     if field.name == "name" and Path(value).name != value:
         parser.error(f"argument {option}: expected a folder's name, not a path. Received: {value}")
 
@@ -201,12 +211,36 @@ def run(title, trainable, config):
     Args:
         title: Printed before the figures.
         trainable: The regime: a function of a Keras layer that says whether it trains.
-        config: `Config`.
+        config: `Config`. With `folds`, so many runs are made, one after the other.
 
     Returns:
-        The metrics, as written to metrics.json. An error that the reader can mend, a loss that
-        is no number and Ctrl-C end the program with one line.
+        The metrics, as written to metrics.json; with `folds`, a list of them. An error that the
+        reader can mend, a loss that is NaN and Ctrl-C end the program with one line.
     """
+    if not config.folds or config.fold:
+        return _run_one(title, trainable, config)
+    made = []
+    for fold in range(1, config.folds + 1):
+        name = config.name and f"{config.name}-fold-{fold}"
+        print(f"fold        {fold} of {config.folds}", flush=True)
+        made.append(_run_one(title, trainable, dataclasses.replace(config, fold=fold, name=name)))
+    losses, accuracies = (
+        [metrics[key] for metrics in made] for key in ("validation_loss", "validation_accuracy")
+    )
+    spread = statistics.stdev(accuracies)
+    print(f"folds       validation accuracy {statistics.fmean(accuracies):.4f} ± {spread:.4f}")
+    print_result(title, statistics.fmean(losses), statistics.fmean(accuracies))
+    return made
+
+
+def print_result(title, loss, accuracy):
+    """Prints the three lines of the 2018 report."""
+    print(title)
+    print(f"Validation loss: {loss}")
+    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
+
+
+def _run_one(title, trainable, config):
     with cli.one_line_errors():
         check_weights(config.weights)
         if config.resume:
@@ -214,7 +248,7 @@ def run(title, trainable, config):
             runs.clear_parts(folder)
         else:
             folder = runs.create(config.logs, config.regime, config.recipe, config.name)
-    progress = Progress(folder, config.epochs, config.early_stopping)
+    progress = Progress(folder, config.early_stopping)
     try:
         with runs.removed_if_empty(folder):
             return _run(title, trainable, config, progress)
@@ -226,8 +260,18 @@ def run(title, trainable, config):
 
 def _run(title, trainable, config, progress):
     with cli.one_line_errors():
-        dataset = data.load(config.data, config.image_size, config.seed, config.on_bad_image)
+        dataset = data.load(
+            config.data,
+            config.image_size,
+            config.seed,
+            config.on_bad_image,
+            config.images_per_class,
+            config.folds,
+            config.fold,
+        )
         classes, folder = len(dataset.class_names), progress.folder
+        config, chosen = follow(config, dataset)
+        progress.plan(config.epochs, dataset)
         keras = cli.import_keras()
         precision, reason = choose_precision(config.precision)
         keras.utils.clear_session()
@@ -244,6 +288,8 @@ def _run(title, trainable, config, progress):
     print(f"data        {describe(dataset)}")
     for note in dataset.notes:
         print(f"note        {note}")
+    if chosen:
+        print(f"settings    {chosen}")
     print(f"weights     {config.weights}")
     print(f"precision   {precision} ({reason})")
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
@@ -268,6 +314,7 @@ def _run(title, trainable, config, progress):
         "recipe": config.recipe,
         "validation_loss": loss,
         "validation_accuracy": accuracy,
+        "validation_images": len(dataset.validation.labels),
         "trainable_params": trainable_params,
         "total_params": total_params,
         "epochs": progress.epochs,
@@ -292,10 +339,57 @@ def _run(title, trainable, config, progress):
     (folder / "test.json").unlink(missing_ok=True)  # of a run that has gone on
     runs.write_json(folder / "metrics.json", metrics)
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
-    print(title)
-    print(f"Validation loss: {loss}")
-    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
+    warn(metrics, dataset)
+    low, high = runs.wilson(accuracy, len(dataset.validation.labels))
+    images = f"{len(dataset.validation.labels):,} images"
+    print(f"interval    validation accuracy {low:.4f} to {high:.4f}: 95 % of its {images}")
+    print_result(title, loss, accuracy)
     return metrics
+
+
+def follow(config, dataset):
+    """Fills in the settings that neither the reader nor the script gave, by the recipe's rule.
+
+    Returns:
+        The whole `Config`, and a line that says what was chosen and why (`""` if nothing was).
+    """
+    images, classes = len(dataset.train.labels), len(dataset.class_names)
+    multiple, _ = OPTIMIZERS[config.optimizer]
+    names = ("epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay", "dropout", "shift")
+    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    chosen = recipes.settings(config.recipe, config.regime, images, classes, given)
+    if "learning_rate" not in given:
+        chosen["learning_rate"] *= multiple
+    shown = [f"--{name.replace('_', '-')} {chosen[name]:.3g}" for name in names if name not in given]
+    line = f"for {images:,} images of {classes} classes: {' '.join(shown)}"
+    return dataclasses.replace(config, **chosen), line if shown else ""
+
+
+def warn(metrics, dataset):
+    """Says it where a model is no better than a guess, and what the likeliest cause is."""
+    classes = len(dataset.class_names)
+    counts = np.bincount(dataset.validation.labels, minlength=classes)
+    largest = counts.max() / counts.sum()
+    loss, accuracy = metrics["validation_loss"], metrics["validation_accuracy"]
+    if loss > math.log(classes):
+        what = f"the validation loss of {loss:.2f} is above ln({classes}) = {math.log(classes):.2f}, that of a guess"
+    elif accuracy <= largest:
+        what = (
+            f"the validation accuracy of {accuracy:.4f} is not above {largest:.4f}, the fraction of "
+            f"the largest class ({dataset.class_names[counts.argmax()]})"
+        )
+    else:
+        return
+    config = metrics["config"]
+    if config["recipe"] == "report":
+        cause = "the report's own protocol (raw pixels, a ReLU on the logits): see --recipe tuned"
+    elif config["weights"] == "none":
+        cause = "weights that are random below the head: see --weights imagenet"
+    elif metrics["history"]["accuracy"][-1] > (1 + accuracy) / 2:
+        cause = "overfitting: more images, or more --weight-decay or --dropout"
+    else:
+        cause = "too few updates, or too high a rate: see --epochs and --learning-rate"
+    print(f"warning     {what}; the likeliest cause: {cause}")
 
 
 def train(model, trainable, dataset, config, facts, progress):
@@ -312,6 +406,7 @@ def train(model, trainable, dataset, config, facts, progress):
     import keras
 
     from board import Confusion, TensorBoard
+    from features import normalizations
 
     progress.start = time.perf_counter()
     with cli.one_line_errors():
@@ -321,7 +416,8 @@ def train(model, trainable, dataset, config, facts, progress):
         if config.head_epochs and not state:
             train_head(model, dataset, config)
             set_trainable(model, trainable)
-        trained, training, validation = feed(model, dataset, config)
+        standardised = bool(config.head_epochs or state)
+        trained, training, validation = feed(model, dataset, config, standardised)
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     confusion = Confusion(len(dataset.class_names))
     compile_model(trained, optimizer, confusion)
@@ -333,10 +429,13 @@ def train(model, trainable, dataset, config, facts, progress):
     if state:
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
+        for layer in normalizations(trained):
+            layer.finalize_state()
         progress.restore(state)
         print(f"resume      after epoch {progress.epochs} of {config.epochs}", flush=True)
 
-    interactive = sys.stdout.isatty()
+    # A bar an epoch, but where that were hundreds.
+    bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
     weighted = config.class_weights == "balanced"
     trained.fit(
         training.dataset(),
@@ -345,14 +444,15 @@ def train(model, trainable, dataset, config, facts, progress):
         validation_data=validation.dataset(),
         class_weight=class_weights(dataset.train.labels) if weighted else None,
         shuffle=False,  # Batches does
-        verbose=1 if interactive else 0,
+        validation_freq=progress.reported,
+        verbose=1 if bars else 0,
         callbacks=[
             training.drawn_each_epoch(),
             board,
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda _, logs: progress.epoch_end(
-                    model, trained, logs, report=not interactive
+                on_epoch_end=lambda epoch, logs: progress.epoch_end(
+                    epoch + 1, model, trained, logs, report=not bars
                 )
                 and checkpoints.save(
                     progress.folder, progress.epochs, variables, facts, progress.state()
@@ -370,16 +470,17 @@ def train(model, trainable, dataset, config, facts, progress):
 
 
 class Progress:
-    """The epochs that are whole: each one's model is in the run's folder before it counts.
+    """The epochs that are reported: each one's model is in the run's folder before it counts.
 
     With a patience, only that of the lowest validation loss is kept, and training stops after so
     many epochs that were no better.
     """
 
-    def __init__(self, folder, total, patience=0):
+    def __init__(self, folder, patience=0):
         self.folder = folder
-        self.total = total
         self.patience = patience
+        self.total = 0
+        self.reported = []
         self.epochs = 0
         self.kept_epoch = 0
         self.best_loss = math.inf
@@ -387,6 +488,16 @@ class Progress:
         self.history = {}
         self.seconds = 0.0
         self.start = time.perf_counter()
+
+    def plan(self, epochs, dataset):
+        """Chooses the epochs after which to validate, keep the model and print a line.
+
+        They are at most `REPORTS`, and fewer where validating would take longer than training.
+        """
+        seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
+        reports = min(epochs, REPORTS, math.ceil(seen))
+        self.total = epochs
+        self.reported = [math.ceil(epochs * i / reports) for i in range(1, reports + 1)]
 
     def state(self):
         """Gives what `restore` needs to go on from here, as JSON has it."""
@@ -400,23 +511,25 @@ class Progress:
     def out_of_patience(self):
         return 0 < self.patience <= self.epochs - self.kept_epoch
 
-    def epoch_end(self, model, trained, logs, report):
+    def epoch_end(self, epoch, model, trained, logs, report):
         """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it.
 
         Returns:
             Whether the epoch counts.
         """
-        if not all(math.isfinite(logs[key]) for key in ("loss", "val_loss")):
+        if not all(math.isfinite(logs[key]) for key in ("loss", "val_loss") if key in logs):
             self.diverged = trained.stop_training = True
             return False
-        self.epochs += 1
+        if "val_loss" not in logs:
+            return False
+        self.epochs = epoch
         if not self.patience or logs["val_loss"] < self.best_loss:
             with runs.written_whole(self.folder / "model.keras") as part:
                 model.save(part)
             self.kept_epoch, self.best_loss = self.epochs, logs["val_loss"]
         elif self.out_of_patience():
             trained.stop_training = True
-        for key, figure in logs.items():
+        for key, figure in ({"epoch": epoch} | logs).items():
             self.history.setdefault(key, []).append(figure)
         seconds = time.perf_counter() - self.start
         self.seconds += seconds
@@ -535,19 +648,20 @@ def train_head(model, dataset, config):
     def only_head(layer):
         return layer.name.startswith("head_")
 
-    # On features that hold still, it bears the settings of train_frozen.py.
-    config = dataclasses.replace(
-        config, optimizer="adam", learning_rate=1e-3, batch_size=128, shift=0.0
-    )
+    # On features that hold still, it is trained as that of train_frozen.py.
+    given = {"epochs": config.head_epochs, "head_epochs": 0, "dropout": config.dropout}
+    images, classes = len(dataset.train.labels), len(dataset.class_names)
+    chosen = recipes.settings(config.recipe, "frozen", images, classes, given)
+    config = dataclasses.replace(config, optimizer="adam", **chosen)
     # The features that the regime keeps will do; where it keeps none, those of all that is frozen now.
     if all(layer.trainable for layer in model.layers if layer.weights):
         set_trainable(model, only_head)
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
-    compile_model(tail, make_optimizer(config, steps=config.head_epochs * len(training)))
+    compile_model(tail, make_optimizer(config, steps=config.epochs * len(training)))
     tail.fit(
         training.dataset(),
-        epochs=config.head_epochs,
+        epochs=config.epochs,
         shuffle=False,
         verbose=0,
         callbacks=[training.drawn_each_epoch()],
@@ -556,8 +670,10 @@ def train_head(model, dataset, config):
     print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)
 
 
-def feed(model, dataset, config):
+def feed(model, dataset, config, standardised=False):
     """Decides what is trained on what: the model on pixels, or its tail on cached features.
+
+    What the head reads is standardised by the training images, unless it is already.
 
     Returns:
         The Keras model to train, and the batches that train and validate it.
@@ -567,7 +683,7 @@ def feed(model, dataset, config):
     """
     import keras
 
-    from features import Cache, FeatureBatches, split
+    from features import Cache, FeatureBatches, split, standardise
     from pipeline import Batches
 
     classes = len(dataset.class_names)
@@ -578,13 +694,17 @@ def feed(model, dataset, config):
     if prefix is None:
         drawn |= {"mirror": config.mirror, "shift": config.shift}
         training = Batches(dataset.train, classes, **drawn)
+        validation = Batches(dataset.validation, classes)
         # Compiled otherwise than the one that is saved.
         tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
-        return tail, training, Batches(dataset.validation, classes)
-    views = (False, True) if config.mirror else (False,)
-    seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", (False,))])
-    training = FeatureBatches(seen, dataset.train, classes, **drawn)
-    return tail, training, FeatureBatches(held_out, dataset.validation, classes)
+    else:
+        views = (False, True) if config.mirror else (False,)
+        seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", (False,))])
+        training = FeatureBatches(seen, dataset.train, classes, **drawn)
+        validation = FeatureBatches(held_out, dataset.validation, classes)
+    if not standardised:
+        standardise(model, prefix.outputs if prefix else model.inputs, training)
+    return tail, training, validation
 
 
 def class_weights(labels):

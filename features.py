@@ -23,6 +23,7 @@ from pipeline import EVALUATION_BATCH, Batches, mapped
 from squeezenet import keras_home
 
 VERSION = 3  # of the files' layout
+PRIOR_IMAGES = 10
 
 
 def split(model):
@@ -61,6 +62,49 @@ def _changes(operation):
         return False
     random = len(operation.variables) > len(operation.weights)  # the state of its seed generator
     return random or bool(operation.trainable and operation.weights)
+
+
+def normalizations(model):
+    """Lists the layers that standardise what a model's head reads."""
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
+
+
+def standardise(model, inputs, batches):
+    """Gives a model's Normalization layers the mean and variance of what they read.
+
+    Both are exact, over the training images and, where those are mirrored, their mirrored copies.
+    They are those of the features before training, and stay: training and evaluation see the same
+    function. Of few images a variance is uncertain, and may be nothing of a feature that they all
+    have in common, so it is drawn towards the mean variance of the layer's features, by
+    `PRIOR_IMAGES` images that would have that one.
+
+    Args:
+        model: The whole model.
+        inputs: Its tensors that the batches are of: its inputs, or the outputs of its prefix.
+        batches: `Batches` of its training images.
+    """
+    layers = normalizations(model)
+    if not layers:
+        return
+    what_is_read = [keras.layers.Identity(dtype="float32")(layer.input) for layer in layers]
+    read = tf.function(keras.Model(inputs, what_is_read))
+    sums, squares = [0.0] * len(layers), [0.0] * len(layers)
+    views = (False, True) if batches.mirror else (False,)
+    for mirrored in views:
+        batches.draw_in_order(mirrored)
+        for inputs, _ in batches.dataset():
+            for i, values in enumerate(keras.tree.flatten(read(inputs, training=False))):
+                values = np.asarray(values, np.float64)
+                sums[i] += values.sum(axis=0)
+                squares[i] += np.square(values).sum(axis=0)
+    count = len(batches.labels) * len(views)
+    for layer, total, square in zip(layers, sums, squares, strict=True):
+        mean = total / count
+        variance = np.maximum(square / count - np.square(mean), 0)
+        prior = max(variance.mean(), keras.config.epsilon())
+        layer.adapt_mean.assign(mean)
+        layer.adapt_variance.assign((count * variance + PRIOR_IMAGES * prior) / (count + PRIOR_IMAGES))
+        layer.finalize_state()
 
 
 class FeatureBatches(Batches):

@@ -44,12 +44,12 @@ def losses(history, kept_epoch):
     """Draws training and validation loss by epoch: where they part, overfitting begins.
 
     Args:
-        history: Dict with the lists `loss` and `val_loss`, a figure an epoch.
+        history: Dict of lists: `loss` and `val_loss` after each `epoch` that was reported.
         kept_epoch: The epoch, from 1, whose weights are kept.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    epochs = range(1, len(history["loss"]) + 1)
+    epochs = history["epoch"]
     axes.plot(epochs, history["loss"], "o--", color="0.45", label="training")
     axes.plot(epochs, history["val_loss"], "s-", color="black", label="validation")
     axes.axvline(kept_epoch, color="0.7", linestyle=":", label=f"kept: epoch {kept_epoch}")

@@ -89,11 +89,16 @@ class Batches:
         """Makes the Keras callback that draws for each epoch as it begins."""
         return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self.draw(epoch))
 
+    def draw_in_order(self, mirrored=False):
+        """Takes the images as they are, or all of them mirrored, in their order."""
+        count = len(self.images)
+        self.drawn.assign(tf.stack([tf.range(count), tf.fill(count, int(mirrored)), *[tf.zeros(count, "int32")] * 2], axis=1))
+
     def draw(self, epoch):
         """Draws the order and the views of an epoch, counted from 0."""
         count, height, width, _ = self.images.shape
         if self.seed is None:
-            self.drawn[:, 0].assign(tf.range(count))
+            self.draw_in_order()
             return
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(count)

@@ -360,7 +360,7 @@ def replace_head(backbone, classes, head="conv", dropout=0.5):
         backbone: A model from `SqueezeNet()`, with or without its top.
         classes: Number of classes, at least 2.
         head: A name in `HEADS`.
-        dropout: Share of the classifier's inputs that is dropped in training.
+        dropout: Fraction of the classifier's inputs that is dropped in training.
 
     Returns:
         A `keras.Model` that shares the backbone's layers and ends in class probabilities
@@ -406,15 +406,21 @@ def average_head(backbone, classes, dropout):
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)
 
 
-def pooled_head(backbone, classes, dropout):
-    """A classifier of one hidden layer on what all of fire3 to fire9 see.
+# Units that the head `pooled` gives each of fire3 to fire9.
+UNITS = (48, 48, 48, 64, 48, 64, 48)
 
-    Early fire modules keep what the later ones, trained on ImageNet, have discarded. It reads each
-    map's average and maximum, and of fire5, fire7 and fire9 the averages of the map's quarters too,
-    standardised, as their scales differ by orders of magnitude.
+
+def pooled_head(backbone, classes, dropout):
+    """A classifier on what all of fire3 to fire9 see, through a small hidden layer for each.
+
+    Early fire modules keep what the later ones, trained on ImageNet, have discarded. Of each map it
+    reads the average and the maximum, and of fire5, fire7 and fire9 the averages of the map's
+    quarters too. They are standardised, as their scales differ by orders of magnitude: the layers
+    `head_fire3_norm` to `head_fire9_norm` change nothing until `features.standardise` gives them
+    the mean and variance of training images.
     """
-    features = []
-    for fire in range(3, 10):
+    hidden = []
+    for fire, units in enumerate(UNITS, 3):
         x = backbone.get_layer(f"fire{fire}_concat").output
         # A window as large as the map: on a processor many times faster than the global layers.
         size = x.shape[2:] if _channel_axis() == 1 else x.shape[1:3]
@@ -431,12 +437,14 @@ def pooled_head(backbone, classes, dropout):
             half = [math.ceil(side / 2) for side in size]
             steps = [max(side // 2, 1) for side in size]
             kinds.append(("quarters", layers.AveragePooling2D, half, steps))
+        features = []
         for kind, pooling, window, strides in kinds:
             pooled = pooling(window, strides, name=f"head_fire{fire}_{kind}")(x)
             features.append(layers.Flatten(name=f"head_fire{fire}_{kind}_flat")(pooled))
-    x = layers.Concatenate(name="head_features")(features)
-    x = layers.BatchNormalization(center=False, scale=False, dtype="float32", name="head_norm")(x)
-    x = layers.Dense(256, activation="relu", name="head_hidden")(x)
+        x = layers.Concatenate(name=f"head_fire{fire}_features")(features)
+        x = layers.Normalization(dtype="float32", name=f"head_fire{fire}_norm")(x)
+        hidden.append(layers.Dense(units, activation="relu", name=f"head_fire{fire}_hidden")(x))
+    x = layers.Concatenate(name="head_hidden")(hidden)
     x = layers.Dropout(dropout, name="head_drop")(x)
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)
 

@@ -12,18 +12,8 @@ def trainable(layer):
 
 DEFAULTS = Config(
     regime="full",
-    # All layers can learn the images by heart: shifted copies make that harder.
-    shift=0.125,
-    # Gradients through a random head distort the pretrained layers, so the head is trained before,
-    # and long enough to be nearly done.
-    head="pooled",
-    head_epochs=6,
-    dropout=0.3,
-    # At higher rates, or as high in smaller batches, the first epochs lose what the head knew.
-    learning_rate=1.5e-4,
-    batch_size=64,
-    # As many as fit into half an hour on two cores.
-    epochs=15,
+    # A step through all layers costs as much as the image is large.
+    image_size=128,
 )
 
 if __name__ == "__main__":

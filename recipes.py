@@ -1,0 +1,121 @@
+"""Settings that follow from the data: how long, how fast and how regularised a run trains.
+
+A recipe is a rule for each regime: a function of the number of training images and of classes. What
+was measured at a few amounts of images holds in between by a power law, so that no image more or
+less makes a jump; beyond them, what was measured last holds. After BiT's hyper-rule (Kolesnikov et
+al. 2020, https://arxiv.org/abs/1912.11370), which counts steps, not epochs: ten images a class need
+as many updates as a thousand.
+"""
+
+import math
+
+
+def between(images, measured):
+    """Interpolates a positive figure by a power law between the amounts at which it was measured.
+
+    Args:
+        images: Number of training images, at least 1.
+        measured: Dict of the figure by number of images.
+    """
+    (least, figure), *others = sorted(measured.items())
+    for more, other in others:
+        if images <= least:
+            break
+        if images < more:
+            fraction = math.log(images / least) / math.log(more / least)
+            return figure * (other / figure) ** fraction
+        least, figure = more, other
+    return figure
+
+
+def frozen(images, classes):
+    return {
+        "steps": between(images, {1_000: 800, 40_000: 6_260}),
+        "batch_size": between(images, {1_000: 64, 10_000: 128}),
+        # The head is new and holds nothing to lose.
+        "learning_rate": 1e-3,
+        # Few images say little of thousands of features: decay keeps what they say modest.
+        "weight_decay": between(images, {100: 10, 1_000: 3, 40_000: 0.3}),
+        "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
+        "shift": 0.0,
+        "head_steps": 0,
+    }
+
+
+def last_fire(images, classes):
+    return {
+        "steps": between(images, {1_000: 400, 40_000: 3_130}),
+        "batch_size": between(images, {1_000: 64, 10_000: 128}),
+        "learning_rate": 3e-4,
+        # A tail this small learns the images by heart unless its weights must be worth their while.
+        "weight_decay": 1.5,
+        "dropout": 0.5,
+        "shift": 0.0,
+        # Gradients through a random head distort the pretrained layers, so it is trained before.
+        "head_steps": between(images, {1_000: 800, 40_000: 626}),
+    }
+
+
+def full(images, classes):
+    return {
+        "steps": between(images, {1_000: 400, 40_000: 9_375}),
+        "batch_size": 64,
+        # At higher rates, or as high in smaller batches, the first epochs lose what the head knew.
+        "learning_rate": between(images, {1_000: 5e-4, 40_000: 1.5e-4}),
+        "weight_decay": 0.5,
+        "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
+        # All layers can learn the images by heart: shifted copies make that harder.
+        "shift": 0.125,
+        "head_steps": between(images, {1_000: 800, 40_000: 1_878}),
+    }
+
+
+def report(images, classes):
+    """The protocol of 2018, to the letter, whatever the images."""
+    return {
+        "epochs": 10,
+        "batch_size": 32,
+        "learning_rate": 1e-4,
+        "weight_decay": 0.0,
+        "dropout": 0.5,
+        "shift": 0.0,
+        "head_epochs": 0,
+    }
+
+
+RULES = {
+    "tuned": {"frozen": frozen, "last_fire": last_fire, "full": full},
+    "report": {"frozen": report, "last_fire": report, "full": report},
+}
+
+
+def settings(recipe, regime, images, classes, given):
+    """Gives the settings that a recipe chooses for so many images.
+
+    Args:
+        recipe, regime: Names; a regime without a rule of its own takes that of `full`.
+        images: Number of training images, at least 1.
+        classes: Number of classes.
+        given: Dict of the settings that are given, which go before the rule's.
+
+    Returns:
+        Dict of `epochs`, `head_epochs`, `batch_size`, `learning_rate` (Adam's), `weight_decay`,
+        `dropout` and `shift`, those of `given` as they were.
+    """
+    rules = RULES[recipe]
+    chosen = rules.get(regime, rules["full"])(images, classes) | given
+    chosen["batch_size"] = _whole(chosen["batch_size"], images)
+    head_batch_size = _whole(frozen(images, classes)["batch_size"], images)
+    for epochs, steps, batch_size in (
+        ("epochs", "steps", chosen["batch_size"]),
+        ("head_epochs", "head_steps", head_batch_size),
+    ):
+        total = chosen.pop(steps, 0)
+        if epochs not in chosen:
+            steps_per_epoch = math.ceil(images / batch_size)
+            chosen[epochs] = max(round(total / steps_per_epoch), min(1, math.ceil(total)))
+    return chosen
+
+
+def _whole(batch_size, images):
+    return max(1, min(round(batch_size), images))
