@@ -237,3 +237,22 @@ def test_a_first_look_that_cant_be_had(script, one_line, tmp_path):
     one_line(script("data.py", "nonsense"), "unknown data 'nonsense'")
     one_line(script("data.py", "shapes", "--output", tmp_path / "no" / "preview.png"), "no")
     assert not list(tmp_path.iterdir())
+
+
+def test_features_of_validation_are_those_of_every_amount(npz, monkeypatch, tmp_path):
+    import keras
+
+    import features
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    image = keras.Input((8, 8, 3))
+    prefix = keras.Model(image, [keras.layers.GlobalAveragePooling2D()(image)])
+    path = str(npz())
+    parts = [("train", (False,)), ("validation", (False,)), ("test", (False,))]
+    whole, few = (
+        [features.Cache(prefix, data.load(path, images_per_class=count))._marker(part) for part in parts]
+        for count in (0, 2)
+    )
+    assert whole[0] != few[0]
+    assert whole[1:] == few[1:]
+    assert whole[1] != whole[2]
