@@ -44,21 +44,27 @@ class Folder(NamedTuple):
     def take(self, numbers):
         """Gives some of the images, by number: uint8 (n, side, side, 3), mapped from the disk.
 
-        They are copied to a file of their own, as TensorFlow takes a mapped array without a copy in
-        memory only if it is whole; the file has no name and is gone with the process.
+        What is not in one piece, as are splits by the reader, is copied to a file of its own, so that
+        TensorFlow can take it without a copy in memory; it has no name and is gone with the process.
+
+        Args:
+            numbers: Of the images, ascending.
 
         Raises:
             OSError: There is no room for it, or the decoded images are gone.
         """
-        size = self.side * self.side * 3
+        size, shape = self.side * self.side * 3, (len(numbers), self.side, self.side, 3)
+        first, last = self.rows[numbers[0]], self.rows[numbers[-1]]
+        # Copy on write, as TensorFlow takes no read-only memory; nobody writes.
+        if len(numbers) == last - first + 1:
+            return np.memmap(self.path, "u1", "c", first * size, shape)
         _refuse_full(self.path.parent, len(numbers) * size)
         with tempfile.TemporaryFile(dir=self.path.parent) as file, self.path.open("rb") as whole:
             for number in numbers:
                 whole.seek(self.rows[number] * size)
                 file.write(whole.read(size))
             file.flush()
-            # Copy on write, as TensorFlow takes no read-only memory; nobody writes.
-            return np.memmap(file, "u1", "c", shape=(len(numbers), self.side, self.side, 3))
+            return np.memmap(file, "u1", "c", shape=shape)
 
 
 def load(root, layout, image_size, on_bad_image="stop"):

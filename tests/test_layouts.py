@@ -244,6 +244,7 @@ def test_what_is_left_out_is_counted(tree, tmp_path):
         for junk in (".thumbnails", ".ipynb_checkpoints", "@eaDir", "__MACOSX"):
             tree.put(f"train/{name}/{junk}", 1)
     tree.put("train", 3, "loose{}.png")
+    tree.put("", 2, "cover{}.png")
     tree.put("train/a", 1, "._{}.png")
     for name in ("notes.txt", "train/a/1.TXT", "train/b/labels.csv", "LICENSE"):
         tree.file(name)
@@ -252,6 +253,7 @@ def test_what_is_left_out_is_counted(tree, tmp_path):
     (tree.root / "train/a/loop.png").symlink_to("loop.png")
     dataset = tree.load()
     assert [len(split.images) for split in dataset[:3]] == [16, 2, 2]
+    has(dataset, "2 images directly in", "images are in no class", "cover0.png, cover1.png")
     has(dataset, "3 images directly in", "train", "loose0.png, loose1.png, loose2.png")
     has(dataset, "5 files of other kinds are left out: .txt (2)", ".csv (1)", "no suffix (1)")
     has(dataset, "2 links are not followed", "train/a/loop.png", "train/c")
@@ -366,6 +368,23 @@ def test_another_seed_fold_or_amount_decodes_nothing_again(tree, monkeypatch):
         for image, row in zip(split.images, rows, strict=True):
             pixels = np.asarray(Image.open(tree.root / row["file"]))
             np.testing.assert_array_equal(image, pixels)
+
+
+def test_images_are_mapped_and_not_copied_where_they_are_in_one_piece(tree, tmp_path):
+    for part in ("train", "val", "test"):
+        for name in "ab":
+            tree.put(f"{part}/{name}", 4)
+    dataset = tree.load()
+    (path,) = (tmp_path / "home" / "images").glob("*.bin")
+    assert [split.images.offset for split in dataset[:3]] == [0, 8 * 48, 16 * 48]
+    assert all(split.images.filename == path for split in dataset[:3])
+    few = tree.load(images_per_class=2, seed=1)
+    assert isinstance(few.train.images, np.memmap) and few.train.images.filename is None
+    for loaded in (dataset, few):
+        for split, rows in zip(loaded[:3], loaded.files.values(), strict=True):
+            for image, row in zip(split.images, rows, strict=True):
+                pixels = np.asarray(Image.open(tree.root / row["file"]))
+                np.testing.assert_array_equal(image, pixels)
 
 
 def test_folds_of_a_folder(tree):
