@@ -5,21 +5,25 @@
     load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
     load("FILE.npz")         x_train, y_train, x_test, y_test, as Keras' own mnist.npz
     load("shapes")           ten shapes drawn here from a seed; needs no network
-    load("DIR")              your own images, a folder a class: see folders.py
+    load("DIR")              your own images, a folder a class: see layouts.py
 """
 
 import hashlib
-import itertools
+import os
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import layouts
+import splits
 from cli import Parser, import_keras, one_line_errors
 from downloads import patiently
 from images import digest
+from layouts import SPLITS, printable
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -39,9 +43,11 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """Three disjoint splits of one source.
 
-    `class_names[i]` names label i, `fingerprint` is the sha256 of all pixels and labels in whatever
-    order, `order` that of the same in theirs, and `description` says in a few words what the images
-    are. Of a folder, `files` names each split's files, and `notes` are lines about them for the reader.
+    `class_names[i]` names label i. `fingerprint` is the sha256 of the pixels and labels of all images
+    found, in whatever order and before the seed divides them: runs of other seeds, folds and amounts
+    have it in common. `order` has that of each split's in theirs, by its name, and `description`
+    says in a few words what the images are. Of a folder, `files` names each split's files. `notes`
+    are lines for the reader.
     """
 
     train: Split
@@ -49,93 +55,142 @@ class Dataset(NamedTuple):
     test: Split
     class_names: tuple
     fingerprint: str
-    order: str
+    order: dict
     description: str
     files: dict | None = None
     notes: tuple = ()
 
 
-def load(source, image_size=224, seed=0, on_bad_image="stop"):
+def load(
+    source, image_size=224, seed=0, on_bad_image="stop", images_per_class=0, folds=0, fold=0
+):
     """Loads a source of images.
 
     Args:
         source: `"cifar10"`, `"shapes"`, or the path of an `.npz` file or of a folder.
-        image_size, seed, on_bad_image: Of a folder: see `folders.load`.
+        image_size, on_bad_image: Of a folder: see `folders.load`.
+        seed: Seed of all that is drawn: the split where the reader made none, folds, amounts.
+        images_per_class: Trains on so many images of each class, 0 for all; those of a smaller
+            amount are among those of a larger one. Validation and test stay whole.
+        folds: Cuts training and validation images together into so many stratified parts, 0 for
+            none, of which one validates and the others train.
+        fold: The number of the part that validates, from 1.
 
     Returns:
         A `Dataset`. Of the training images, in the order of the source, the last fifth validates:
-        for CIFAR-10 that is 40,000 / 10,000 / 10,000, as in the 2018 report. Of a folder's images
-        a tenth validates and a tenth tests.
+        for CIFAR-10 that is 40,000 / 10,000 / 10,000, as in the 2018 report. Where that fifth or
+        the rest lacks a class, a fifth of each class validates. Of a folder's images a tenth
+        validates and a tenth tests, where it has no folders for them.
 
     Raises:
-        ValueError: The source is unknown, or its content is not what it should be.
+        ValueError: The source is unknown, its content is not what it should be, or it has too few
+            images for what is asked.
         OSError: The source can't be read or downloaded.
     """
+    splits.check(images_per_class, folds, fold)
+    path = Path(os.path.expanduser(source))  # Path.expanduser() has a RuntimeError for ~nobody
     if source in SOURCES:
-        return _split(*SOURCES[source]())
-    if Path(source).suffix == ".npz":
-        return _split(*_load_npz(Path(source).expanduser()))
-    if Path(source).expanduser().is_dir():
-        return _load_folder(Path(source).expanduser(), image_size, seed, on_bad_image)
-    raise ValueError(
-        f"unknown data {source!r}: expected {', '.join(SOURCES)} or the path of an .npz file or of a "
-        "folder with a folder of images for each class"
+        found, take, about = _of_arrays(source, *SOURCES[source]())
+    elif path.is_dir():
+        found, take, about = _load_folder(path, image_size, on_bad_image, folds)
+    elif path.suffix == ".npz":
+        found, take, about = _of_arrays(source, *_load_npz(path))
+    else:
+        raise ValueError(
+            f"unknown data {printable(source)!r}: expected {', '.join(SOURCES)} or the path of an .npz "
+            "file or of a folder with a folder of images for each class"
+        )
+    rows, notes = splits.divide(found, seed, images_per_class, folds, fold)
+    labelled = [
+        pixels + int(label).to_bytes(8, "little")
+        for pixels, label in zip(found.digests, found.labels, strict=True)
+    ]
+    parts = {}
+    for given, image in zip(found.given, labelled, strict=True):
+        parts.setdefault(given, []).append(image)
+    files = about["files"]
+    return Dataset(
+        *(Split(take(rows[name]), found.labels[rows[name]]) for name in SPLITS),
+        found.class_names,
+        _sha256(sorted(parts[given]) for given in (None, *SPLITS) if given in parts),
+        {name: _sha256([[labelled[i] for i in rows[name]]]) for name in SPLITS},
+        about["description"],
+        files and {name: [files[i] for i in rows[name]] for name in SPLITS},
+        (*about["notes"], *notes),
     )
 
 
-def _load_folder(root, image_size, seed, on_bad_image):
+def _load_folder(root, image_size, on_bad_image, folds):
+    layout = layouts.find(root)
+    name, drawn = printable(root), [split for split in SPLITS[1:] if split not in layout.own]
+    if folds and "validation" in layout.own:
+        raise ValueError(
+            f"{name} has a validation folder of its own: expected none for {folds} folds, which cut "
+            "training and validation images anew; move its images into the training folder"
+        )
+    class_names = sorted({entry.class_name for entry in layout.entries})
+    number = {class_name: label for label, class_name in enumerate(class_names)}
+    fractions = dict.fromkeys(drawn, 0.1)
+    counts = Counter(entry.class_name for entry in layout.entries if entry.split in (None, "train"))
+    splits.enough(name, [counts[class_name] for class_name in class_names], class_names, fractions)
+
     import_keras()
     import folders
 
-    folder = folders.load(root, image_size, seed, on_bad_image)
-    splits = [Split(*pair) for pair in zip(folder.images, folder.labels, strict=True)]
-    for name, split in zip(folders.SPLITS, splits, strict=True):
-        if not len(split.images):
-            raise ValueError(f"{root} leaves no image to {name}: expected ten or more of a class")
-    description = f"{root.resolve().name}/"
-    names = tuple(folder.class_names)
-    labelled = [
-        [_labelled(bytes.fromhex(row["sha256"]), names.index(row["class"])) for row in folder.files[name]]
-        for name in folders.SPLITS
+    folder = folders.load(root, layout, image_size, on_bad_image)
+    files = [
+        {"file": str(entry.path), "class": entry.class_name, "sha256": digest}
+        for entry, digest in zip(folder.entries, folder.digests, strict=True)
     ]
-    # A split by the seed is no property of the images: runs under several seeds are comparable.
-    together = labelled if folder.divided else [itertools.chain(*labelled)]
-    return Dataset(
-        *splits,
-        names,
-        _sha256(map(sorted, together)),
-        _sha256(labelled),
-        description,
-        folder.files,
-        tuple(folder.notes),
+    found = splits.Found(
+        name,
+        np.array([number[entry.class_name] for entry in folder.entries], "i8"),
+        [bytes.fromhex(digest) for digest in folder.digests],
+        [entry.split for entry in folder.entries],
+        tuple(class_names),
+        fractions,
+        in_order=False,
+        title=lambda i: files[i]["file"],
+    )
+    notes = layout.notes + folder.notes
+    if layout.own:
+        uses = {"validation": "validates", "test": "tests"}
+        for split in drawn:
+            if not (folds and split == "validation"):
+                notes.append(
+                    f"there is no {split} folder: of the training images a tenth {uses[split]}, drawn "
+                    "by the seed"
+                )
+    about = {"description": f"{printable(root.resolve().name)}/", "files": files, "notes": notes}
+    return found, folder.take, about
+
+
+def _of_arrays(source, train, test, class_names, description):
+    count = len(train.images)
+    found = splits.Found(
+        printable(source),
+        np.concatenate([train.labels, test.labels]),
+        [digest(image).digest() for split in (train, test) for image in split.images],
+        [None] * count + ["test"] * len(test.images),
+        tuple(class_names),
+        {"validation": 0.2},
+        in_order=True,
+        title=lambda i: f"x_train[{i}]" if i < count else f"x_test[{i - count}]",
     )
 
+    def take(rows):
+        images, first = (train.images, 0) if rows[0] < count else (test.images, count)
+        if len(rows) == rows[-1] - rows[0] + 1:  # no copy of what is in one piece
+            return images[rows[0] - first : rows[-1] - first + 1]
+        return images[rows - first]
 
-def _split(train, test, class_names, description):
-    held_out = len(train.images) // 5
-    first, last = train.images[:-held_out], train.images[-held_out:]
-    splits = (
-        Split(first, train.labels[:-held_out]),
-        Split(last, train.labels[-held_out:]),
-        test,
-    )
-    labelled = [
-        [_labelled(digest(image).digest(), label) for image, label in zip(*split, strict=True)]
-        for split in splits
-    ]
-    fingerprint, order = _sha256(map(sorted, labelled)), _sha256(labelled)
-    return Dataset(*splits, tuple(class_names), fingerprint, order, description)
-
-
-def _labelled(pixels, label):
-    return pixels + int(label).to_bytes(8, "little")
+    return found, take, {"description": description, "files": None, "notes": []}
 
 
 def _sha256(splits):
     """Gives the sha256 of each split's images, of which there are the digest and the label."""
     sha256 = hashlib.sha256()
     for labelled in splits:
-        labelled = list(labelled)
         sha256.update(len(labelled).to_bytes(8, "little"))
         sha256.update(b"".join(labelled))
     return sha256.hexdigest()
@@ -309,16 +364,24 @@ SOURCES = {"cifar10": _load_cifar10, "shapes": _draw_shapes}
 def main(arguments=None):
     parser = Parser(description="Draws a first look at a source of images.", allow_abbrev=False)
     parser.add_argument("source", help=f"{', '.join(SOURCES)}, FILE.npz or a folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split [0]")
+    parser.add_argument(
+        "--on-bad-image", choices=("stop", "skip"), default="stop", help="of a folder [stop]"
+    )
     parser.add_argument("--output", type=Path, default="preview.png", help="picture [preview.png]")
     asked = parser.parse_args(arguments)
+    if asked.seed < 0:
+        parser.error(f"argument --seed: expected 0 or more. Received: {asked.seed}")
     with one_line_errors():
-        dataset = load(asked.source)
+        dataset = load(asked.source, seed=asked.seed, on_bad_image=asked.on_bad_image)
         import pictures
 
         pictures.save(pictures.preview(dataset), asked.output)
-    for name, split in zip(dataset._fields, dataset[:3], strict=False):
+    for name, split in zip(SPLITS, dataset[:3], strict=True):
         print(f"{name:12}{len(split.images):,} images")
     print(f"{'classes':12}{len(dataset.class_names)}: {', '.join(dataset.class_names)}")
+    for note in dataset.notes:
+        print(f"{'note':12}{note}")
     print(f"{'picture':12}{asked.output}")
 
 

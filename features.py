@@ -139,7 +139,6 @@ class Cache:
             weights.update(np.ascontiguousarray(array))
         self.facts = {
             "version": VERSION,
-            "data": dataset.order,
             "weights": weights.hexdigest(),
             "prefix": hashlib.sha256(prefix.to_json().encode()).hexdigest(),
             "keras": keras.__version__,
@@ -187,7 +186,9 @@ class Cache:
 
     def _marker(self, part):
         """The file that says that a part's features are whole; its name is the key."""
-        facts = self.facts | {"split": part[0], "mirrored": list(part[1])}
+        split, views = part
+        # Of the split alone: runs that train on other images share their validation images' features.
+        facts = self.facts | {"data": self.dataset.order[split], "mirrored": list(views)}
         key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
         return self.folder / f"{key[:32]}.json", facts
 

@@ -74,6 +74,97 @@ def test_fingerprint_is_of_pixels_and_labels(npz):
     assert data.load(str(npz(y_test=np.arange(10) % 4))).fingerprint != first
 
 
+def test_fingerprint_is_of_what_was_found_before_it_is_divided(npz):
+    path = str(npz())
+    whole = data.load(path)
+    order = np.random.default_rng(0).permutation(50)
+    moved = data.load(str(npz(x_train=images(50)[order], y_train=(np.arange(50) % 5)[order])))
+    assert moved.fingerprint == whole.fingerprint and moved.order["train"] != whole.order["train"]
+    npz()
+    few = data.load(path, images_per_class=3)
+    fold = data.load(path, folds=5, fold=2, seed=3)
+    assert whole.fingerprint == few.fingerprint == fold.fingerprint
+    assert set(whole.order) == {"train", "validation", "test"}
+    assert few.order["train"] != whole.order["train"]
+    assert few.order["validation"] == whole.order["validation"]
+    assert few.order["test"] == whole.order["test"] == fold.order["test"]
+
+
+def numbers(split):
+    """Which of the 50 training images these are."""
+    known = {image.tobytes(): i for i, image in enumerate(images(50))}
+    return [known[image.tobytes()] for image in split.images]
+
+
+def test_fewer_images_of_each_class(npz):
+    path, seen = str(npz()), {}
+    for count in (1, 3, 8):
+        dataset = data.load(path, seed=1, images_per_class=count)
+        assert np.bincount(dataset.train.labels).tolist() == [count] * 5
+        assert [len(split.images) for split in dataset[1:3]] == [10, 10]
+        seen[count] = numbers(dataset.train)
+        assert seen[count] == sorted(seen[count]) and max(seen[count]) < 40
+    assert set(seen[1]) < set(seen[3]) < set(seen[8])
+    assert numbers(data.load(path, seed=2, images_per_class=3).train) != seen[3]
+
+
+def test_folds_validate_on_each_image_once(npz):
+    path, seen = str(npz()), []
+    for fold in range(1, 5):
+        dataset = data.load(path, folds=4, fold=fold)
+        validation = numbers(dataset.validation)
+        assert sorted(validation + numbers(dataset.train)) == list(range(50))
+        np.testing.assert_array_equal(dataset.validation.labels, np.array(validation) % 5)
+        assert np.ptp(np.bincount(dataset.validation.labels)) <= 1
+        assert len(validation) in (12, 13)
+        few = data.load(path, folds=4, fold=fold, images_per_class=2)
+        assert numbers(few.validation) == validation and set(numbers(few.train)) < set(numbers(dataset.train))
+        seen += validation
+    assert sorted(seen) == list(range(50))
+    assert numbers(data.load(path, folds=4, fold=1, seed=1).validation) != seen[:13]
+
+
+def test_identical_images_are_in_one_fold(npz):
+    x = images(50)
+    x[5:15] = x[20]
+    path = str(npz(x_train=x, y_train=np.arange(50) % 5))
+    for fold in (1, 2, 3):
+        dataset = data.load(path, folds=3, fold=fold)
+        train, validation = ({image.tobytes() for image in split.images} for split in dataset[:2])
+        assert not train & validation and len(train) + len(validation) == 40
+        assert "10 duplicates left out: x_train[6] is x_train[5]" in dataset.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"images_per_class": -1}, "images per class: expected 1 or more.*Received: -1"),
+        ({"images_per_class": 9}, "the class 0 has 8 training images: expected 9 or more"),
+        ({"folds": 1, "fold": 1}, "folds: expected 2 or more.*Received: 1"),
+        ({"folds": -2}, "folds: expected 2 or more.*Received: -2"),
+        ({"folds": 3}, "fold: expected 1 to 3.*Received: 0"),
+        ({"folds": 3, "fold": 4}, "fold: expected 1 to 3.*Received: 4"),
+        ({"fold": 1}, "fold: expected 0.*Received: 1"),
+        ({"folds": 11, "fold": 1}, "the class 0 has 10 different images .* expected 11 or more"),
+        ({"folds": 2, "fold": 1, "images_per_class": 6}, "has 5 training images: expected 6"),
+    ],
+)
+def test_refuses_folds_and_amounts_that_cant_be(npz, asked, reason):
+    with pytest.raises(ValueError, match=reason):
+        data.load(str(npz()), **asked)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_npz_sorted_by_class_validates_on_every_class(npz, seed):
+    dataset = data.load(str(npz(y_train=np.arange(50) // 10)), seed=seed)
+    for split, each in zip(dataset[:2], (8, 2), strict=True):
+        assert np.bincount(split.labels).tolist() == [each] * 5
+    assert "a fifth of each validates" in dataset.notes[0]
+    assert sorted(numbers(dataset.train) + numbers(dataset.validation)) == list(range(50))
+    with pytest.raises(ValueError, match="class 4 has 1 different image"):
+        data.load(str(npz(y_train=np.minimum(np.arange(50) // 10, 3) + (np.arange(50) == 49))))
+
+
 def test_shapes_are_the_same_every_time():
     first, second = data.load("shapes"), data.load("shapes")
     assert first.fingerprint == second.fingerprint
@@ -146,3 +237,22 @@ def test_a_first_look_that_cant_be_had(script, one_line, tmp_path):
     one_line(script("data.py", "nonsense"), "unknown data 'nonsense'")
     one_line(script("data.py", "shapes", "--output", tmp_path / "no" / "preview.png"), "no")
     assert not list(tmp_path.iterdir())
+
+
+def test_features_of_validation_are_those_of_every_amount(npz, monkeypatch, tmp_path):
+    import keras
+
+    import features
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    image = keras.Input((8, 8, 3))
+    prefix = keras.Model(image, [keras.layers.GlobalAveragePooling2D()(image)])
+    path = str(npz())
+    parts = [("train", (False,)), ("validation", (False,)), ("test", (False,))]
+    whole, few = (
+        [features.Cache(prefix, data.load(path, images_per_class=count))._marker(part) for part in parts]
+        for count in (0, 2)
+    )
+    assert whole[0] != few[0]
+    assert whole[1:] == few[1:]
+    assert whole[1] != whole[2]

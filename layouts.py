@@ -1,0 +1,223 @@
+"""How people lay out their images: which file is of which class, and of which split.
+
+    DIR/cat/1.jpg, DIR/dog/2.png          a folder a class, split by the seed
+    DIR/train/cat/1.jpg, DIR/val/cat/2.jpg, DIR/test/cat/3.jpg    split by the reader
+
+A split has any of the names that Hugging Face's imagefolder knows, in any case; the seed draws
+those that are missing from the training images. What can't be told for sure is refused.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import images
+
+SPLITS = ("train", "validation", "test")
+NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
+JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
+SHOWN = 5  # names in a line
+EXPECTED = (
+    "expected two or more folders of images, one a class, or train/, validation/ and test/ with such "
+    "folders inside"
+)
+
+
+class Entry(NamedTuple):
+    """An image: its path below the root, its class, and its split; None where the seed divides."""
+
+    path: Path
+    class_name: str
+    split: str | None
+
+
+class Layout(NamedTuple):
+    """The images of a folder in order, the splits that the reader made, and lines for the reader."""
+
+    entries: list
+    own: tuple
+    notes: list
+
+
+class _Folder:
+    def __init__(self, path):
+        self.path, self.folders, self.images = path, {}, []
+
+
+def find(root):
+    """Finds the images of a folder, in an order of names that is the same on every machine.
+
+    Args:
+        root: Path of the folder.
+
+    Returns:
+        A `Layout`.
+
+    Raises:
+        ValueError: It is no layout that is known, or has names that can't be told apart.
+        OSError: A folder in it can't be read.
+    """
+    base, notes, others = _scan(root)
+    loose = []
+    while only := _wrapped(base):
+        loose.append(base)
+        base = only
+    if base.path.parts:
+        notes.insert(0, f"{printable(base.path)}/ is entered, there is nothing else with images")
+    if not base.folders:
+        kind = "images, but no folder of them for each class" if base.images else f"no images{others}"
+        raise ValueError(f"{printable(root / base.path)} has {kind}: {EXPECTED}")
+
+    splits = [name for name in base.folders if name.casefold() in SPLIT_OF]
+    classes = [name for name in base.folders if name.casefold() not in SPLIT_OF]
+    if classes and any(base.folders[name].folders for name in splits):
+        raise ValueError(
+            f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
+            "splits only or classes only; move the one or the other elsewhere"
+        )
+    loose.append(base)
+    own, entries = (), []
+    if splits and not classes:
+        by_split = _by_split(root, base, splits)
+        own = tuple(by_split)
+        for split, folder in by_split.items():
+            loose.append(folder)
+            part = None if split == "train" and len(own) < len(SPLITS) else split
+            entries += _of_classes(root, folder, part)
+    else:
+        entries = _of_classes(root, base, None)
+        if splits:
+            notes.append(f"{shown(splits)} is a class here, as it holds images and no classes")
+    for folder in loose:
+        if folder.images:
+            names = shown([path.name for path in folder.images])
+            where = printable(root / folder.path)
+            notes.append(
+                f"{len(folder.images):,} images directly in {where} are in no class and left out: {names}"
+            )
+    _check_classes(root / base.path, entries)
+    return Layout(entries, own, notes)
+
+
+def _scan(root):
+    """Lists a folder: gives its tree without what holds no images, and lines on what is left out."""
+    tree = [_Folder(Path())]
+    kinds, links, hidden = Counter(), [], []
+    for folder in tree:  # which grows by the folders in it, without recursion: they may be deep
+        try:
+            with os.scandir(root / folder.path) as found:
+                for entry in sorted(found, key=lambda entry: entry.name):
+                    path = folder.path / entry.name
+                    image = path.suffix.lower() in images.SUFFIXES
+                    plain = entry.is_file(follow_symlinks=False)
+                    if entry.name.startswith(".") or entry.name in JUNK:
+                        hidden += [path.name] if image and plain else []
+                    elif entry.is_symlink():
+                        links.append(path)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folder.folders[entry.name] = _Folder(path)
+                        tree.append(folder.folders[entry.name])
+                    elif image and plain:
+                        folder.images.append(path)
+                    else:
+                        kinds[path.suffix.lower() if plain else "no plain file"] += 1
+        except OSError as error:
+            raise OSError(f"{printable(root / folder.path)} can't be read: {error.strerror}") from error
+    for folder in reversed(tree):
+        full = {name: below for name, below in folder.folders.items() if below.images or below.folders}
+        folder.folders = full
+    notes, others = [], ""
+    if kinds:
+        counted = [f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common()]
+        others = f", but {kinds.total():,} files of other kinds: {shown(counted)}"
+        notes.append(f"{kinds.total():,} files of other kinds are left out: {shown(counted)}")
+    if links:
+        notes.append(f"{len(links):,} links are not followed: {shown(links)}")
+    if hidden:
+        notes.append(f"{len(hidden):,} hidden files named as images are left out: {shown(hidden)}")
+    return tree[0], notes, others
+
+
+def _wrapped(folder):
+    """Gives the one folder in a folder where it holds the classes or splits, as in an archive."""
+    if len(folder.folders) != 1:
+        return None
+    ((name, only),) = folder.folders.items()
+    return None if only.images or name.casefold() in SPLIT_OF else only
+
+
+def _by_split(root, base, names):
+    where = printable(root / base.path)
+    by_split = {}
+    for split in SPLITS:
+        alike = [name for name in names if SPLIT_OF[name.casefold()] == split]
+        if len(alike) > 1:
+            raise ValueError(
+                f"{where} has {shown(alike)}, which all name the {split} split: expected one of them"
+            )
+        if alike:
+            by_split[split] = base.folders[alike[0]]
+    if "train" not in by_split:
+        raise ValueError(
+            f"{where} has {shown(names)}, but no images to train on: expected train/ (or training/) "
+            "with a folder of images for each class"
+        )
+    for folder in by_split.values():
+        if not folder.folders:
+            raise ValueError(
+                f"{printable(root / folder.path)} has images, but no folder of them for each class: "
+                "expected the classes as folders in each split"
+            )
+    return by_split
+
+
+def _of_classes(root, base, split):
+    entries = []
+    for name, folder in base.folders.items():
+        if folder.folders:
+            raise ValueError(
+                f"{printable(root / folder.path)} has folders with images in it, "
+                f"{shown(folder.folders)}: expected the images of one class, without folders; classes "
+                "in classes are not merged"
+            )
+        entries += [Entry(path, name, split) for path in folder.images]
+    return entries
+
+
+def _check_classes(where, entries):
+    where, found = printable(where), {}
+    for entry in entries:
+        found.setdefault(entry.class_name, set()).add(entry.split)
+    for name in sorted(found):
+        if not name.isprintable():
+            raise ValueError(f"{where}: the class {name!r} has a name that can't be printed")
+    if len(found) < 2:
+        raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
+    folded = Counter(name.casefold() for name in found)
+    alike = [name for name in sorted(found) if folded[name.casefold()] > 1]
+    if alike:
+        raise ValueError(f"{where}: the classes {' and '.join(alike)} differ in case only: rename one")
+    for name in sorted(found):
+        if not found[name] & {None, "train"}:
+            raise ValueError(
+                f"{where}: the class {name} is in {' and '.join(sorted(found[name]))}, but has no "
+                "image to train on: expected every class in the training folder"
+            )
+
+
+def printable(name):
+    """Gives a path or name as one line that any terminal takes, whatever is in it."""
+    return str(name) if str(name).isprintable() else ascii(str(name))[1:-1]
+
+
+def shown(names):
+    """Lists the first of several names, and counts the rest."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(map(printable, names[:SHOWN])) + more

@@ -1,0 +1,209 @@
+"""Which images train, validate and test: what the seed divides, folds and amounts.
+
+All is done on the numbers of images, so that nothing needs to be read or decoded again for it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from layouts import SPLITS, shown
+
+VERBS = {"train": "to train", "validation": "to validate", "test": "to test"}
+# Streams of the seed: the same numbers must not decide on a fold and then on an amount.
+FOLDS, AMOUNTS = 1, 2
+
+
+class Found(NamedTuple):
+    """The images of a source, before the seed divides them.
+
+    `name` is what errors call the source, `labels` int64 (n,) and `digests` n sha256 are of its
+    images, and `given` names the split of each, or is None where the seed divides. From those
+    `fractions` draws splits: `{"validation": 0.1}`. `in_order` says that the last are to validate,
+    rather than any, where all classes are among them. `title(i)` names image i.
+    """
+
+    name: str
+    labels: np.ndarray
+    digests: list
+    given: list
+    class_names: tuple
+    fractions: dict
+    in_order: bool
+    title: Callable
+
+
+def check(images_per_class, folds, fold):
+    """Refuses what can't be meant, before anything is read.
+
+    Raises:
+        ValueError: One of them is out of its range.
+    """
+    if images_per_class < 0:
+        raise ValueError(f"images per class: expected 1 or more, or 0 for all. Received: {images_per_class}")
+    if folds < 0 or folds == 1:
+        raise ValueError(f"folds: expected 2 or more, or 0 for none. Received: {folds}")
+    if folds and not 1 <= fold <= folds:
+        raise ValueError(f"fold: expected 1 to {folds}, the number of folds. Received: {fold}")
+    if fold and not folds:
+        raise ValueError(f"fold: expected 0, as there are no folds. Received: {fold}")
+
+
+def enough(name, counts, class_names, fractions, kind="images"):
+    """Refuses a class that can't give an image to each split.
+
+    Args:
+        name: What the error calls the source.
+        counts: Images of each class that train or are divided, int (classes,).
+        class_names, fractions: As in `Found`.
+        kind: What is counted.
+
+    Raises:
+        ValueError: It names the smallest class.
+    """
+    few = np.flatnonzero(np.asarray(counts) < 1 + len(fractions))
+    if len(few):
+        least = few[np.argmin(np.asarray(counts)[few])]
+        more = f" (and {len(few) - 1:,} more classes have too few)" if len(few) > 1 else ""
+        uses = ", ".join(f"one {VERBS[split]}" for split in SPLITS if split in {"train", *fractions})
+        raise ValueError(
+            f"{name}: the class {class_names[least]} has {_count(counts[least], kind)}{more}: expected "
+            f"{1 + len(fractions)} or more of each class, {uses}"
+        )
+
+
+def divide(found, seed=0, images_per_class=0, folds=0, fold=0):
+    """Divides the images of a source.
+
+    Args:
+        found: `Found`.
+        seed, images_per_class, folds, fold: As in `data.load`.
+
+    Returns:
+        `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
+        order of the source, and lines for the reader.
+
+    Raises:
+        ValueError: A class has too few images, or a split none.
+    """
+    given = np.array([split or "divided" for split in found.given])
+    rows = {split: np.flatnonzero(given == split) for split in ("divided", *SPLITS)}
+    if found.in_order and not folds and (last := _last_fifth(found, rows["divided"])) is not None:
+        rows["train"], rows["validation"] = last
+        notes = []
+    else:
+        notes = _without_duplicates(found, rows)
+        kind = "different images to train on that can be read"
+        source = "divided" if found.fractions else "train"
+        enough(found.name, _counts(found, rows[source]), found.class_names, found.fractions, kind)
+        if found.fractions:
+            rows |= _drawn(found, rows["divided"], seed)
+        if found.in_order and not folds:
+            notes.append("the last fifth lacks a class or has all of one: a fifth of each validates")
+    del rows["divided"]
+    if folds:
+        together = np.sort(np.concatenate([rows["train"], rows["validation"]]))
+        parts = _folds(found, together, folds, seed)
+        rows["validation"] = parts[fold - 1]
+        rows["train"] = np.setdiff1d(together, rows["validation"])
+    for split in SPLITS[1:]:
+        if not len(rows[split]):
+            raise ValueError(f"{found.name} leaves no image {VERBS[split]}: all are duplicates or bad")
+        lacks = np.flatnonzero(_counts(found, rows[split]) == 0)
+        if len(lacks):
+            names = shown(found.class_names[label] for label in lacks)
+            notes.append(f"{split} has no image of these classes: {names}")
+    if images_per_class:
+        rows["train"] = _amount(found, rows["train"], images_per_class, seed)
+    return {split: rows[split] for split in SPLITS}, notes
+
+
+def _last_fifth(found, rows):
+    """Gives the first four fifths and the last, or None where either lacks a class."""
+    held_out = len(rows) // 5
+    parts = rows[:-held_out], rows[-held_out:]
+    return parts if all(_counts(found, part).all() for part in parts) else None
+
+
+def _without_duplicates(found, rows):
+    """Leaves images out of `rows` that are in two splits, or might be; gives lines that say which.
+
+    Test keeps all of its images, validation what is not in test, training what is in neither. Of
+    what the seed divides one copy of each stays, so that which do does not depend on the seed.
+    """
+    notes, seen = [], {}
+    for split in ("test", "validation", "train", "divided"):
+        own, copies = {}, []
+        for i in rows[split].tolist():
+            digest = found.digests[i]
+            known = seen.get(digest, own.get(digest) if split == "divided" else None)
+            if known is None:
+                own[digest] = i
+            else:
+                copies.append((i, known))
+        if copies:
+            pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in copies)
+            place = "" if split == "divided" else f" of {split}"
+            notes.append(f"{len(copies):,} duplicates left out{place}: {pairs}")
+            rows[split] = np.setdiff1d(rows[split], [i for i, _ in copies])
+        seen |= own
+    return notes
+
+
+def _drawn(found, rows, seed):
+    """Draws splits from the images, each class for itself and never without an image of it."""
+    random = np.random.default_rng(seed)
+    names = ["train", *(split for split in SPLITS if split in found.fractions)]
+    fractions = [1 - sum(found.fractions.values()), *(found.fractions[name] for name in names[1:])]
+    drawn = {name: [] for name in names}
+    for own in _by_class(found, rows):
+        own = random.permutation(own)
+        bounds = np.round(np.cumsum(fractions) * len(own)).astype(int)[:-1]
+        sizes = np.maximum(np.diff([*bounds, len(own)]), 1)
+        parts = np.split(own, len(own) - np.cumsum(sizes[::-1])[::-1])
+        for name, part in zip(names, parts, strict=True):
+            drawn[name].append(part)
+    return {name: np.sort(np.concatenate(parts)) for name, parts in drawn.items()}
+
+
+def _folds(found, rows, folds, seed):
+    counts = _counts(found, rows)
+    if counts.min() < folds:
+        least = counts.argmin()
+        raise ValueError(
+            f"{found.name}: the class {found.class_names[least]} has "
+            f"{_count(counts[least], 'different images')} to train and validate: expected {folds} or "
+            f"more for {folds} folds, one to validate in each"
+        )
+    random = np.random.default_rng((seed, FOLDS))
+    # Dealt out in turn, on from class to class: folds differ by one image at most, in all as well.
+    dealt = np.concatenate([random.permutation(own) for own in _by_class(found, rows)])
+    return [np.sort(dealt[start::folds]) for start in range(folds)]
+
+
+def _amount(found, rows, count, seed):
+    counts = _counts(found, rows)
+    if counts.min() < count:
+        least = counts.argmin()
+        raise ValueError(
+            f"{found.name}: the class {found.class_names[least]} has "
+            f"{_count(counts[least], 'training images')}: expected {count:,} or more for {count:,} "
+            "images per class"
+        )
+    random = np.random.default_rng((seed, AMOUNTS))
+    # The first of one order: what few images are is in what more are.
+    return np.sort(np.concatenate([random.permutation(own)[:count] for own in _by_class(found, rows)]))
+
+
+def _by_class(found, rows):
+    order = np.argsort(found.labels[rows], kind="stable")
+    return np.split(rows[order], np.cumsum(_counts(found, rows))[:-1])
+
+
+def _counts(found, rows):
+    return np.bincount(found.labels[rows], minlength=len(found.class_names))
+
+
+def _count(count, kind):
+    return f"{count:,} {kind.replace('images', 'image', 1) if count == 1 else kind}"

@@ -1,0 +1,541 @@
+"""Folders as people have them: each layout is read as meant, or refused in a line that names it."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import data
+import layouts
+
+EXAMPLES = int(os.environ.get("LAYOUTS", "60"))
+
+
+def png(number):
+    pixels = np.frombuffer(number.to_bytes(48, "little"), "u1").reshape(4, 4, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+PNGS = [png(number) for number in range(1200)]
+
+
+class Maker:
+    """Writes trees of images, each of them another one."""
+
+    def __init__(self, root):
+        self.root, self.images = root, iter(PNGS)
+
+    def put(self, folder, count=10, name="{}.png"):
+        (self.root / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            (self.root / folder / name.format(number)).write_bytes(next(self.images))
+
+    def file(self, name, content=b"text"):
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_bytes(content)
+
+    def sizes(self, **arguments):
+        dataset = self.load(**arguments)
+        return [len(split.images) for split in dataset[:3]]
+
+    def load(self, **arguments):
+        return data.load(str(self.root), **arguments)
+
+    def refuses(self, *words, **arguments):
+        with pytest.raises((ValueError, OSError)) as refused:
+            self.load(**arguments)
+        message = str(refused.value)
+        assert "\n" not in message and self.root.name in message, message
+        for word in words:
+            assert word in message, message
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    (tmp_path / "images").mkdir()
+    return Maker(tmp_path / "images")
+
+
+def has(dataset, *words):
+    assert any(all(word in note for word in words) for note in dataset.notes), dataset.notes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "validation", "test"),
+        ("Training", "VALID", "Testing"),
+        ("TRAIN", "val", "eval"),
+        ("training", "Dev", "evaluation"),
+    ],
+)
+def test_names_of_splits(tree, names):
+    for name, count in zip(names, (5, 3, 2), strict=True):
+        for class_name in "ab":
+            tree.put(f"{name}/{class_name}", count)
+    dataset = tree.load()
+    assert [len(split.images) for split in dataset[:3]] == [10, 6, 4]
+    assert dataset.class_names == ("a", "b")
+    for name, rows in zip(names, dataset.files.values(), strict=True):
+        assert all(row["file"].startswith(f"{name}/") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes", "missing"),
+    [
+        (("train", "val"), [36, 20, 4], "test"),
+        (("train", "test"), [36, 4, 20], "validation"),
+        (("train",), [32, 4, 4], "test"),
+        (("train",), [32, 4, 4], "validation"),
+    ],
+)
+def test_splits_that_are_missing_are_drawn(tree, names, sizes, missing):
+    for name in names:
+        for class_name in "ab":
+            tree.put(f"{name}/{class_name}", 20 if name == "train" else 10)
+    dataset = tree.load()
+    assert [len(split.images) for split in dataset[:3]] == sizes
+    has(dataset, f"no {missing} folder", "a tenth", "seed")
+    own = {row["file"] for row in dataset.files["train"] + dataset.files[missing]}
+    assert all(name.startswith("train/") for name in own)
+    other = tree.load(seed=1)
+    assert other.files != dataset.files and other.fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 9, 10, 11, 13, 14, 25])
+def test_every_class_is_in_every_drawn_split(tree, count):
+    tree.put("a", count)
+    tree.put("b", 30)
+    counts = [np.bincount(split.labels, minlength=2)[0] for split in tree.load()[:3]]
+    assert min(counts) >= 1 and sum(counts) == count
+    if count >= 10:
+        assert np.cumsum(counts).tolist() == np.round(np.array([0.8, 0.9, 1]) * count).tolist()
+
+
+def test_the_split_of_a_seed_is_that_of_earlier_versions(tree):
+    tree.put("a", 10)
+    tree.put("b", 12)
+    random = np.random.default_rng(3)
+    first, second = random.permutation(10), random.permutation(np.arange(10, 22))
+    names = [f"a/{i}.png" for i in sorted(range(10), key=str)]
+    names += [f"b/{i}.png" for i in sorted(range(12), key=str)]
+    expected = [names[i] for i in [*sorted(first[8:9]), *sorted(second[10:11])]]
+    assert [row["file"] for row in tree.load(seed=3).files["validation"]] == expected
+
+
+def test_a_class_of_few_images_is_refused_before_decoding(tree, monkeypatch, tmp_path):
+    tree.put("a", 10)
+    tree.put("rare", 2)
+    tree.refuses("class rare has 2 images", "3 or more", "one to train, one to validate, one to test")
+    assert not (tmp_path / "home" / "images").exists()
+    shutil.rmtree(tree.root / "rare")
+    for name in ("train/a", "test/a", "test/b"):
+        tree.put(name)
+    tree.put("train/b", 1)
+    shutil.rmtree(tree.root / "a")
+    tree.refuses("class b has 1 image: expected 2 or more of each class, one to train, one to validate")
+
+
+def test_ten_thousand_classes_of_one_image(tree, tmp_path):
+    for number in range(10_000):
+        tree.file(f"{number:05}/1.jpg", b"")
+    tree.refuses("class 00000 has 1 image (and 9,999 more classes", "3 or more")
+    assert not (tmp_path / "home" / "images").exists()
+
+
+def test_an_archives_folder_is_entered(tree):
+    for name in ("cats", "dogs"):
+        tree.put(f"download/pets-v2/{name}")
+    tree.put("__MACOSX/download/pets-v2/cats")
+    tree.put(".git/objects")
+    (tree.root / "docs").mkdir()
+    tree.put("", 1, "cover{}.jpg")
+    dataset = tree.load()
+    has(dataset, "download/pets-v2/ is entered")
+    has(dataset, "1 images directly in", "in no class", "cover0.jpg")
+    assert dataset.class_names == ("cats", "dogs")
+    assert all(row["file"].startswith("download/pets-v2/") for row in dataset.files["test"])
+
+
+def test_an_archive_of_splits_is_entered(tree):
+    for part in ("train", "val"):
+        for name in ("ants", "bees"):
+            tree.put(f"hymenoptera/{part}/{name}")
+    assert tree.sizes() == [18, 20, 2]
+
+
+def test_one_class_is_no_archive(tree):
+    tree.put("cats")
+    tree.refuses("only the class 'cats'")
+    tree.put("cats/siamese")
+    tree.refuses("cats has folders with images in it, siamese")
+
+
+def test_nested_classes_are_refused(tree):
+    tree.put("dogs")
+    tree.put("cats/siamese")
+    tree.put("cats/tabby")
+    tree.refuses("cats has folders with images in it, siamese, tabby")
+    for name in ("cats", "dogs"):
+        shutil.rmtree(tree.root / name)
+    tree.put("train/a")
+    tree.put("train/b/c")
+    tree.refuses("train/b has folders with images in it, c")
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["val/a", "val/b", "test/a", "test/b"], ["has test, val, but no images to train on"]),
+        (["train/a", "train/b", "Training/a"], ["Training, train", "name the train split"]),
+        (["train/a", "train/b", "val/a", "dev/a"], ["dev, val", "name the validation split"]),
+        (["train/a", "train/b", "val/a", "cats"], ["train, val beside cats", "splits only or classes"]),
+        (["train/a", "train/b", "val/c"], ["class c is in validation", "no image to train on"]),
+        (["train/a", "train/b", "test"], ["test has images, but no folder of them"]),
+        (["train", "test"], ["train has images, but no folder of them"]),
+        ([""], ["images, but no folder of them"]),
+        (["A", "a"], ["A and a differ in case only"]),
+    ],
+)
+def test_what_cant_be_told_is_refused(tree, folders, words, tmp_path):
+    for folder in folders:
+        tree.put(folder)
+    tree.refuses(*words)
+    assert not (tmp_path / "home" / "images").exists()
+
+
+def test_a_folder_of_files_of_other_kinds(tree):
+    for number in range(3):
+        tree.file(f"a/{number}.HEIC")
+    tree.refuses("no images, but 3 files of other kinds: .heic (3)")
+
+
+def test_folders_without_images_count_for_nothing(tree):
+    for name in ("train/a", "train/b"):
+        tree.put(name)
+    for name in ("val/a", "cats", "test"):
+        (tree.root / name).mkdir(parents=True)
+    assert tree.sizes() == [16, 2, 2]
+
+
+def test_trains_may_be_a_class(tree):
+    for name in ("bus", "car", "train"):
+        tree.put(name)
+    dataset = tree.load()
+    assert dataset.class_names == ("bus", "car", "train")
+    has(dataset, "train is a class here")
+
+
+def test_what_is_left_out_is_counted(tree, tmp_path):
+    for name in "ab":
+        tree.put(f"train/{name}")
+        for junk in (".thumbnails", ".ipynb_checkpoints", "@eaDir", "__MACOSX"):
+            tree.put(f"train/{name}/{junk}", 1)
+    tree.put("train", 3, "loose{}.png")
+    tree.put("", 2, "cover{}.png")
+    tree.put("train/a", 1, "._{}.png")
+    for name in ("notes.txt", "train/a/1.TXT", "train/b/labels.csv", "LICENSE"):
+        tree.file(name)
+    os.mkfifo(tree.root / "train/a/pipe.png")
+    (tree.root / "train/c").symlink_to(tmp_path)
+    (tree.root / "train/a/loop.png").symlink_to("loop.png")
+    dataset = tree.load()
+    assert [len(split.images) for split in dataset[:3]] == [16, 2, 2]
+    has(dataset, "2 images directly in", "images are in no class", "cover0.png, cover1.png")
+    has(dataset, "3 images directly in", "train", "loose0.png, loose1.png, loose2.png")
+    has(dataset, "5 files of other kinds are left out: .txt (2)", ".csv (1)", "no suffix (1)")
+    has(dataset, "2 links are not followed", "train/a/loop.png", "train/c")
+    has(dataset, "1 hidden files named as images", "._0.png")
+
+
+def test_a_class_that_a_split_lacks_is_named(tree):
+    for name in ("train/a", "train/b", "val/a", "val/b", "test/a"):
+        tree.put(name)
+    has(tree.load(), "test has no image of these classes: b")
+
+
+def test_names_that_no_terminal_takes(tree):
+    tree.put("a", 10, "{}\x1b[2J\udcff.png")
+    tree.put("b", 10)
+    tree.put("", 1, "{}\nloose\udcff.png")
+    dataset = tree.load()
+    for note in dataset.notes:
+        assert note.isprintable()
+        note.encode()
+    tree.put("bad\udcff")
+    tree.refuses("can't be printed")
+
+
+def test_a_folder_that_cant_be_read(tree, monkeypatch):
+    tree.put("a")
+    tree.put("b")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(layouts.os, "scandir", refuse)
+    tree.refuses("images/b can't be read: Permission denied")
+
+
+def test_folders_deeper_than_python_recurses(tree, tmp_path):
+    tree.put("a")
+    tree.put("b")
+    before = Path.cwd()
+    try:
+        os.chdir(tree.root)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+        os.chdir(tmp_path)
+        assert tree.sizes() == [16, 2, 2]
+    finally:
+        os.chdir(before)
+        subprocess.run(["rm", "-r", tree.root / "d"], check=True)  # too deep for shutil, and so for pytest
+
+
+def test_a_class_that_disappears_is_named(tree):
+    tree.put("a")
+    tree.put("b")
+    for name in "0123456789":
+        tree.file(f"b/{name}.png")
+    tree.refuses("class b has 0 different images", "can be read", on_bad_image="skip")
+    for name in "0123456789":
+        tree.file(f"a/{name}.png")
+    tree.refuses("no image that can be read", on_bad_image="skip")
+    tree.refuses("no image that can be read", on_bad_image="stop")
+
+
+def test_a_class_that_is_all_duplicates_is_named(tree):
+    for name in ("train/a", "val/a", "val/b", "test/a", "test/b"):
+        tree.put(name, 5)
+    shutil.copytree(tree.root / "test/b", tree.root / "train/b")
+    tree.refuses("class b has 0 different images to train on")
+
+
+def test_duplicates_of_what_the_seed_divides(tree):
+    tree.put("a", 12)
+    tree.put("b", 12)
+    for number in range(4):
+        shutil.copy(tree.root / f"a/{number}.png", tree.root / f"a/copy{number}.png")
+    for seed in range(3):
+        dataset = tree.load(seed=seed)
+        has(dataset, "4 duplicates left out: a/copy0.png is a/0.png")
+        digests = [row["sha256"] for rows in dataset.files.values() for row in rows]
+        assert len(digests) == len(set(digests)) == 24
+        assert dataset.fingerprint == tree.load(seed=seed + 1).fingerprint
+    before = tree.load().fingerprint
+    (tree.root / "a/copy0.png").unlink()
+    assert tree.load().fingerprint != before
+
+
+def test_a_file_that_became_readable_is_read(tree):
+    tree.put("a")
+    tree.put("b")
+    tree.file("a/bad.png")
+    assert sum(tree.sizes(on_bad_image="skip")) == 20
+    whole = (tree.root / "a/bad.png").stat()
+    tree.file("a/bad.png", next(tree.images)[: whole.st_size])
+    os.utime(tree.root / "a/bad.png", ns=(whole.st_atime_ns, whole.st_mtime_ns))
+    tree.refuses("1 images that can't be read", on_bad_image="stop")
+
+
+def test_another_seed_fold_or_amount_decodes_nothing_again(tree, monkeypatch):
+    import folders
+
+    for name in ("a", "b"):
+        tree.put(name, 20)
+    tree.sizes()
+    monkeypatch.setattr(folders, "_decode", None)
+    assert tree.sizes(seed=5) == [32, 4, 4]
+    dataset = tree.load(folds=3, fold=2, images_per_class=4)
+    assert [len(split.images) for split in dataset[:3]] == [8, 12, 4]
+    for split, rows in zip(dataset[:3], dataset.files.values(), strict=True):
+        for image, row in zip(split.images, rows, strict=True):
+            pixels = np.asarray(Image.open(tree.root / row["file"]))
+            np.testing.assert_array_equal(image, pixels)
+
+
+def test_images_are_mapped_and_not_copied_where_they_are_in_one_piece(tree, tmp_path):
+    for part in ("train", "val", "test"):
+        for name in "ab":
+            tree.put(f"{part}/{name}", 4)
+    dataset = tree.load()
+    (path,) = (tmp_path / "home" / "images").glob("*.bin")
+    assert [split.images.offset for split in dataset[:3]] == [0, 8 * 48, 16 * 48]
+    assert all(split.images.filename == path for split in dataset[:3])
+    few = tree.load(images_per_class=2, seed=1)
+    assert isinstance(few.train.images, np.memmap) and few.train.images.filename is None
+    for loaded in (dataset, few):
+        for split, rows in zip(loaded[:3], loaded.files.values(), strict=True):
+            for image, row in zip(split.images, rows, strict=True):
+                pixels = np.asarray(Image.open(tree.root / row["file"]))
+                np.testing.assert_array_equal(image, pixels)
+
+
+def test_folds_of_a_folder(tree):
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        tree.put(name)
+    whole = tree.load()
+    seen = Counter()
+    for fold in range(1, 11):
+        dataset = tree.load(folds=10, fold=fold)
+        assert [len(split.images) for split in dataset[:3]] == [18, 2, 20]
+        assert dataset.fingerprint == whole.fingerprint
+        assert dataset.order["test"] == whole.order["test"]
+        seen.update(row["file"] for row in dataset.files["validation"])
+    assert len(seen) == 20 and set(seen.values()) == {1}
+    assert not any("no validation folder" in note for note in dataset.notes)
+    tree.refuses("class a has 10 different images", "expected 11", folds=11, fold=1)
+    tree.put("val/a")
+    tree.refuses("has a validation folder of its own", folds=2, fold=1)
+
+
+def test_a_first_look_at_a_folder(tree, script, one_line, tmp_path):
+    for name in ("train/a", "train/b"):
+        tree.put(name)
+    arguments = ("--output", tmp_path / "preview.png", "--seed", 1)
+    result = script("data.py", tree.root, *arguments)
+    assert result.status == 0, result.err
+    assert "note        there is no test folder: of the training images a tenth tests" in result.out
+    one_line(script("data.py", tree.root, "--seed", -1), "--seed: expected 0 or more")
+    tree.file("train/a/bad.png")
+    assert script("data.py", tree.root, *arguments).status == 2
+    result = script("data.py", tree.root, *arguments, "--on-bad-image", "skip")
+    assert result.status == 0, result.err
+    assert "note        1 images that can't be read are left out" in result.out
+    tree.put("test/c")
+    one_line(script("data.py", tree.root), "the class c is in test")
+    one_line(script("data.py", "~nobody-of-this-name/x"), "unknown data")
+
+
+SPLIT_NAMES = ("train", "TRAINING", "val", "dev", "Validation", "test", "Eval")
+LIKELY = ((), ("train",), ("train", "val"), ("TRAINING", "test"), ("train", "dev", "Eval"))
+CLASS_NAMES = ("a", "b", "Cat", "cat", "größe", "two words", "new\nline", "\udcff", "train", "-", "a.png")
+OTHERS = (".hidden", "__MACOSX", "@eaDir", "empty", "deeper")
+
+
+@st.composite
+def trees(draw):
+    """Draws the files of a folder: (path, kind), of likely layouts with a few things amiss."""
+    odd = draw(st.integers(0, 3)) == 0
+    names = st.sampled_from(CLASS_NAMES if odd else CLASS_NAMES[:3])
+    classes = draw(st.lists(names, min_size=1 if odd else 2, max_size=4, unique=True))
+    anyhow = st.lists(st.sampled_from(SPLIT_NAMES), max_size=4)
+    parts = draw(anyhow if odd else st.sampled_from(LIKELY))
+    wrapped = draw(st.sampled_from(("", "", "", "archive/", "archive/inner/")))
+    files = []
+    for part in [f"{part}/" for part in parts] or [""]:
+        for name in classes:
+            count = draw(st.sampled_from((0, 1, 2, 3, 4, 7, 12) if odd else (4, 7, 12)))
+            files += [(f"{wrapped}{part}{name}/{i}.png", "image") for i in range(count)]
+    folders = sorted({str(Path(path).parent) for path, _ in files} | {".", wrapped or "."})
+    kinds = ("image", "copy", "bad", "text", "link", "loop", "folder", "fifo", "heic")
+    for number in range(draw(st.integers(0, 4))):
+        below = draw(st.sampled_from(("", "", *OTHERS, *SPLIT_NAMES[:4])))
+        folder = f"{draw(st.sampled_from(folders))}/{below}"
+        name = draw(st.sampled_from((f"x{number}.png", f".x{number}.jpg", f"\x1b\n{number}.gif", "train")))
+        files.append((f"{folder}/{name}", draw(st.sampled_from(kinds))))
+    return files
+
+
+def build(root, files):
+    pngs = iter(PNGS)
+    for path, kind in files:
+        path = root / path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(path):
+                continue
+            if kind in ("image", "copy"):
+                path.write_bytes(next(pngs) if kind == "image" else PNGS[0])
+            elif kind == "link":
+                path.symlink_to(root)
+            elif kind == "loop":
+                path.symlink_to(path)
+            elif kind == "folder":
+                path.mkdir()
+            elif kind == "fifo":
+                os.mkfifo(path)
+            elif kind == "heic":
+                path.with_suffix(".heic").write_bytes(b"text")
+            else:
+                path.write_bytes(b"" if kind == "bad" else b"text")
+        except (FileExistsError, NotADirectoryError):
+            pass  # a file has the name of one of its folders
+
+
+def counted(notes, words):
+    return sum(int(note.split()[0].replace(",", "")) for note in notes if words in note)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    files=trees(),
+    seed=st.integers(0, 3),
+    skip=st.booleans(),
+    amount=st.sampled_from((0, 0, 1, 5)),
+    folds=st.sampled_from(((0, 0), (0, 0), (2, 1), (3, 3))),
+)
+def test_any_folder(files, seed, skip, amount, folds, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    for made in tmp_path.iterdir():
+        shutil.rmtree(made)
+    root = tmp_path / "images"
+    root.mkdir()
+    build(root, files)
+    try:
+        dataset = data.load(str(root), 8, seed, "skip" if skip else "stop", amount, *folds)
+    except (ValueError, OSError) as error:
+        assert str(root) in str(error) and re.fullmatch(r".{20,}", str(error)), str(error)
+        return
+    check(root, dataset, amount)
+
+
+def check(root, dataset, amount):
+    rows = [row for rows in dataset.files.values() for row in rows]
+    assert len({row["file"] for row in rows}) == len(rows)
+    train, *others = ({row["sha256"] for row in rows} for rows in dataset.files.values())
+    assert not train & (others[0] | others[1]) and not others[0] & others[1]
+    assert set(dataset.train.labels) == set(range(len(dataset.class_names)))
+    for (images, labels), own in zip(dataset[:3], dataset.files.values(), strict=True):
+        assert len(images) == len(labels) == len(own) > 0
+        assert images.dtype == np.uint8 and images.shape[1:] == (4, 4, 3)
+        for image, label, row in zip(images, labels, own, strict=True):
+            assert Path(row["file"]).parent.name == row["class"] == dataset.class_names[label]
+            np.testing.assert_array_equal(image, np.asarray(Image.open(root / row["file"])))
+    if amount:
+        assert set(np.bincount(dataset.train.labels)) == {amount}
+        return
+    assert all(note.isprintable() for note in dataset.notes)
+    ignored = {"__MACOSX", "@eaDir"}
+    found = 0
+    for folder, names, files in os.walk(root):
+        names[:] = [n for n in names if not n.startswith(".") and n not in ignored]
+        paths = [Path(folder, name) for name in files if name not in ignored]
+        found += sum(
+            path.suffix in (".png", ".jpg", ".gif") and path.is_file() and not path.is_symlink()
+            for path in paths
+        )
+    left_out = ("directly in", "duplicates left out", "can't be read", "hidden files named as images")
+    assert found == len(rows) + sum(counted(dataset.notes, words) for words in left_out)
