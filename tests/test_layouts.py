@@ -346,12 +346,29 @@ def test_duplicates_of_what_the_seed_divides(tree):
 def test_a_file_that_became_readable_is_read(tree):
     tree.put("a")
     tree.put("b")
-    tree.file("a/bad.png")
+    good, path = next(tree.images), tree.root / "a/!first.png"
+    tree.file("a/!first.png", bytes(len(good)))
     assert sum(tree.sizes(on_bad_image="skip")) == 20
-    whole = (tree.root / "a/bad.png").stat()
-    tree.file("a/bad.png", next(tree.images)[: whole.st_size])
-    os.utime(tree.root / "a/bad.png", ns=(whole.st_atime_ns, whole.st_mtime_ns))
     tree.refuses("1 images that can't be read", on_bad_image="stop")
+    dataset = tree.load(on_bad_image="skip")
+    for image, row in zip(dataset.test.images, dataset.files["test"], strict=True):
+        np.testing.assert_array_equal(image, np.asarray(Image.open(tree.root / row["file"])))
+    stat = path.stat()
+    path.write_bytes(good)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert sum(tree.sizes(on_bad_image="skip")) == 21
+
+
+def test_another_folder_of_the_same_names_is_decoded(tree, tmp_path, monkeypatch):
+    import folders
+
+    monkeypatch.setattr(folders, "_states", lambda root, entries: [])
+    other = Maker(tmp_path / "others")
+    other.images = tree.images
+    for made in (tree, other):
+        for name in "ab":
+            made.put(name)
+    assert tree.load().fingerprint != other.load().fingerprint
 
 
 def test_another_seed_fold_or_amount_decodes_nothing_again(tree, monkeypatch):
@@ -412,6 +429,9 @@ def test_a_first_look_at_a_folder(tree, script, one_line, tmp_path):
     result = script("data.py", tree.root, *arguments)
     assert result.status == 0, result.err
     assert "note        there is no test folder: of the training images a tenth tests" in result.out
+    drawn = (tmp_path / "preview.png").read_bytes()
+    assert script("data.py", tree.root, *arguments[:2]).status == 0
+    assert (tmp_path / "preview.png").read_bytes() != drawn
     one_line(script("data.py", tree.root, "--seed", -1), "--seed: expected 0 or more")
     tree.file("train/a/bad.png")
     assert script("data.py", tree.root, *arguments).status == 2
