@@ -23,7 +23,7 @@ STYLES = {  # marker and grey of each regime; others take the last
     "full": ("^", "black"),
     None: ("D", "0.8"),
 }
-BARS = "bars: 95 % interval of a single run, ± standard deviation of several"
+BARS = "bars: 95 % interval, of several runs ± standard deviation"
 NAMED_POINTS = 8  # the best ones
 NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
 
@@ -166,12 +166,10 @@ def _draw_points(axes, points, of_point, label):
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.4, y=0.15)
-    axes.set(xlabel=f"{label} (logarithmic)", ylabel="validation accuracy")
+    about = f"\n{BARS}" if any(point[-1] for point in points) else ""
+    axes.set(xlabel=f"{label} (logarithmic){about}", ylabel="validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    title = f"accuracy against {label.removesuffix(' for a run')}"
-    if any(point[-1] for point in points):
-        title += f"\n{BARS}"
-    axes.set_title(title, fontsize="medium")
+    axes.set_title(f"accuracy against {label.removesuffix(' for a run')}", fontsize="medium")
 
 
 def _draw_mistakes(figure, mistakes):

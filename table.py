@@ -120,6 +120,10 @@ class Row(NamedTuple):
         if not column.numeric:
             return show(column.of(self.runs[0]))
         shown = column.format.format(self.mean(column))
+        value = column.of(self.runs[0])
+        # Of what is counted, such as parameters, no one expects a spread where there is none.
+        if isinstance(value, int) and not self.deviation(column):
+            return shown
         if len(self.runs) > 1:
             return f"{shown} ± " + column.format.replace("+", "").format(self.deviation(column))
         if column is ACCURACY and self.interval:

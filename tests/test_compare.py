@@ -278,6 +278,7 @@ def test_a_single_run_shows_its_interval(write, shown):
     result = shown()
     cells = ["0.8667 [0.621, 0.963]", "0.5000", "0.1500 ± 0.0707"]
     assert column(result, "validation accuracy") == cells
+    assert column(result, "seconds")[2] == "10 ± 0" and column(result, "epochs")[2] == "2"
     few, uncounted, several = result.csv
     low, high = (float(few[f"validation_accuracy_{end}"]) for end in ("low", "high"))
     assert (low, high) == pytest.approx(runs.wilson(13 / 15, 15))
@@ -455,12 +456,12 @@ def test_error_bars_reach_from_end_to_end():
         axes = Figure().subplots()
         pictures._draw_points(axes, [("full", "full", 10, 5, 0.5, ends)], lambda p: p[2], "seconds")
         bars = [bar.get_segments()[0][:, 1] for bar in axes.collections]
-        return axes.get_title(), bars
+        return axes.get_xlabel(), bars
 
-    title, (bar,) = drawn((0.25, 0.875))
-    assert list(bar) == [0.25, 0.875] and "95 % interval of a single run" in title
-    title, bars = drawn(None)
-    assert not bars and "interval" not in title
+    caption, (bar,) = drawn((0.25, 0.875))
+    assert list(bar) == [0.25, 0.875] and "95 % interval" in caption
+    caption, bars = drawn(None)
+    assert not bars and "interval" not in caption
 
 
 def test_points_are_named_by_the_amount_where_rows_differ_in_it(write, tmp_path):
