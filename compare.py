@@ -2,92 +2,30 @@
 
     python compare.py                      # --regime, --recipe and --data choose among the runs
 
-Runs of equal settings under several seeds are one row. Rows are ranked by validation accuracy, each
-kind of data for itself. Of the best row the best run is evaluated on the test images, once: its
-folder remembers the figures. Table and pictures are left beside the runs as comparison.md, .csv
-and .png.
+Runs of equal settings under several seeds, or on several folds, are one row. Rows are ranked by
+validation accuracy, each kind of data for itself; a single run's has its 95 % interval. Of the
+highest row the best run is evaluated on the test images, once: its folder remembers the figures.
+Table and plots are left beside the runs as comparison.md, .csv and .png.
 """
 
-import csv
-import io
-import itertools
-import statistics
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import cli
 import data
 import runs
+from table import (
+    ACCURACY,
+    PARAMETERS,
+    SECONDS,
+    one_a_seed,
+    overlapping,
+    rank,
+    text_table,
+    write_tables,
+)
 
 MISTAKES = 18
-# What may differ between runs of one row.
-NOT_SETTINGS = ("seed", "name", "logs", "data", "features", "histograms", "precision", "on_bad_image")
-
-
-class Column(NamedTuple):
-    """A column: its title and its name in the .csv, its value for a run, and how that is shown."""
-
-    title: str
-    key: str
-    of: callable
-    format: str = "{}"
-
-    @property
-    def numeric(self):
-        return self.format != "{}"
-
-
-def metric(title, key, format):
-    return Column(title, key, lambda run: run.metrics[key], format)
-
-
-def setting(title, key, format):
-    return Column(title, key, lambda run: run.metrics["config"][key], format)
-
-
-def gap(run):
-    """Training accuracy, with dropout and changed views, less validation accuracy."""
-    metrics = run.metrics
-    kept = metrics.get("best_epoch", metrics["epochs"])
-    return metrics["history"]["accuracy"][kept - 1] - metrics["validation_accuracy"]
-
-
-COLUMNS = (
-    metric("regime", "regime", "{}"),
-    metric("recipe", "recipe", "{}"),
-    setting("optimizer", "optimizer", "{}"),
-    setting("image size (px)", "image_size", "{:.0f}"),
-    metric("epochs", "epochs", "{:.0f}"),
-    metric("trainable parameters", "trainable_params", "{:,.0f}"),
-    metric("validation loss", "validation_loss", "{:.4f}"),
-    metric("validation accuracy", "validation_accuracy", "{:.4f}"),
-    Column("gap", "accuracy_gap", gap, "{:+.3f}"),
-    metric("seconds", "seconds", "{:.0f}"),
-    metric("images/s", "images_per_second", "{:.0f}"),
-)
-BY_KEY = {column.key: column for column in COLUMNS}
-ACCURACY = BY_KEY["validation_accuracy"]
-
-
-class Row(NamedTuple):
-    """Runs of equal settings under several seeds, the best first."""
-
-    runs: list
-
-    def values(self, column):
-        """Gives the mean of a figure and its standard deviation (None of one run), or the text."""
-        values = [column.of(run) for run in self.runs]
-        if not column.numeric:
-            return values[:1]
-        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-    def show(self, column):
-        value, *spread = self.values(column)
-        shown = column.format.format(value)
-        if spread and spread[0]:
-            shown += " ± " + column.format.replace("+", "").format(spread[0])
-        return shown
 
 
 def main(arguments=None):
@@ -97,7 +35,14 @@ def main(arguments=None):
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
     parser.add_argument("--data", nargs="+", help="only runs on these data, as --data named them")
     asked = parser.parse_args(arguments)
+    try:
+        return compare(asked)
+    except KeyboardInterrupt:
+        cli.stop("interrupted: the runs are as they were, call it again for the rest", status=130)
 
+
+def compare(asked):
+    """Prints, writes and draws the comparison that was asked for; gives the exit status."""
     finished, others = runs.find(asked.logs)
     for line in others:
         print(f"skipped {line}")
@@ -106,11 +51,15 @@ def main(arguments=None):
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
         cli.stop(f"none of the {len(finished)} finished runs under {asked.logs} is of that kind")
+    chosen, others = one_a_seed(chosen)
+    for line in others:
+        print(f"skipped {line}")
     groups = rank(chosen)
     for _, rows in groups:
         print(text_table(rows), end="\n\n")
     with cli.one_line_errors():
         write_tables(groups, Path(asked.logs))
+        remove_plots(Path(asked.logs), above=len(groups))
     status = 0
     for number, (description, rows) in enumerate(groups, 1):
         name = "comparison.png" if number == 1 else f"comparison-{number}.png"
@@ -130,83 +79,40 @@ def matches(run, asked):
     )
 
 
-def rank(finished):
-    """Sorts runs into rows, the best first, for each kind of data a description and its rows."""
-    by_settings = {}
-    for run in finished:
-        by_settings.setdefault(identity(run), []).append(run)
-    rows = [Row(sorted(row, key=runs.rank)) for row in by_settings.values()]
-    rows.sort(key=lambda row: row.values(ACCURACY)[0], reverse=True)
-    groups = {}
-    for row in rows:
-        best = row.runs[0]
-        groups.setdefault((best.metrics["data"]["description"], best.fingerprint), []).append(row)
-    return [(description, groups[description, sha256]) for description, sha256 in sorted(groups)]
+def remove_plots(logs, above):
+    """Removes the plots of an earlier call that had more groups: they are of no table that stays."""
+    for plot in logs.glob("comparison-*.png"):
+        number = plot.stem.removeprefix("comparison-")
+        if number.isdecimal() and int(number) > above:
+            plot.unlink()
 
 
-def identity(run):
-    config = run.metrics["config"]
-    settings = sorted((key, value) for key, value in config.items() if key not in NOT_SETTINGS)
-    return run.fingerprint, run.metrics["precision"], tuple(settings)
-
-
-def cells(rows):
-    """Gives the head and the cells of a table as lists of strings."""
-    head = [column.title for column in COLUMNS] + ["seeds", "run"]
-    body = [
-        [row.show(column) for column in COLUMNS]
-        + [" ".join(map(str, sorted(run.metrics["config"]["seed"] for run in row.runs))), row.runs[0].folder.name]
-        for row in rows
-    ]
-    return head, body
-
-
-def text_table(rows):
-    """Lays rows out as text, a line each; columns of figures are flush right."""
-    head, body = cells(rows)
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    numeric = [column.numeric for column in COLUMNS] + [False, False]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in [head, *body]
+def headline(rows):
+    """Says which run is the best, as far as the validation images can tell."""
+    folder, others = rows[0].runs[0].folder, overlapping(rows)
+    if not others:
+        return f"Best by validation accuracy: {folder}"
+    rest = "1 other row" if others == 1 else f"{others} other rows"
+    return (
+        f"Highest validation accuracy: {folder} (not distinguishable from {rest}: their 95 % "
+        "intervals overlap)"
     )
-
-
-def write_tables(groups, logs):
-    """Writes comparison.md and comparison.csv."""
-    text = ["# Comparison of runs"]
-    for description, rows in groups:
-        head, body = cells(rows)
-        text.append(f"## {description}\n\n{cli.markdown_table(head, body)}")
-    text.append(
-        "± is the standard deviation over the seeds. The gap is the training accuracy, measured with "
-        "dropout and changed views, less the validation accuracy. A row's run is its best."
-    )
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    names = [[column.key, f"{column.key}_sd"][: 1 + column.numeric] for column in COLUMNS]
-    writer.writerow(["data", *itertools.chain(*names), "runs", "best_run"])
-    for description, rows in groups:
-        for row in rows:
-            values = itertools.chain(*(row.values(column) for column in COLUMNS))
-            writer.writerow([description, *values, len(row.runs), row.runs[0].folder])
-    for name, content in (("md", "\n\n".join(text) + "\n"), ("csv", file.getvalue())):
-        with runs.written_whole(logs / f"comparison.{name}") as part:
-            part.write_text(content)
 
 
 def report_best(description, rows, picture):
     """Says which run is the best and how it does on the test images; draws the picture."""
     best = rows[0].runs[0]
-    print(f"Best by validation accuracy: {best.folder}", flush=True)
-    config = best.metrics["config"]
+    print(headline(rows), flush=True)
+    config, source = best.metrics["config"], best.metrics["data"]["source"]
+    if source not in data.SOURCES and not Path(source).expanduser().exists():
+        raise FileNotFoundError(
+            f"the images of {best.folder} are gone, {source} does not exist: bring them back to see "
+            "the run evaluated and drawn"
+        )
     how = {key: config[key] for key in ("image_size", "seed", "on_bad_image") if key in config}
-    dataset = data.load(best.metrics["data"]["source"], **how)
+    how |= {key: config[key] for key in runs.COUNTS if config.get(key)}
+    dataset = data.load(source, **how)
     if dataset.fingerprint != best.fingerprint:
-        source = best.metrics["data"]["source"]
         raise ValueError(f"{source} has changed since {best.folder}: its images are not the run's")
     test = test_figures(best, dataset)
     print(f"Test loss: {test['loss']}")
@@ -221,12 +127,12 @@ def test_figures(run, dataset):
     Raises:
         OSError, ValueError: The model can't be read.
     """
-    path = run.folder / "test.json"
-    if path.exists():
-        return runs.read_json(path)
+    figures = runs.read_test(run.folder)
+    if figures:
+        return figures
     _, loss, accuracy = evaluate(run, dataset.test)
     figures = {"loss": loss, "accuracy": accuracy}
-    runs.write_json(path, figures)
+    runs.write_json(run.folder / "test.json", figures)
     return figures
 
 
@@ -269,19 +175,32 @@ def draw(title, rows, best, dataset, path):
         run = row.runs[0]
         if run.metrics["regime"] not in seen:
             seen.add(run.metrics["regime"])
-            curves.append((run.metrics["regime"], name(row), run.metrics["history"]))
-    points = []
-    for row in rows:
-        (parameters, _), (seconds, _) = map(row.values, (BY_KEY["trainable_params"], BY_KEY["seconds"]))
-        accuracy, spread = row.values(ACCURACY)
-        points.append((row.runs[0].metrics["regime"], name(row), parameters, seconds, accuracy, spread))
-    figure = pictures.comparison(title, curves, points, matrix, names, mistakes)
+            curves.append((run.metrics["regime"], name(row, rows), run.metrics["history"]))
+    figure = pictures.comparison(title, curves, points(rows), matrix, names, mistakes)
     pictures.save(figure, path)
 
 
-def name(row):
-    metrics = row.runs[0].metrics
-    return f"{metrics['regime']}, {metrics['recipe']}"
+def points(rows):
+    """Gives of each row what `pictures.comparison` takes."""
+    found = []
+    for row in rows:
+        parameters, seconds, accuracy = map(row.mean, (PARAMETERS, SECONDS, ACCURACY))
+        spread, ends = row.deviation(ACCURACY), row.interval
+        if spread is not None:
+            ends = accuracy - spread, accuracy + spread
+        regime = row.runs[0].metrics["regime"]
+        found.append((regime, name(row, rows), parameters, seconds, accuracy, ends))
+    return found
+
+
+def name(row, rows):
+    """Names a row in a plot of all rows."""
+    settings = row.settings
+    amount = settings["images_per_class"]
+    parts = [settings["regime"], settings["recipe"]]
+    if any(other.settings["images_per_class"] != amount for other in rows):
+        parts.append(f"{amount:,} a class" if amount else "all images")
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":

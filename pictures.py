@@ -23,6 +23,7 @@ STYLES = {  # marker and grey of each regime; others take the last
     "full": ("^", "black"),
     None: ("D", "0.8"),
 }
+BARS = "bars: 95 % interval, of several runs ± standard deviation"
 NAMED_POINTS = 8  # the best ones
 NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
 
@@ -113,7 +114,8 @@ def comparison(title, curves, points, matrix, class_names, mistakes):
         title: What was compared.
         curves: For each line its regime, its name and the history of its run.
         points: For each row of the table its regime, its name, trainable parameters, seconds, mean
-            validation accuracy and its standard deviation over seeds.
+            validation accuracy and the ends of its error bar (low, high), or None: of a single run
+            the 95 % interval, of several their mean less and plus their standard deviation.
         matrix: Confusion matrix of the best run, int (true class, predicted class).
         class_names: Names of the classes.
         mistakes: Images uint8 (height, width, 3) with true and predicted name and probability.
@@ -151,10 +153,11 @@ def _draw_curves(axes, curves):
 
 def _draw_points(axes, points, of_point, label):
     for place, point in enumerate(points):
-        regime, name, _, _, accuracy, spread = point
+        regime, name, _, _, accuracy, ends = point
         marker, grey = _style(regime)
         bar = {"marker": marker, "color": grey, "markeredgecolor": "black", "capsize": 3}
-        axes.errorbar(of_point(point), accuracy, yerr=spread, **bar)
+        reach = ends and [[accuracy - ends[0]], [ends[1] - accuracy]]
+        axes.errorbar(of_point(point), accuracy, yerr=reach, **bar)
         near = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": "small"}
         if place < NAMED_POINTS:
             axes.annotate(name, (of_point(point), accuracy), **near)
@@ -163,7 +166,8 @@ def _draw_points(axes, points, of_point, label):
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.4, y=0.15)
-    axes.set(xlabel=f"{label} (logarithmic)", ylabel="validation accuracy")
+    about = f"\n{BARS}" if any(point[-1] for point in points) else ""
+    axes.set(xlabel=f"{label} (logarithmic){about}", ylabel="validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_title(f"accuracy against {label.removesuffix(' for a run')}", fontsize="medium")
 

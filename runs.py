@@ -14,6 +14,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import time
 import zipfile
@@ -38,6 +39,9 @@ REQUIRED = {
     "data": {"source": str, "sha256": str, "description": str, "class_names": list},
     "config": {"optimizer": str, "image_size": int, "seed": int},
 }
+# Settings that older runs lack, whole numbers from 0.
+COUNTS = ("images_per_class", "folds", "fold")
+TEST = {"loss": float, "accuracy": float}
 
 
 class Run(NamedTuple):
@@ -50,6 +54,10 @@ class Run(NamedTuple):
     def fingerprint(self):
         """Of its images: only runs that have it in common are comparable."""
         return self.metrics["data"]["sha256"]
+
+    def setting(self, key):
+        """Of COUNTS: 0 for a run that is older than the setting."""
+        return self.metrics["config"].get(key, 0)
 
     def is_on(self, names):
         """Says whether its images are one of those, by the name that --data gave them or printed."""
@@ -173,6 +181,40 @@ def rank(run):
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
 
 
+def wilson(accuracy, images):
+    """Gives the 95 % Wilson score interval of an accuracy measured on so many images.
+
+    Unlike accuracy ± 1.96 standard errors it holds for few images and near 0 and 1 too (Wilson
+    1927, "Probable inference, the law of succession, and statistical inference", J. Am. Stat.
+    Assoc. 22, 209-212): centre (p + z²/2n) / (1 + z²/n), half its width
+    z sqrt(p (1 - p) / n + z²/4n²) / (1 + z²/n), with z = 1.959964, the normal distribution's
+    quantile at 0.975.
+
+    Args:
+        accuracy: Fraction of the images that are classified correctly, 0..1.
+        images: How many there are, 1 or more.
+
+    Returns:
+        The ends of the interval (low, high), in 0..1.
+    """
+    z = 1.959964
+    square = z**2 / images
+    centre = accuracy + square / 2
+    half = z * math.sqrt(accuracy * (1 - accuracy) / images + square / images / 4)
+    low, high = ((centre + side) / (1 + square) for side in (-half, half))
+    # At 0 and 1 the accuracy is an end itself, but for rounding.
+    return min(accuracy, max(low, 0.0)), max(accuracy, min(high, 1.0))
+
+
+def read_test(folder):
+    """Reads a run's test.json: its loss and accuracy on the test images; None if there are none."""
+    try:
+        figures = read_json(folder / "test.json")
+    except (FileNotFoundError, ValueError):
+        return None
+    return None if _lack(figures, TEST) else figures
+
+
 def read_metrics(folder):
     """Reads a finished run's metrics.json.
 
@@ -194,6 +236,11 @@ def read_metrics(folder):
                 isinstance(name, str) and name.isprintable()
                 for name in metrics["data"]["class_names"]
             ),
+            "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
+            "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
+            "images per class and folds": all(
+                _is_count(metrics["config"].get(key, 0)) for key in COUNTS
+            ),
             "plain settings": all(
                 isinstance(value, str | int | float) for value in metrics["config"].values()
             ),
@@ -202,6 +249,10 @@ def read_metrics(folder):
     if lack:
         raise ValueError(f"metrics.json has another layout, without {lack}")
     return metrics
+
+
+def _is_count(value, least=0):
+    return type(value) is int and least <= value < 2**63
 
 
 def _lack(value, required, prefix=""):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["compare", "data", "images", "runs"]):
+with atheris.instrument_imports(include=["compare", "data", "images", "runs", "table"]):
     from test_hostile import READERS
 
 

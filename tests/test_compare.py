@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import shutil
 import statistics
 
@@ -9,6 +11,12 @@ import numpy as np
 import pytest
 from conftest import REGIMES
 from PIL import Image
+
+import compare
+import data
+import pictures
+import runs
+import table
 
 
 @pytest.fixture
@@ -28,8 +36,8 @@ def test_table_is_ranked_by_validation_accuracy(trained, logs, script):
     assert result.status == 0, result.err
     header, *rows = result.out.split("\n\n")[0].splitlines()
     for column in (
-        "regime", "recipe", "optimizer", "image size (px)", "epochs", "trainable parameters",
-        "validation loss", "validation accuracy", "gap", "seconds", "images/s", "seeds",
+        "regime", "recipe", "epochs", "trainable parameters", "validation loss",
+        "validation accuracy", "gap", "seconds", "images/s", "seeds",
     ):  # fmt: skip
         assert column in header
     assert [row.split()[0] for row in rows] == ["last_fire", "full", "frozen"]
@@ -104,10 +112,6 @@ def test_picture_needs_no_model(logs, script):
 
 
 def test_the_picture_shows_the_confusion_and_the_most_confident_mistakes(logs, monkeypatch):
-    import compare
-    import data
-    import pictures
-
     seen = {}
     monkeypatch.setattr(pictures, "comparison", lambda *shown: seen.update(shown=shown))
     monkeypatch.setattr(pictures, "save", lambda *_: None)
@@ -139,6 +143,8 @@ def test_runs_on_different_data_are_not_ranked_against_each_other(logs, script):
     metrics = json.loads((logs / "full" / "tiny" / "metrics.json").read_text())
     other = metrics["data"] | {"sha256": "0" * 64, "description": "others"}
     edit(logs / "full" / "tiny", data=other, validation_accuracy=1.0)
+    edit(logs / "frozen" / "tiny", validation_accuracy=0.9)
+    edit(logs / "last_fire" / "tiny", validation_accuracy=0.1)
     (logs / "full" / "tiny" / "test.json").write_text('{"loss": 0.5, "accuracy": 0.25}')
     result = script("compare.py", "--logs", logs)
     assert result.out.count("regime ") == 2
@@ -181,3 +187,357 @@ def test_a_model_that_is_damaged_is_refused(logs, script, one_line):
         path.write_bytes(path.read_bytes()[:1000])
     one_line(script("compare.py", "--logs", logs), "model.keras")
     assert not list(logs.glob("*/*/test.json"))
+
+
+SETTINGS = {
+    "optimizer": "adam", "image_size": 32, "seed": 0, "learning_rate": 0.001, "mirror": True,
+    "name": "", "logs": "logs",
+}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a finished run that nothing trained, on images that are gone; gives its folder."""
+
+    def write(name, accuracy, images=None, regime="frozen", recipe="tuned", source="/gone", **config):
+        folder = tmp_path / regime / name
+        folder.mkdir(parents=True)
+        figures = {key: [0.5, 0.25] for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        metrics = {
+            "regime": regime,
+            "recipe": recipe,
+            "validation_loss": 1.0,
+            "validation_accuracy": accuracy,
+            "trainable_params": 1000,
+            "epochs": 2,
+            "seconds": 10.0,
+            "images_per_second": 100.0,
+            "precision": "float32",
+            "history": figures,
+            "data": {
+                "source": source,
+                "sha256": f"{source:0<64}",
+                "description": source,
+                "class_names": ["a", "b"],
+            },
+            "config": SETTINGS | {"regime": regime, "recipe": recipe, "data": source} | config,
+        }
+        if images is not None:
+            metrics["validation_images"] = images
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def shown(script, tmp_path):
+    """Compares; gives the output and, each as a list of rows by title, the three tables."""
+
+    def compared():
+        result = script("compare.py", "--logs", tmp_path)
+        first = result.out.split("\n\n")[0].splitlines()
+        head = next(line for line in first if line.startswith("regime"))
+        result.rows = [re.split(r" {2,}", line) for line in first[first.index(head) + 1 :]]
+        result.head = re.split(r" {2,}", head)
+        lines = (tmp_path / "comparison.md").read_text().splitlines()
+        result.markdown = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+        assert result.markdown[0] == result.head
+        assert result.markdown[2:] == result.rows
+        with (tmp_path / "comparison.csv").open(newline="") as file:
+            result.csv = list(csv.DictReader(file))
+        return result
+
+    return compared
+
+
+def column(shown, title):
+    place = shown.head.index(title)
+    return [row[place] for row in shown.rows]
+
+
+def test_wilsons_interval():
+    # The examples and ends of Newcombe 1998 (Statistics in Medicine 17, 857-872, table I, method 3).
+    assert runs.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert runs.wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert runs.wilson(0.0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+    assert runs.wilson(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert runs.wilson(13 / 15, 15) == pytest.approx((0.621, 0.963), abs=5e-4)
+    for images in (1, 2, 3, 4, 10_000, 2**62):
+        for accuracy in (0.0, 1 / 3, 0.5, 1.0):
+            low, high = runs.wilson(accuracy, images)
+            assert 0 <= low <= accuracy <= high <= 1
+        assert runs.wilson(0.0, images)[0] == 0 and runs.wilson(1.0, images)[1] == 1
+
+
+def test_a_single_run_shows_its_interval(write, shown):
+    write("few", 13 / 15, images=15)
+    write("uncounted", 0.5, regime="full")
+    for seed, accuracy in enumerate((0.1, 0.2)):
+        write(f"seed-{seed}", accuracy, images=15, regime="last_fire", seed=seed)
+    result = shown()
+    cells = ["0.8667 [0.621, 0.963]", "0.5000", "0.1500 ± 0.0707"]
+    assert column(result, "validation accuracy") == cells
+    assert column(result, "seconds")[2] == "10 ± 0" and column(result, "epochs")[2] == "2"
+    few, uncounted, several = result.csv
+    low, high = (float(few[f"validation_accuracy_{end}"]) for end in ("low", "high"))
+    assert (low, high) == pytest.approx(runs.wilson(13 / 15, 15))
+    assert uncounted["validation_accuracy_low"] == uncounted["validation_accuracy_high"] == ""
+    # Its seeds validated on the same 15 images, not on 30.
+    assert float(several["validation_accuracy_low"]) == pytest.approx(runs.wilson(0.15, 15)[0])
+    text = (write("other", 0.5).parents[1] / "comparison.md").read_text()
+    assert "95 % Wilson score interval" in text and "conservative" in text
+
+
+@pytest.mark.parametrize(
+    "accuracies, images, words",
+    [
+        ((0.9, 0.8, 0.7), 10_000, "Best by validation accuracy: {}\n"),
+        ((0.9, 0.8, 0.1), 15, "Highest validation accuracy: {} (not distinguishable from 1 other row: "),
+        ((0.9, 0.8, 0.7), 15, "Highest validation accuracy: {} (not distinguishable from 2 other rows: "),
+        ((0.9, 0.8, 0.7), None, "Best by validation accuracy: {}\n"),
+        ((0.9,), 15, "Best by validation accuracy: {}\n"),
+    ],
+)
+def test_rows_whose_intervals_overlap_are_not_called_better(accuracies, images, words, write, shown):
+    folders = [
+        write("run", accuracy, images, regime)
+        for regime, accuracy in zip(REGIMES, accuracies, strict=False)
+    ]
+    out = shown().out
+    assert words.format(folders[0]) in out
+    assert ("Best by" in out) != ("intervals overlap)" in out)
+
+
+def test_folds_are_one_row(write, shown):
+    accuracies = (0.5, 0.6, 0.7, 0.8, 0.9)
+    for fold, accuracy in enumerate(accuracies, 1):
+        write(f"fold-{fold}", accuracy, images=10, folds=5, fold=fold)
+        if fold < 4:
+            write(f"fold-{fold}", 0.1 * fold, images=10, regime="full", folds=5, fold=fold)
+    write("whole", 0.65, images=10, fold=0, folds=0)
+    result = shown()
+    assert column(result, "folds") == ["5 of 5", "none", "3 of 5"]
+    assert column(result, "seeds") == ["0", "0", "0"]
+    assert column(result, "validation accuracy")[::2] == ["0.7000 ± 0.1581", "0.2000 ± 0.1000"]
+    all_folds, _, some = result.csv
+    assert (all_folds["folds"], all_folds["runs"], some["runs"]) == ("5", "5", "3")
+    # Folds validate on images of their own, 50 in all.
+    assert float(all_folds["validation_accuracy_low"]) == pytest.approx(runs.wilson(0.7, 50)[0])
+
+
+def test_folds_under_several_seeds_are_one_row_too(write, shown):
+    for seed, finished in ((0, 3), (1, 2)):
+        for fold in range(1, finished + 1):
+            write(f"{seed}-{fold}", 0.2 * fold, images=10, seed=seed, folds=3, fold=fold)
+    result = shown()
+    assert column(result, "seeds") == ["0 1"] and column(result, "folds") == ["3, 2 of 3"]
+    mean = statistics.fmean((0.2, 0.4, 0.6, 0.2, 0.4))
+    assert column(result, "validation accuracy")[0].startswith(f"{mean:.4f} ± ")
+    (row,) = result.csv
+    assert float(row["validation_accuracy_low"]) == pytest.approx(runs.wilson(mean, 30)[0])
+
+
+def test_without_folds_there_is_no_column_of_them(write, shown):
+    write("older", 0.5)
+    write("newer", 0.6, seed=1, folds=0, fold=0, images_per_class=0)
+    result = shown()
+    # What an older run lacks is 0: both are one row.
+    assert column(result, "seeds") == ["0 1"]
+    assert "folds" not in result.head and "images per class" not in result.head
+    assert "folds" not in result.csv[0]
+
+
+def test_a_run_that_stands_twice_counts_once(write, shown):
+    older, newer = write("b", 0.9), write("a", 0.5)
+    folds = [write(f"fold-{name}", 0.4, folds=2, fold=2) for name in "ab"]
+    os.utime(older / "metrics.json", (1e9, 1e9))
+    os.utime(folds[0] / "metrics.json", (1e9, 1e9))
+    result = shown()
+    assert f"skipped {older}: {newer} has the same settings and seed 0, and is newer" in result.out
+    assert f"skipped {folds[0]}: {folds[1]} has the same settings and seed 0 and fold 2" in result.out
+    assert column(result, "validation accuracy") == ["0.5000", "0.4000"]
+    assert column(result, "folds") == ["none", "1 of 2"]
+
+
+def test_images_per_class_has_a_column_where_rows_differ_in_it(write, shown):
+    amounts = {10: 0.3, 100: 0.5, 0: 0.8}
+    for amount, accuracy in amounts.items():
+        # As a rule sets them by the amount.
+        derived = {"learning_rate": 0.01 / (amount or 4000), "dropout": amount / 1000}
+        write(f"of-{amount}", accuracy, images_per_class=amount, **derived)
+    result = shown()
+    assert column(result, "images per class") == ["all", "100", "10"]
+    assert "learning rate" not in result.head and "dropout" not in result.head
+    assert [row["images_per_class"] for row in result.csv] == ["0", "100", "10"]
+    assert len(result.out.splitlines()[0]) < 160
+    # Asked for by a flag beside what the rule gives: two rows of one kind.
+    write("asked", 0.2, images_per_class=10, learning_rate=0.5, dropout=0.01)
+    result = shown()
+    assert column(result, "learning rate") == ["2.5e-06", "0.0001", "0.001", "0.5"]
+    assert "dropout" not in result.head
+    assert result.csv[-1]["learning_rate"] == "0.5" and "dropout" not in result.csv[-1]
+
+
+def test_settings_have_columns_where_rows_differ_in_them(write, shown):
+    write("plain", 0.5, evaluation="plain", head="conv", batch_size=32)
+    write("asked", 0.6, evaluation="mirrored", head="conv", batch_size=32, mirror=False)
+    write("full", 0.7, regime="full", evaluation="plain", head="pooled", batch_size=64)
+    result = shown()
+    fixed = [
+        "epochs", "trainable parameters", "validation loss", "validation accuracy", "gap", "seconds",
+        "images/s", "seeds", "run",
+    ]  # fmt: skip
+    # Head and batch size follow from the regime, as far as these runs tell.
+    assert sorted(result.head[2:-len(fixed)]) == ["evaluation", "mirror"]
+    assert result.head[-len(fixed) :] == fixed
+    assert column(result, "evaluation") == ["plain", "mirrored", "plain"]
+    assert column(result, "mirror") == ["yes", "no", "yes"]
+    assert result.csv[1]["mirror"] == "False"
+
+
+def test_settings_that_say_nothing_about_training_make_no_row(write, shown):
+    write("one", 0.5, seed=0)
+    others = {"features": "none", "histograms": True, "on_bad_image": "skip", "resume": "x"}
+    write("other", 0.6, seed=1, **others)
+    assert column(shown(), "seeds") == ["0 1"]
+
+
+def test_optimizer_and_image_size_have_columns_where_rows_differ(write, shown):
+    write("small", 0.5)
+    write("large", 0.6, regime="full", image_size=1224, optimizer="sgd")
+    result = shown()
+    assert column(result, "image size (px)") == ["1,224", "32"]
+    assert column(result, "optimizer") == ["sgd", "adam"]
+    assert list(result.csv[0])[:5] == ["data", "regime", "recipe", "optimizer", "image_size"]
+    assert list(result.csv[0])[-1] == "best_run"
+
+
+def test_what_differs_is_shown_without_control_characters(write, shown):
+    write("one", 0.5, weights="a\x1b[2J")
+    write("other", 0.6, weights="imagenet")
+    result = shown()
+    assert column(result, "weights") == ["imagenet", r"'a\x1b[2J'"]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"validation_images": 0}, "its validation images"),
+        ({"validation_images": "many"}, "its validation images"),
+        ({"validation_accuracy": 1.5}, "an accuracy from 0 to 1"),
+        ({"config": SETTINGS | {"fold": -1}}, "images per class and folds"),
+        ({"config": SETTINGS | {"images_per_class": "all"}}, "images per class and folds"),
+    ],
+)
+def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_path):
+    folder = write("run", 0.5)
+    edit(folder, **changes)
+    out = script("compare.py", "--logs", tmp_path).out
+    assert f"skipped {folder}: metrics.json has another layout, without {words}" in out
+
+
+def test_the_plot_shows_intervals_of_single_runs_and_deviations_of_several(write, tmp_path):
+    write("single", 0.5, images=20)
+    for seed in (0, 1):
+        write(f"several-{seed}", 0.6 + seed / 10, images=20, regime="full", seed=seed)
+    write("uncounted", 0.4, regime="last_fire")
+    ((_, rows),) = table.rank(runs.find(tmp_path)[0])
+    ends = {regime: ends for regime, *_, ends in compare.points(rows)}
+    assert ends["frozen"] == pytest.approx(runs.wilson(0.5, 20))
+    assert ends["full"] == pytest.approx((0.65 - 0.005**0.5, 0.65 + 0.005**0.5))
+    assert ends["last_fire"] is None
+
+
+def test_error_bars_reach_from_end_to_end():
+    from matplotlib.figure import Figure
+
+    def drawn(ends):
+        axes = Figure().subplots()
+        pictures._draw_points(axes, [("full", "full", 10, 5, 0.5, ends)], lambda p: p[2], "seconds")
+        bars = [bar.get_segments()[0][:, 1] for bar in axes.collections]
+        return axes.get_xlabel(), bars
+
+    caption, (bar,) = drawn((0.25, 0.875))
+    assert list(bar) == [0.25, 0.875] and "95 % interval" in caption
+    caption, bars = drawn(None)
+    assert not bars and "interval" not in caption
+
+
+def test_points_are_named_by_the_amount_where_rows_differ_in_it(write, tmp_path):
+    for amount in (0, 10):
+        write(f"of-{amount}", 0.5 - amount / 100, images_per_class=amount)
+    ((_, rows),) = table.rank(runs.find(tmp_path)[0])
+    assert [compare.name(row, rows) for row in rows] == [
+        "frozen, tuned, all images", "frozen, tuned, 10 a class"
+    ]  # fmt: skip
+    assert compare.name(rows[0], rows[:1]) == "frozen, tuned"
+
+
+def test_the_best_runs_images_are_read_as_it_read_them(write, tmp_path, monkeypatch):
+    how = {"images_per_class": 10, "folds": 5, "fold": 2, "seed": 3}
+    write("run", 0.5, source="shapes", on_bad_image="skip", **how)
+    write("older", 0.4, source="cifar10", images_per_class=0)
+    asked = []
+
+    def load(source, **how):
+        asked.append(how)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(data, "load", load)
+    assert compare.main(["--logs", str(tmp_path)]) == 2
+    assert asked == [
+        {"image_size": 32, "seed": 0},
+        {"image_size": 32, "on_bad_image": "skip", **how},
+    ]
+
+
+def test_plots_of_more_groups_than_there_are_now_are_removed(write, script, tmp_path):
+    write("run", 0.5)
+    names = ["comparison.png", "comparison-2.png", "comparison-13.png", "comparison-mine.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    script("compare.py", "--logs", tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {names[0], names[3]}
+    write("other", 0.5, source="/gone-too")
+    (tmp_path / "comparison-2.png").touch()
+    script("compare.py", "--logs", tmp_path)
+    assert (tmp_path / "comparison-2.png").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"loss": 0.5}', '{"loss": 1.0, "accuracy": "x"}', "{"])
+def test_a_test_json_of_another_layout_is_computed_again(content, write, monkeypatch):
+    folder = write("run", 0.5)
+    (folder / "test.json").write_text(content)
+    run = runs.Run(folder, runs.read_metrics(folder))
+    monkeypatch.setattr(compare, "evaluate", lambda run, split: (None, 0.5, 0.75))
+    dataset = data.Dataset(*[None] * 7)
+    expected = {"loss": 0.5, "accuracy": 0.75}
+    assert compare.test_figures(run, dataset) == expected
+    monkeypatch.setattr(compare, "evaluate", None)
+    assert compare.test_figures(run, dataset) == expected
+
+
+def test_ctrl_c(write, script, tmp_path, monkeypatch, one_line):
+    write("run", 0.5, source="shapes")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "load", interrupted)
+    one_line(script("compare.py", "--logs", tmp_path), "interrupted", status=130)
+
+
+def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_at(
+    logs, script, one_line
+):
+    metrics = json.loads((logs / "full" / "tiny" / "metrics.json").read_text())
+    gone = metrics["data"] | {"sha256": "0" * 64, "description": "a", "source": "/gone/a"}
+    edit(logs / "full" / "tiny", data=gone)
+    result = script("compare.py", "--logs", logs)
+    folder = logs / "full" / "tiny"
+    one_line(result, f"the images of {folder} are gone, /gone/a does not exist")
+    # Its group, the first, is ranked nevertheless, and the other one evaluated and drawn.
+    assert f"Best by validation accuracy: {folder}" in result.out
+    assert result.out.count("regime ") == 2 and result.out.count("Test accuracy") == 1
+    assert (logs / "comparison-2.png").exists() and not (logs / "comparison.png").exists()

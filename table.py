@@ -1,0 +1,308 @@
+"""Rows and columns of a comparison: which runs are one row, what a table says of it."""
+
+import csv
+import io
+import itertools
+import statistics
+from typing import NamedTuple
+
+import cli
+import runs
+
+# What may differ between runs of one row, or says nothing about what was trained.
+NOT_SETTINGS = (
+    "seed", "fold", "name", "logs", "data", "features", "histograms", "on_bad_image", "resume",
+)  # fmt: skip
+# Regime, recipe and the number of training images choose the other settings.
+KIND = ("regime", "recipe", "images_per_class", "folds")
+# Settings that no rule chooses by the number of images: a table shows them wherever rows differ.
+ASKED = (
+    "images_per_class", "optimizer", "image_size", "weights", "evaluation", "class_weights",
+    "early_stopping",
+)  # fmt: skip
+# Settings with a column of their own.
+STANDING = ("regime", "recipe", "epochs", "folds")
+ABOUT = (
+    "± is the standard deviation over seeds and folds. [low, high] is the 95 % Wilson score "
+    "interval of a single run's accuracy, which says how far chance among so few or many validation "
+    "images may move it; comparison.csv has that of every row, of several runs around their mean. "
+    "Rows whose intervals overlap are not called better or worse than each other. Between rows that "
+    "validate on the same images this is conservative: what is hard in them is hard for both, so a "
+    "difference may be real although the intervals overlap. Runs from before validation images "
+    "were counted have no interval.\n\n"
+    "The gap is the training accuracy, measured with dropout and changed views, less the validation "
+    "accuracy. A setting has a column where rows differ in it otherwise than by regime, recipe and "
+    "images per class, which choose the rest. A row's run is its best.\n"
+)
+
+
+class Column(NamedTuple):
+    """A column: its title and its name in the .csv, its value for a run, and how that is shown."""
+
+    title: str
+    key: str
+    of: callable
+    format: str = "{}"
+
+    @property
+    def numeric(self):
+        return self.format != "{}"
+
+
+def metric(title, key, format="{}"):
+    return Column(title, key, lambda run: run.metrics[key], format)
+
+
+def gap(run):
+    """Training accuracy, with dropout and changed views, less validation accuracy."""
+    metrics = run.metrics
+    kept = metrics.get("best_epoch", metrics["epochs"])
+    return metrics["history"]["accuracy"][kept - 1] - metrics["validation_accuracy"]
+
+
+LABELS = (metric("regime", "regime"), metric("recipe", "recipe"))
+PARAMETERS = metric("trainable parameters", "trainable_params", "{:,.0f}")
+ACCURACY = metric("validation accuracy", "validation_accuracy", "{:.4f}")
+SECONDS = metric("seconds", "seconds", "{:.0f}")
+FIGURES = (
+    metric("epochs", "epochs", "{:.0f}"),
+    PARAMETERS,
+    metric("validation loss", "validation_loss", "{:.4f}"),
+    ACCURACY,
+    Column("gap", "accuracy_gap", gap, "{:+.3f}"),
+    SECONDS,
+    metric("images/s", "images_per_second", "{:.0f}"),
+)
+
+
+class Row(NamedTuple):
+    """Runs of equal settings under several seeds and on several folds, the best first."""
+
+    runs: list
+
+    @property
+    def settings(self):
+        return settings(self.runs[0])
+
+    @property
+    def seeds(self):
+        return sorted({run.metrics["config"]["seed"] for run in self.runs})
+
+    @property
+    def folds(self):
+        """Says how many of its folds are finished, of each seed where that differs."""
+        finished = {seed: 0 for seed in self.seeds}
+        for run in self.runs:
+            finished[run.metrics["config"]["seed"]] += 1
+        counts = list(finished.values())
+        shown = counts if len(set(counts)) > 1 else counts[:1]
+        total = self.settings["folds"]
+        return f"{', '.join(map(str, shown))} of {total}" if total else "none"
+
+    @property
+    def interval(self):
+        """The 95 % interval of the mean accuracy, or None where images were not counted."""
+        # Seeds validate on the same images, folds on others.
+        images = {run.setting("fold"): run.metrics.get("validation_images") for run in self.runs}
+        if None in images.values():
+            return None
+        return runs.wilson(self.mean(ACCURACY), sum(images.values()))
+
+    def mean(self, column):
+        return statistics.fmean(column.of(run) for run in self.runs)
+
+    def deviation(self, column):
+        """Gives the standard deviation over the runs, or None of one run."""
+        values = [column.of(run) for run in self.runs]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def show(self, column):
+        if not column.numeric:
+            return show(column.of(self.runs[0]))
+        shown = column.format.format(self.mean(column))
+        value = column.of(self.runs[0])
+        # Of what is counted, such as parameters, no one expects a spread where there is none.
+        if isinstance(value, int) and not self.deviation(column):
+            return shown
+        if len(self.runs) > 1:
+            return f"{shown} ± " + column.format.replace("+", "").format(self.deviation(column))
+        if column is ACCURACY and self.interval:
+            shown += " [{:.3f}, {:.3f}]".format(*self.interval)
+        return shown
+
+
+def settings(run):
+    """Gives the settings by which runs are told apart."""
+    metrics = run.metrics
+    known = {"images_per_class": 0, "folds": 0} | metrics["config"]
+    # Precision as it was: "auto" is another one on other hardware.
+    known |= {key: metrics[key] for key in ("regime", "recipe", "precision")}
+    return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
+
+
+def identity(run):
+    """Gives what all runs of a row have in common."""
+    return run.fingerprint, frozenset(settings(run).items())
+
+
+def one_a_seed(finished):
+    """Leaves of runs that are alike but for their folder the one that was finished last.
+
+    Returns:
+        The runs, and for every other one a line that says why it is not among them.
+    """
+    alike = {}
+    for run in finished:
+        place = (identity(run), run.metrics["config"]["seed"], run.setting("fold"))
+        alike.setdefault(place, []).append(run)
+    last, others = [], []
+    for (_, seed, fold), same in alike.items():
+        if len(same) > 1:
+            same.sort(key=lambda run: ((run.folder / "metrics.json").stat().st_mtime, run.folder))
+        last.append(same[-1])
+        place = f"seed {seed} and fold {fold}" if fold else f"seed {seed}"
+        others += [
+            f"{run.folder}: {same[-1].folder} has the same settings and {place}, and is newer"
+            for run in same[:-1]
+        ]
+    return last, others
+
+
+def rank(finished):
+    """Sorts runs into rows, the best first, for each kind of data a description and its rows."""
+    by_settings = {}
+    for run in finished:
+        by_settings.setdefault(identity(run), []).append(run)
+    rows = [Row(sorted(row, key=runs.rank)) for row in by_settings.values()]
+    rows.sort(key=lambda row: row.mean(ACCURACY), reverse=True)
+    groups = {}
+    for row in rows:
+        best = row.runs[0]
+        groups.setdefault((best.metrics["data"]["description"], best.fingerprint), []).append(row)
+    return [(description, groups[description, sha256]) for description, sha256 in sorted(groups)]
+
+
+def overlapping(rows):
+    """Counts the rows whose interval overlaps with that of the first, which is the highest."""
+    best, *others = [row.interval for row in rows]
+    return sum(bool(best and other) and other[1] >= best[0] for other in others)
+
+
+def differing(rows):
+    """Names the settings in which rows differ, but for what follows from regime, recipe and amount."""
+    every = [row.settings for row in rows]
+    alike = {}
+    for one in every:
+        alike.setdefault(tuple(one[key] for key in KIND), []).append(one)
+
+    def differ(key, some):
+        return len({one.get(key) for one in some}) > 1
+
+    return [
+        key
+        for key in dict.fromkeys(itertools.chain(*every))
+        if key not in STANDING
+        and any(differ(key, some) for some in ([every] if key in ASKED else alike.values()))
+    ]
+
+
+def setting(key):
+    """Makes the column of a setting."""
+    title = key.replace("_", " ") + (" (px)" if key == "image_size" else "")
+
+    def of(run):
+        value = settings(run).get(key)
+        return "all" if key == "images_per_class" and value == 0 else value
+
+    return Column(title, key, of)
+
+
+def show(value):
+    """Shows a setting, of which older runs may have none."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:g}"
+    return value if value.isprintable() else ascii(value)
+
+
+def cells(rows):
+    """Gives the head and the cells of a table, lists of strings, and which columns are of figures."""
+    chosen = [setting(key) for key in differing(rows)]
+    columns = [*LABELS, *chosen, *FIGURES]
+    folds = ["folds"] if any(row.settings["folds"] for row in rows) else []
+    head = [column.title for column in columns] + ["seeds", *folds, "run"]
+    body = [
+        [row.show(column) for column in columns]
+        + [" ".join(map(str, row.seeds)), *(row.folds for _ in folds), row.runs[0].folder.name]
+        for row in rows
+    ]
+    numbers = [
+        column.numeric or all(isinstance(column.of(row.runs[0]), int | float) for row in rows)
+        for column in columns
+    ]
+    return head, body, numbers + [False] * (len(head) - len(columns))
+
+
+def text_table(rows):
+    """Lays rows out as text, a line each; columns of figures are flush right."""
+    head, body, numbers = cells(rows)
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numbers, strict=True)
+        ).rstrip()
+        for line in [head, *body]
+    )
+
+
+def markdown(groups):
+    """Gives the tables in Markdown, and what their figures mean."""
+    text = ["# Comparison of runs"]
+    for description, rows in groups:
+        head, body, _ = cells(rows)
+        body = [[cell.replace("|", "\\|") for cell in line] for line in body]
+        text.append(f"## {description}\n\n{cli.markdown_table(head, body)}")
+    return "\n\n".join([*text, ABOUT])
+
+
+def comma_separated(groups):
+    """Gives all rows as .csv: the columns that are always there, then settings that rows differ in."""
+    fixed = ["optimizer", "image_size"]
+    extra = dict.fromkeys(itertools.chain(*(differing(rows) for _, rows in groups)))
+    extra = [key for key in extra if key not in fixed]
+    if any(row.settings["folds"] for _, rows in groups for row in rows):
+        extra.append("folds")
+    names = [column.key for column in LABELS] + fixed
+    for column in FIGURES:
+        names += [column.key, f"{column.key}_sd"]
+        if column is ACCURACY:
+            names += [f"{column.key}_low", f"{column.key}_high"]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["data", *names, "seeds", "runs", "best_run", *extra])
+    for description, rows in groups:
+        for row in rows:
+            known = row.settings
+            line = [known[column.key] for column in LABELS] + [known[key] for key in fixed]
+            for column in FIGURES:
+                line += [row.mean(column), row.deviation(column)]
+                if column is ACCURACY:
+                    line += row.interval or (None, None)
+            seeds = " ".join(map(str, row.seeds))
+            line += [seeds, len(row.runs), row.runs[0].folder]
+            writer.writerow([description, *line, *(known.get(key) for key in extra)])
+    return file.getvalue()
+
+
+def write_tables(groups, logs):
+    """Writes comparison.md and comparison.csv."""
+    for name, content in (("md", markdown(groups)), ("csv", comma_separated(groups))):
+        with runs.written_whole(logs / f"comparison.{name}") as part:
+            part.write_text(content)
