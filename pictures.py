@@ -140,7 +140,7 @@ def _style(regime):
 def _draw_curves(axes, curves):
     for regime, name, history in curves:
         marker, grey = _style(regime)
-        epochs = range(1, len(history["val_accuracy"]) + 1)
+        epochs = history["epoch"]
         line = {"color": grey, "marker": marker, "markersize": 4}
         axes.plot(epochs, history["val_accuracy"], "-", label=f"{name}, validation", **line)
         axes.plot(epochs, history["accuracy"], ":", label=f"{name}, training", **line)

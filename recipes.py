@@ -30,12 +30,12 @@ def between(images, measured):
 
 def frozen(images, classes):
     return {
-        "steps": between(images, {1_000: 800, 40_000: 6_260}),
+        "steps": between(images, {100: 500, 1_000: 1_000, 40_000: 6_260}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
         # The head is new and holds nothing to lose.
         "learning_rate": 1e-3,
         # Few images say little of thousands of features: decay keeps what they say modest.
-        "weight_decay": between(images, {100: 10, 1_000: 3, 40_000: 0.3}),
+        "weight_decay": between(images, {250: 10, 1_000: 3, 40_000: 0.3}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         "shift": 0.0,
         "head_steps": 0,

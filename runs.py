@@ -226,12 +226,17 @@ def read_metrics(folder):
     lack = _lack(metrics, REQUIRED)
     if not lack:
         epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
+        # Older runs reported each epoch, and did not say which.
+        reported = metrics["history"].setdefault("epoch", [*range(1, epochs + 1)])
         sound = {
+            "the epochs of its history": isinstance(reported, list)
+            and all(type(epoch) is int for epoch in reported)
+            and reported[-1:] == [epochs],
             "a figure an epoch": all(
-                len(figures) == epochs and all(type(figure) is float for figure in figures)
+                len(figures) == len(reported) and all(type(figure) is float for figure in figures)
                 for figures in (metrics["history"][key] for key in REQUIRED["history"])
             ),
-            "its best epoch": type(kept) is int and 1 <= kept <= epochs,
+            "its best epoch": kept in reported,
             "names of classes": all(
                 isinstance(name, str) and name.isprintable()
                 for name in metrics["data"]["class_names"]

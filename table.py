@@ -57,7 +57,8 @@ def gap(run):
     """Training accuracy, with dropout and changed views, less validation accuracy."""
     metrics = run.metrics
     kept = metrics.get("best_epoch", metrics["epochs"])
-    return metrics["history"]["accuracy"][kept - 1] - metrics["validation_accuracy"]
+    history = metrics["history"]
+    return history["accuracy"][history["epoch"].index(kept)] - metrics["validation_accuracy"]
 
 
 LABELS = (metric("regime", "regime"), metric("recipe", "recipe"))
