@@ -108,7 +108,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def show_views(self, split, config):
         """Shows training images as the network sees them: moved, mirrored and resized."""
         few = Split(split.images[:VIEWS], split.labels[:VIEWS])
-        views = {"seed": config.seed, "mirror": config.mirror, "shift": config.shift}
+        views = {name: getattr(config, name) for name in ("seed", "mirror", "shift", "zoom")}
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views)
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)

@@ -58,7 +58,9 @@ class Config:
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
     )
 
-    # None: as the recipe's rule has it for the number of images, see recipes.py.
+    # None: as the recipe's rule has it for the images there are, see recipes.py.
+    # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
+    image_size: int | None = flag(None, "side in pixels to which images are resized", minimum=32)
     epochs: int | None = flag(None, "passes over the training images", minimum=1)
     batch_size: int | None = flag(None, "images a training step", minimum=1)
     learning_rate: float | None = flag(None, "of the optimizer, at its peak", above=0)
@@ -69,6 +71,9 @@ class Config:
     shift: float | None = flag(
         None, "how far training images move, as a fraction of their side", minimum=0, below=1
     )
+    zoom: float | None = flag(
+        None, "by how much of their side training images are cut smaller", minimum=0, below=1
+    )
     # A random head would distort the layers below it.
     head_epochs: int | None = flag(None, "epochs that train a new head alone, before", minimum=0)
 
@@ -76,8 +81,6 @@ class Config:
     early_stopping: int = flag(
         0, "epochs without a lower validation loss after which to stop; 0: never", minimum=0
     )
-    # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
-    image_size: int = flag(160, "side in pixels to which images are resized", minimum=32)
     # Caffe's BGR and means: without them no channel has the values the weights were trained on.
     preprocessing: str = "caffe"
     # What is frozen, or hardly moves, is worth more the more of it is read.
@@ -155,7 +158,7 @@ def parse_config(defaults, arguments=None):
         if kind is bool:
             parser.add_argument(option, action="store_true", help=field.metadata["help"])
             continue
-        shown = "by the number of images" if default is None else default
+        shown = "by the images" if default is None else default
         about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
         choices = field.metadata.get("choices")
         parser.add_argument(option, type=kind, choices=choices, help=about)
@@ -262,7 +265,7 @@ def _run(title, trainable, config, progress):
     with cli.one_line_errors():
         dataset = data.load(
             config.data,
-            config.image_size,
+            config.image_size or recipes.LARGEST_SIZE,
             config.seed,
             config.on_bad_image,
             config.images_per_class,
@@ -355,13 +358,19 @@ def follow(config, dataset):
     """
     images, classes = len(dataset.train.labels), len(dataset.class_names)
     multiple, _ = OPTIMIZERS[config.optimizer]
-    names = ("epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay", "dropout", "shift")
+    names = (
+        *("image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay"),
+        *("dropout", "shift", "zoom"),
+    )
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-    chosen = recipes.settings(config.recipe, config.regime, images, classes, given)
+    side = min(dataset.train.images.shape[1:3])
+    chosen = recipes.settings(config.recipe, config.regime, images, classes, side, given)
     if "learning_rate" not in given:
         chosen["learning_rate"] *= multiple
-    shown = [f"--{name.replace('_', '-')} {chosen[name]:.3g}" for name in names if name not in given]
-    line = f"for {images:,} images of {classes} classes: {' '.join(shown)}"
+    shown = [
+        f"{name.replace('_', ' ')} {chosen[name]:.3g}" for name in names if name not in given
+    ]
+    line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
     return dataclasses.replace(config, **chosen), line if shown else ""
 
 
@@ -650,8 +659,9 @@ def train_head(model, dataset, config):
 
     # On features that hold still, it is trained as that of train_frozen.py.
     given = {"epochs": config.head_epochs, "head_epochs": 0, "dropout": config.dropout}
+    given["image_size"] = config.image_size
     images, classes = len(dataset.train.labels), len(dataset.class_names)
-    chosen = recipes.settings(config.recipe, "frozen", images, classes, given)
+    chosen = recipes.settings(config.recipe, "frozen", images, classes, config.image_size, given)
     config = dataclasses.replace(config, optimizer="adam", **chosen)
     # The features that the regime keeps will do; where it keeps none, those of all that is frozen now.
     if all(layer.trainable for layer in model.layers if layer.weights):
@@ -688,11 +698,11 @@ def feed(model, dataset, config, standardised=False):
 
     classes = len(dataset.class_names)
     drawn = {"batch_size": config.batch_size, "seed": config.seed}
-    # A shifted view is a new one each time, of which there are too many to keep.
-    live = config.shift or config.features == "none"
+    # A shifted or zoomed view is a new one each time, of which there are too many to keep.
+    live = config.shift or config.zoom or config.features == "none"
     prefix, tail = (None, model) if live else split(model)
     if prefix is None:
-        drawn |= {"mirror": config.mirror, "shift": config.shift}
+        drawn |= {"mirror": config.mirror, "shift": config.shift, "zoom": config.zoom}
         training = Batches(dataset.train, classes, **drawn)
         validation = Batches(dataset.validation, classes)
         # Compiled otherwise than the one that is saved.

@@ -92,8 +92,8 @@ def standardise(model, inputs, batches):
     views = (False, True) if batches.mirror else (False,)
     for mirrored in views:
         batches.draw_in_order(mirrored)
-        for inputs, _ in batches.dataset():
-            for i, values in enumerate(keras.tree.flatten(read(inputs, training=False))):
+        for batch, _ in batches.dataset():
+            for i, values in enumerate(keras.tree.flatten(read(batch, training=False))):
                 values = np.asarray(values, np.float64)
                 sums[i] += values.sum(axis=0)
                 squares[i] += np.square(values).sum(axis=0)

@@ -22,12 +22,21 @@ class Batches:
         batch_size: Images a batch; the last of an epoch may be smaller.
         seed: Seed of order and views; `None` keeps the order, for evaluation.
         mirror: Whether half of the images, at random, are mirrored left to right.
-        shift: Images are moved at random by up to this share of their side, either way, in both
+        shift: Images are moved at random by up to this fraction of their side, either way, in both
             directions; the edge is repeated.
+        zoom: Before that, a square of the image takes its place: at random, anywhere in it, smaller
+            by up to this fraction of its side.
     """
 
     def __init__(
-        self, split, classes, batch_size=EVALUATION_BATCH, seed=None, mirror=False, shift=0.0
+        self,
+        split,
+        classes,
+        batch_size=EVALUATION_BATCH,
+        seed=None,
+        mirror=False,
+        shift=0.0,
+        zoom=0.0,
     ):
         self.images = split.images
         self.labels = split.labels
@@ -36,8 +45,11 @@ class Batches:
         self.seed = seed
         self.mirror = mirror
         self.shift = shift
+        self.zoom = zoom
         # For each place in the epoch: number of the image, whether mirrored, rows and columns moved.
         self.drawn = tf.Variable(tf.zeros((len(split.images), 4), "int32"))
+        # And what is zoomed in on: top, left, bottom, right, in 0..1.
+        self.boxes = tf.Variable(tf.zeros((len(split.images), 4)))
         self.draw(epoch=0)
 
     def __len__(self):
@@ -55,10 +67,10 @@ class Batches:
         inputs, labels = self.inputs(), tf.constant(self.labels)
 
         def load(index):
-            drawn = self.drawn[index * self.batch_size : (index + 1) * self.batch_size]
-            image, mirrored, down, right = tf.unstack(drawn, axis=1)
+            places = slice(index * self.batch_size, (index + 1) * self.batch_size)
+            image, mirrored, down, right = tf.unstack(self.drawn[places], axis=1)
             targets = tf.one_hot(tf.gather(labels, image), self.classes)
-            return inputs(image, mirrored, down, right), targets
+            return inputs(image, mirrored, down, right, self.boxes[places]), targets
 
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -67,12 +79,20 @@ class Batches:
         return tf.data.Dataset.range(len(self)).map(load).with_options(options)
 
     def inputs(self):
-        """Makes the function from what was drawn for a batch, int32 (batch,) each, to its views."""
+        """Makes the function from what was drawn for a batch to its views.
+
+        It takes int32 (batch,) each, and the boxes, float32 (batch, 4).
+        """
         images = mapped(self.images)
         height, width = images.shape[1:3]
 
-        def views(image, mirrored, down, right):
+        def views(image, mirrored, down, right, boxes):
             batch = tf.gather(images, image)
+            if self.zoom:
+                batch = tf.image.crop_and_resize(
+                    tf.cast(batch, "float32"), boxes, tf.range(len(image)), (height, width)
+                )
+                batch = tf.cast(tf.round(batch), "uint8")
             if not (self.mirror or self.shift):
                 return batch
             rows = tf.range(height) + down[:, tf.newaxis]
@@ -90,9 +110,11 @@ class Batches:
         return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self.draw(epoch))
 
     def draw_in_order(self, mirrored=False):
-        """Takes the images as they are, or all of them mirrored, in their order."""
-        count = len(self.images)
-        self.drawn.assign(tf.stack([tf.range(count), tf.fill(count, int(mirrored)), *[tf.zeros(count, "int32")] * 2], axis=1))
+        """Takes the images in their order, as they are or all of them mirrored."""
+        drawn = np.zeros(self.drawn.shape, "int32")
+        drawn[:, 0], drawn[:, 1] = np.arange(len(drawn)), mirrored
+        self.drawn.assign(drawn)
+        self.boxes.assign(np.tile(np.float32([0, 0, 1, 1]), (len(drawn), 1)))
 
     def draw(self, epoch):
         """Draws the order and the views of an epoch, counted from 0."""
@@ -108,6 +130,9 @@ class Batches:
             for reach in (int(self.shift * height), int(self.shift * width))
         ]
         self.drawn.assign(np.stack([order, mirrored, *shifts], axis=1))
+        side = random.uniform(1 - self.zoom, 1, count)
+        top, left = random.random((2, count)) * (1 - side)
+        self.boxes.assign(np.stack([top, left, top + side, left + side], axis=1))
 
 
 def mapped(array):

@@ -37,36 +37,40 @@ def frozen(images, classes):
         # Few images say little of thousands of features: decay keeps what they say modest.
         "weight_decay": between(images, {250: 10, 1_000: 3, 40_000: 0.3}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
+        # Views that are new in each epoch would cost a pass through the frozen layers each.
         "shift": 0.0,
+        "zoom": 0.0,
         "head_steps": 0,
     }
 
 
 def last_fire(images, classes):
     return {
-        "steps": between(images, {1_000: 400, 40_000: 3_130}),
+        "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
-        "learning_rate": 3e-4,
+        "learning_rate": between(images, {1_000: 1e-3, 40_000: 3e-4}),
         # A tail this small learns the images by heart unless its weights must be worth their while.
-        "weight_decay": 1.5,
+        "weight_decay": between(images, {250: 5, 1_000: 3, 40_000: 1.5}),
         "dropout": 0.5,
         "shift": 0.0,
+        "zoom": 0.0,
         # Gradients through a random head distort the pretrained layers, so it is trained before.
-        "head_steps": between(images, {1_000: 800, 40_000: 626}),
+        "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 626}),
     }
 
 
 def full(images, classes):
     return {
-        "steps": between(images, {1_000: 400, 40_000: 9_375}),
-        "batch_size": 64,
-        # At higher rates, or as high in smaller batches, the first epochs lose what the head knew.
-        "learning_rate": between(images, {1_000: 5e-4, 40_000: 1.5e-4}),
-        "weight_decay": 0.5,
+        "steps": between(images, {100: 150, 1_000: 250, 40_000: 9_375}),
+        "batch_size": between(images, {100: 32, 1_000: 64}),
+        # At higher rates, the first of many epochs lose what the head knew.
+        "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 1.5e-4}),
+        "weight_decay": between(images, {250: 4, 1_000: 2, 40_000: 0.5}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
-        # All layers can learn the images by heart: shifted copies make that harder.
+        # All layers can learn the images by heart: views that are new each time make that harder.
         "shift": 0.125,
-        "head_steps": between(images, {1_000: 800, 40_000: 1_878}),
+        "zoom": 0.4,
+        "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 1_878}),
     }
 
 
@@ -79,6 +83,7 @@ def report(images, classes):
         "weight_decay": 0.0,
         "dropout": 0.5,
         "shift": 0.0,
+        "zoom": 0.0,
         "head_epochs": 0,
     }
 
@@ -89,21 +94,34 @@ RULES = {
 }
 
 
-def settings(recipe, regime, images, classes, given):
+# The least side in pixels to which a recipe enlarges images, by regime. Smaller ones leave last maps
+# of too few cells; a step through all layers, though, costs as much as the image is large.
+LEAST_SIZE = {"frozen": 160, "last_fire": 160, "full": 128}
+# The side of the images on which the ImageNet weights were trained: of larger ones they see no more.
+LARGEST_SIZE = 224
+
+
+def settings(recipe, regime, images, classes, side, given):
     """Gives the settings that a recipe chooses for so many images.
 
     Args:
         recipe, regime: Names; a regime without a rule of its own takes that of `full`.
         images: Number of training images, at least 1.
         classes: Number of classes.
+        side: Side of the images, in pixels.
         given: Dict of the settings that are given, which go before the rule's.
 
     Returns:
-        Dict of `epochs`, `head_epochs`, `batch_size`, `learning_rate` (Adam's), `weight_decay`,
-        `dropout` and `shift`, those of `given` as they were.
+        Dict of `image_size`, `epochs`, `head_epochs`, `batch_size`, `learning_rate` (Adam's),
+        `weight_decay`, `dropout`, `shift` and `zoom`, those of `given` as they were.
     """
     rules = RULES[recipe]
-    chosen = rules.get(regime, rules["full"])(images, classes) | given
+    chosen = rules.get(regime, rules["full"])(images, classes)
+    # Images that are enlarged have no detail to zoom in on.
+    chosen["zoom"] *= min(1, side / LARGEST_SIZE)
+    least = LEAST_SIZE.get(regime, LEAST_SIZE["full"])
+    chosen["image_size"] = min(LARGEST_SIZE, max(least, side))
+    chosen |= given
     chosen["batch_size"] = _whole(chosen["batch_size"], images)
     head_batch_size = _whole(frozen(images, classes)["batch_size"], images)
     for epochs, steps, batch_size in (

@@ -10,11 +10,7 @@ def trainable(layer):
     return True
 
 
-DEFAULTS = Config(
-    regime="full",
-    # A step through all layers costs as much as the image is large.
-    image_size=128,
-)
+DEFAULTS = Config(regime="full")
 
 if __name__ == "__main__":
     run("Fine-tuning all layers", trainable, parse_config(DEFAULTS))
