@@ -357,6 +357,9 @@ def follow(config, dataset):
         The whole `Config`, and a line that says what was chosen and why (`""` if nothing was).
     """
     images, classes = len(dataset.train.labels), len(dataset.class_names)
+    if config.folds and not config.images_per_class:  # equal settings for folds of unequal size
+        together = images + len(dataset.validation.labels)
+        images = together * (config.folds - 1) // config.folds
     multiple, _ = OPTIMIZERS[config.optimizer]
     names = (
         *("image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay"),
