@@ -46,8 +46,8 @@ def flag(default, help, **limits):
 class Config:
     """All settings of a run. Those with a help text are flags of the command line.
 
-    The defaults are the recipe `tuned`, together with what a train script says in which it
-    differs; RECIPES has the settings of the others.
+    The defaults are those of the recipe `tuned`, RECIPES has what the others set. What is None
+    follows from the images, see recipes.py, unless the reader or a train script gives it.
     """
 
     regime: str
@@ -58,7 +58,6 @@ class Config:
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
     )
 
-    # None: as the recipe's rule has it for the images there are, see recipes.py.
     # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
     image_size: int | None = flag(None, "side in pixels to which images are resized", minimum=32)
     epochs: int | None = flag(None, "passes over the training images", minimum=1)
@@ -96,7 +95,9 @@ class Config:
     folds: int = flag(
         0, "trains so many runs, each validated on another fold; 0: one run", minimum=0
     )
+    # Which of them this run is, from 1.
     fold: int = 0
+
     evaluation: str = flag(
         "plain",
         "of the images as they are, or averaged with that of their mirrored copies",
@@ -302,7 +303,7 @@ def _run(title, trainable, config, progress):
     if dataset.files:
         runs.write_json(folder / "split.json", dataset.files)
     facts = {
-        "data": dataset.order,
+        "data": " ".join(sha256[:16] for sha256 in dataset.order.values()),
         "weights": weights["sha256"],
         "precision": precision,
         "versions": versions(),
@@ -344,8 +345,8 @@ def _run(title, trainable, config, progress):
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
     low, high = runs.wilson(accuracy, len(dataset.validation.labels))
-    images = f"{len(dataset.validation.labels):,} images"
-    print(f"interval    validation accuracy {low:.4f} to {high:.4f}: 95 % of its {images}")
+    images = len(dataset.validation.labels)
+    print(f"interval    95 % of validation accuracy on {images:,} images: {low:.4f} to {high:.4f}")
     print_result(title, loss, accuracy)
     return metrics
 
