@@ -121,7 +121,8 @@ def measure(regime, source, images_per_class, seed):
             Path(folder, name).symlink_to((home / name).resolve())
         process(
             *(ROOT / f"train_{regime}.py", "--data", source, "--seed", seed, "--logs", folder),
-            *("--images-per-class", images_per_class, "--name", "trial"),
+            *(("--images-per-class", images_per_class) if images_per_class else ()),
+            *("--name", "trial"),
             KERAS_HOME=folder,
         )
         metrics = runs.read_metrics(Path(folder, regime, "trial"))
