@@ -48,7 +48,7 @@ def last_fire(images, classes):
     return {
         "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
-        "learning_rate": between(images, {1_000: 1e-3, 40_000: 3e-4}),
+        "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         # A tail this small learns the images by heart unless its weights must be worth their while.
         "weight_decay": between(images, {250: 5, 1_000: 3, 40_000: 1.5}),
         "dropout": 0.5,
