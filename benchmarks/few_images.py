@@ -237,7 +237,7 @@ def draw(axes, trials):
         ylabel="validation accuracy",
     )
     axes.set_title(measured_on(trials), fontsize="medium")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 if __name__ == "__main__":
