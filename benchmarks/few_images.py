@@ -55,12 +55,14 @@ def main(arguments=None):
     source, path = asked.folder or asked.data, Path(asked.output)
     with cli.one_line_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
-        trials = runs.read_json(path)["trials"] if path.exists() else []
-        amounts = ["all"] if asked.folder else asked.per_class
-        plan = [(amount, facts(source, amount)) for amount in amounts]  # so that a slip shows at once
+        results = runs.read_json(path) if path.exists() else {"trials": []}
+        if "trials" not in results:
+            raise ValueError(f"{path} has other figures than this benchmark's: choose another --output")
+        trials = results["trials"]
+        planned = plan(source, ["all"] if asked.folder else asked.per_class)
     known = {tuple(trial[key] for key in KEY) for trial in trials}
     failed = False
-    for amount, about in plan:
+    for amount, about in planned.items():
         for seed in asked.seeds:
             for regime in asked.regimes:
                 if (about["sha256"], amount, seed, regime) in known:
@@ -76,27 +78,30 @@ def main(arguments=None):
                 trial = {"regime": regime, "amount": amount, "seed": seed} | about | figures
                 trial |= {"seconds": time.perf_counter() - start, "commit": commit()}
                 trials.append(trial)
-                runs.write_json(path, {"trials": trials})
+                runs.write_json(path, results)
                 print(f"{name}: {cell([trial])}, {trial['seconds']:.0f} s", flush=True)
     if trials:
-        write({"trials": trials}, path)
+        write(results, path)
         print(tables(trials))
     raise SystemExit(int(failed))
 
 
-def facts(source, amount):
-    """Gives what all trials of an amount have in common; all images there are go without a draw."""
+def plan(source, amounts):
+    """Gives for each amount what its trials have in common; all there are go without a draw."""
     dataset = data.load(source, recipes.LARGEST_SIZE)
     images, classes = len(dataset.train.labels), len(dataset.class_names)
-    drawn = 0 if amount == "all" or amount * classes == images else amount
-    if drawn:
-        images = len(data.load(source, recipes.LARGEST_SIZE, images_per_class=drawn).train.labels)
+    drawn = [0 if amount in ("all", images / classes) else amount for amount in amounts]
+    # Refuses an amount that is too large before hours have gone by.
+    data.load(source, recipes.LARGEST_SIZE, images_per_class=max(drawn))
     return {
-        "sha256": dataset.fingerprint,
-        "data": dataset.description,
-        "classes": classes,
-        "images": images,
-        "images_per_class": drawn,
+        amount: {
+            "sha256": dataset.fingerprint,
+            "data": dataset.description,
+            "classes": classes,
+            "images": each * classes or images,
+            "images_per_class": each,
+        }
+        for amount, each in zip(amounts, drawn, strict=True)
     }
 
 
@@ -233,7 +238,7 @@ def draw(axes, trials):
         ylabel="validation accuracy",
     )
     axes.set_title(measured_on(trials), fontsize="medium")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 if __name__ == "__main__":

@@ -164,9 +164,10 @@ def test_few_images_makes_only_the_trials_that_are_missing(few_images, tmp_path)
 def test_few_images_takes_all_images_without_a_draw():
     from benchmarks import few_images
 
-    balanced = few_images.facts("shapes", 200)
-    assert balanced == few_images.facts("shapes", "all")
-    assert (balanced["images"], balanced["images_per_class"]) == (2000, 0)
+    balanced = few_images.plan("shapes", [10, 200, "all"])
+    assert balanced[200] == balanced["all"]
+    assert (balanced[200]["images"], balanced[200]["images_per_class"]) == (2000, 0)
+    assert (balanced[10]["images"], balanced[10]["images_per_class"]) == (100, 10)
 
 
 def test_linear_peer_reads_images_and_mirrored_copies():
