@@ -14,6 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import cli
+import data
 import experiment
 import train_frozen
 from benchmarks import report
@@ -23,10 +24,10 @@ SEEDS = range(1)
 
 
 def tuned(*names):
-    return {name: getattr(train_frozen.DEFAULTS, name) for name in names}
+    return lambda goal: {name: getattr(goal, name) for name in names}
 
 
-# A name, the settings that change, and why that matters.
+# A name, the settings that change towards the goal, and why that matters.
 CHANGES = (
     (
         "BGR, means subtracted",
@@ -36,7 +37,7 @@ CHANGES = (
     ),
     (
         "no ReLU on the logits",
-        {"head": "conv"},
+        lambda goal: {"head": "conv"},
         "A logit whose ReLU is off gets no gradient and never comes back: a class that is off for "
         + "all images is lost, and where all are, the loss stays at ln(classes).",
     ),
@@ -59,20 +60,22 @@ CHANGES = (
     ),
     (
         "learning rate, batch, epochs",
-        tuned("learning_rate", "schedule", "batch_size", "epochs"),
+        tuned("learning_rate", "schedule", "batch_size", "epochs", "weight_decay"),
         "A new classifier bears ten times the rate, if that falls to nothing at the end; with "
-        + "features computed once, more epochs are cheap.",
+        + "features computed once, more epochs are cheap; decay keeps them from being learnt by heart.",
     ),
 )
 
 
-def steps(source):
+def steps(source, dataset):
     """Gives for each step its name, its cause and its `Config`; the first is report, the last tuned."""
-    goal = dataclasses.replace(train_frozen.DEFAULTS, data=source)
-    config = dataclasses.replace(goal, recipe="report", **experiment.RECIPES["report"])
+    tuned_by_default = dataclasses.replace(train_frozen.DEFAULTS, data=source)
+    goal, _ = experiment.follow(tuned_by_default, dataset)
+    report_settings = {"recipe": "report"} | experiment.RECIPES["report"]
+    config, _ = experiment.follow(dataclasses.replace(tuned_by_default, **report_settings), dataset)
     yield "report (2018)", "", config
     for name, settings, cause in CHANGES:
-        config = dataclasses.replace(config, **settings)
+        config = dataclasses.replace(config, **settings(goal))
         yield name, cause, config
     if dataclasses.replace(config, recipe="tuned") != goal:
         raise ValueError("the ablation does not end at the recipe tuned: a setting is missing")
@@ -83,7 +86,7 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as logs:
-        for name, cause, config in list(steps(asked.data)):  # all, so that a slip shows at once
+        for name, cause, config in list(steps(asked.data, data.load(asked.data))):  # all, so that a slip shows at once
             made = [
                 experiment.run(
                     f"Ablation: {name}",

@@ -12,8 +12,8 @@ import sys
 import time
 
 import data
-from experiment import build, make_optimizer, parse_config, set_trainable
-from pipeline import EVALUATION_BATCH
+from experiment import build, follow, make_optimizer, parse_config, set_trainable
+from pipeline import EVALUATION_BATCH, Batches
 
 
 def train(trainable, config):
@@ -29,12 +29,16 @@ def train(trainable, config):
     import keras
     import tensorflow as tf
 
+    from features import standardise
+
     dataset = data.load(config.data)
+    config, _ = follow(config, dataset)
     keras.utils.set_random_seed(config.seed)
     model, _ = build(config, len(dataset.class_names))
     set_trainable(model, trainable)
 
     start = time.perf_counter()
+    standardise(model, model.inputs, Batches(dataset.train, len(dataset.class_names)))
 
     def batches(split, size):
         labels = keras.utils.to_categorical(split.labels, len(dataset.class_names))
