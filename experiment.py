@@ -38,7 +38,10 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
 def flag(default, help, **limits):
-    """A field of Config that is a flag too; `limits` are `choices`, `minimum`, `above` or `below`."""
+    """A field of Config that is a flag too.
+
+    `limits` are `choices`, `minimum`, `above` or `below`; `shown` is what the help calls the default.
+    """
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -89,11 +92,12 @@ class Config:
     # Rises over the first tenth of the steps, then falls to nothing along a cosine.
     schedule: str = "cosine"
 
+    # 0 stands for all, and for one run.
     images_per_class: int = flag(
-        0, "trains on so many of each class, drawn by the seed; 0: all", minimum=0
+        0, "trains on so many of each class, drawn by the seed", minimum=1, shown="all"
     )
     folds: int = flag(
-        0, "trains so many runs, each validated on another fold; 0: one run", minimum=0
+        0, "trains so many runs, each validated on another fold", minimum=2, shown="one run"
     )
     # Which of them this run is, from 1.
     fold: int = 0
@@ -159,7 +163,7 @@ def parse_config(defaults, arguments=None):
         if kind is bool:
             parser.add_argument(option, action="store_true", help=field.metadata["help"])
             continue
-        shown = "by the images" if default is None else default
+        shown = field.metadata.get("shown", "by the images" if default is None else default)
         about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
         choices = field.metadata.get("choices")
         parser.add_argument(option, type=kind, choices=choices, help=about)
@@ -251,11 +255,10 @@ def _run_one(title, trainable, config):
             folder = Path(config.resume)
             runs.clear_parts(folder)
         else:
-            folder = runs.create(config.logs, config.regime, config.recipe, config.name)
+            folder = None  # made once it is clear that there is something to run
     progress = Progress(folder, config.early_stopping)
     try:
-        with runs.removed_if_empty(folder):
-            return _run(title, trainable, config, progress)
+        return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         cli.stop(f"interrupted: {progress.kept()}", status=130)
     except OSError as error:  # such as of a disk that is full
@@ -273,7 +276,7 @@ def _run(title, trainable, config, progress):
             config.folds,
             config.fold,
         )
-        classes, folder = len(dataset.class_names), progress.folder
+        classes = len(dataset.class_names)
         config, chosen = follow(config, dataset)
         progress.plan(config.epochs, dataset)
         keras = cli.import_keras()
@@ -282,6 +285,9 @@ def _run(title, trainable, config, progress):
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)
         model, weights = build(config, classes)
+        if not config.resume:
+            progress.folder = runs.create(config.logs, config.regime, config.recipe, config.name)
+        folder = progress.folder
     import pictures
     from pipeline import evaluate
 
@@ -299,9 +305,10 @@ def _run(title, trainable, config, progress):
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
 
     settings = dataclasses.asdict(config) | {"resume": ""}
-    runs.write_json(folder / "config.json", settings)
-    if dataset.files:
-        runs.write_json(folder / "split.json", dataset.files)
+    with runs.removed_if_empty(folder):
+        runs.write_json(folder / "config.json", settings)
+        if dataset.files:
+            runs.write_json(folder / "split.json", dataset.files)
     facts = {
         "data": " ".join(sha256[:16] for sha256 in dataset.order.values()),
         "weights": weights["sha256"],

@@ -132,6 +132,8 @@ def settings(recipe, regime, images, classes, side, given):
         if epochs not in chosen:
             steps_per_epoch = math.ceil(images / batch_size)
             chosen[epochs] = max(round(total / steps_per_epoch), min(1, math.ceil(total)))
+    if "epochs" in given and "head_epochs" not in given:  # a short run is short before it, too
+        chosen["head_epochs"] = min(chosen["head_epochs"], given["epochs"])
     return chosen
 
 
