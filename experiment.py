@@ -252,13 +252,14 @@ def _run_one(title, trainable, config):
     with cli.one_line_errors():
         check_weights(config.weights)
         if config.resume:
-            folder = Path(config.resume)
+            folder, made = Path(config.resume), ()
             runs.clear_parts(folder)
         else:
-            folder = None  # made once it is clear that there is something to run
+            folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
     progress = Progress(folder, config.early_stopping)
     try:
-        return _run(title, trainable, config, progress)
+        with runs.removed_if_empty(made):
+            return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         cli.stop(f"interrupted: {progress.kept()}", status=130)
     except OSError as error:  # such as of a disk that is full
@@ -276,7 +277,7 @@ def _run(title, trainable, config, progress):
             config.folds,
             config.fold,
         )
-        classes = len(dataset.class_names)
+        classes, folder = len(dataset.class_names), progress.folder
         config, chosen = follow(config, dataset)
         progress.plan(config.epochs, dataset)
         keras = cli.import_keras()
@@ -285,9 +286,6 @@ def _run(title, trainable, config, progress):
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)
         model, weights = build(config, classes)
-        if not config.resume:
-            progress.folder = runs.create(config.logs, config.regime, config.recipe, config.name)
-        folder = progress.folder
     import pictures
     from pipeline import evaluate
 
@@ -305,10 +303,9 @@ def _run(title, trainable, config, progress):
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
 
     settings = dataclasses.asdict(config) | {"resume": ""}
-    with runs.removed_if_empty(folder):
-        runs.write_json(folder / "config.json", settings)
-        if dataset.files:
-            runs.write_json(folder / "split.json", dataset.files)
+    runs.write_json(folder / "config.json", settings)
+    if dataset.files:
+        runs.write_json(folder / "split.json", dataset.files)
     facts = {
         "data": " ".join(sha256[:16] for sha256 in dataset.order.values()),
         "weights": weights["sha256"],
