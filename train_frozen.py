@@ -1,6 +1,6 @@
 """How far does a classifier get on features that never saw these images?
 
-    python train_frozen.py    # 85.7 ± 0.1 % validation (3 seeds, cifar10-jpeg), 3 min on two cores
+    python train_frozen.py --images-per-class 100    # 71.8 % validation (seed 0, cifar10-jpeg)
 """
 
 from experiment import Config, parse_config, run
