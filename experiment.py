@@ -91,10 +91,10 @@ class Config:
     schedule: str = "cosine"
 
     images_per_class: int = flag(
-        0, "trains on so many of each class, drawn by the seed; 0: all", minimum=0
+        0, "trains on so many of each class, drawn by the seed (default: all)", minimum=1
     )
     folds: int = flag(
-        0, "trains so many runs, each validated on another fold; 0: one run", minimum=0
+        0, "trains so many runs, each validated on another fold (default: one run)", minimum=2
     )
     fold: int = 0
     evaluation: str = flag(
@@ -158,8 +158,9 @@ def parse_config(defaults, arguments=None):
         if kind is bool:
             parser.add_argument(option, action="store_true", help=field.metadata["help"])
             continue
-        shown = "by the images" if default is None else default
-        about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
+        about = field.metadata["help"]
+        if "(default" not in about and default != "":
+            about += f" [{'by the images' if default is None else default}]"
         choices = field.metadata.get("choices")
         parser.add_argument(option, type=kind, choices=choices, help=about)
     given = vars(parser.parse_args(arguments))
@@ -249,11 +250,13 @@ def _run_one(title, trainable, config):
         if config.resume:
             folder = Path(config.resume)
             runs.clear_parts(folder)
+            new = []
         else:
+            new = runs.absent(Path(config.logs, config.regime))
             folder = runs.create(config.logs, config.regime, config.recipe, config.name)
     progress = Progress(folder, config.early_stopping)
     try:
-        with runs.removed_if_empty(folder):
+        with runs.removed_if_empty(folder, *new):
             return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         cli.stop(f"interrupted: {progress.kept()}", status=130)

@@ -99,14 +99,24 @@ def create(logs, regime, recipe, name=None):
     raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
 
 
+def absent(folder):
+    """Lists which of a folder and those above it do not exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
 @contextlib.contextmanager
-def removed_if_empty(folder):
-    """Takes a run's folder away again when the run ended before it wrote anything."""
+def removed_if_empty(*folders):
+    """Takes a run's folder away again when the run ended before it wrote anything.
+
+    Args:
+        folders: The run's, and those above it that were made for it, the innermost first.
+    """
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            for folder in folders:
+                folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import cli
+import data
 import experiment
 import train_frozen
 from benchmarks import report
@@ -22,15 +23,12 @@ RESULTS = Path(__file__).with_name("ablation.json")
 SEEDS = range(1)
 
 
-def tuned(*names):
-    return {name: getattr(train_frozen.DEFAULTS, name) for name in names}
-
-
-# A name, the settings that change, and why that matters.
+# A name, the settings that change (to a value, or by their names to those of `tuned`), and why that
+# matters.
 CHANGES = (
     (
         "BGR, means subtracted",
-        tuned("preprocessing"),
+        ("preprocessing",),
         "The weights were trained on BGR pixels with ImageNet's means subtracted; of other pixels "
         + "the filters make little sense.",
     ),
@@ -42,36 +40,43 @@ CHANGES = (
     ),
     (
         "larger images",
-        tuned("image_size", "precision"),
+        ("image_size", "precision"),
         "The filters know objects that fill 224 pixels; of 32 pixels the last map is 1x1, and most "
         + "of what they look for lies outside. (In bfloat16 from here on, where there is.)",
     ),
     (
         "head on all fire modules",
-        tuned("head", "dropout"),
+        ("head", "dropout"),
         "Early fire modules see what the last ones, trained to name ImageNet's objects, have "
         + "discarded; a hidden layer combines them.",
     ),
     (
         "mirrored copies",
-        tuned("mirror"),
+        ("mirror",),
         "A mirrored truck is a truck: twice the images for one more pass through the frozen layers.",
     ),
     (
-        "learning rate, batch, epochs",
-        tuned("learning_rate", "schedule", "batch_size", "epochs"),
+        "learning rate, batch, epochs, decay",
+        ("learning_rate", "schedule", "batch_size", "epochs", "weight_decay"),
         "A new classifier bears ten times the rate, if that falls to nothing at the end; with "
-        + "features computed once, more epochs are cheap.",
+        + "features computed once, more epochs are cheap. Weight decay, which the rate "
+        + "multiplies, keeps the head from learning the images by heart.",
     ),
 )
 
 
 def steps(source):
     """Gives for each step its name, its cause and its `Config`; the first is report, the last tuned."""
-    goal = dataclasses.replace(train_frozen.DEFAULTS, data=source)
-    config = dataclasses.replace(goal, recipe="report", **experiment.RECIPES["report"])
+    dataset = data.load(source)
+    given = dataclasses.replace(train_frozen.DEFAULTS, data=source)
+    goal, _ = experiment.follow(given, dataset)
+    report_2018 = dataclasses.replace(given, recipe="report", **experiment.RECIPES["report"])
+    config, _ = experiment.follow(report_2018, dataset)
     yield "report (2018)", "", config
-    for name, settings, cause in CHANGES:
+    for name, changed, cause in CHANGES:
+        settings = changed
+        if isinstance(changed, tuple):
+            settings = {key: getattr(goal, key) for key in changed}
         config = dataclasses.replace(config, **settings)
         yield name, cause, config
     if dataclasses.replace(config, recipe="tuned") != goal:

@@ -4,7 +4,7 @@
 
 https://keras.io/guides/transfer_learning: freeze, compile, fit on a tf.data pipeline with prefetch, in
 float32. The network, its weights, the images, the rule of the regime and the optimizer are the
-project's own; views (mirror, shift) are left out.
+project's own; views (mirror, shift, zoom) are left out.
 """
 
 import importlib
@@ -12,8 +12,9 @@ import sys
 import time
 
 import data
-from experiment import build, make_optimizer, parse_config, set_trainable
-from pipeline import EVALUATION_BATCH
+from experiment import build, follow, make_optimizer, parse_config, set_trainable
+from features import standardise
+from pipeline import EVALUATION_BATCH, Batches
 
 
 def train(trainable, config):
@@ -30,11 +31,14 @@ def train(trainable, config):
     import tensorflow as tf
 
     dataset = data.load(config.data)
+    config, _ = follow(config, dataset)
     keras.utils.set_random_seed(config.seed)
     model, _ = build(config, len(dataset.class_names))
     set_trainable(model, trainable)
 
     start = time.perf_counter()
+    # What adapt() of the guide's Normalization layer comes to.
+    standardise(model, model.inputs, Batches(dataset.train, len(dataset.class_names)))
 
     def batches(split, size):
         labels = keras.utils.to_categorical(split.labels, len(dataset.class_names))

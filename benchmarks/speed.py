@@ -47,7 +47,7 @@ def defaults(regime, **changes):
 def plain(regime, **changes):
     """A regime's settings at the benchmark's image size, without what the guide has not: new views
     of an image, and a head trained alone before."""
-    off = {"mirror": False, "shift": 0.0, "head_epochs": 0}
+    off = {"mirror": False, "shift": 0.0, "zoom": 0.0, "head_epochs": 0}
     return defaults(regime, **{"image_size": SIZE} | off | changes)
 
 
@@ -261,6 +261,7 @@ def prepare(config):
     import keras
 
     dataset = data.load(config.data)
+    config, _ = experiment.follow(config, dataset)
     precision, _ = experiment.choose_precision(config.precision)
     keras.config.set_dtype_policy(precision)
     model, _ = experiment.build(config, len(dataset.class_names))

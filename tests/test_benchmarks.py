@@ -70,14 +70,21 @@ def test_the_tables_kept_are_those_of_the_figures_kept(tmp_path):
 
 
 def test_the_ablation_goes_from_report_to_tuned():
+    import data
     import experiment
     import train_frozen
     from benchmarks import ablation
 
-    (_, _, first), *others = ablation.steps("cifar10")
-    report = experiment.parse_config(train_frozen.DEFAULTS, ["--recipe", "report"])
-    assert first == report
-    assert others[-1][2] == dataclasses.replace(train_frozen.DEFAULTS, recipe="report")
+    dataset = data.load("shapes")
+
+    def asked(recipe):
+        arguments = ["--data", "shapes", "--recipe", recipe]
+        config = experiment.parse_config(train_frozen.DEFAULTS, arguments)
+        return experiment.follow(config, dataset)[0]
+
+    (_, _, first), *others = ablation.steps("shapes")
+    assert first == asked("report")
+    assert dataclasses.replace(others[-1][2], recipe="tuned") == asked("tuned")
     configs = [first] + [config for *_, config in others]
     assert len(set(configs)) == len(configs)
 
@@ -91,7 +98,7 @@ def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
     text = (tmp_path / "ablation.md").read_text()
     assert "| a change | 0.500 (0.2500, 0.7500) | a cause |" in text
 
-    history = {"val_loss": [3.0, 2.0]}
+    history = {"epoch": [1, 2], "val_loss": [3.0, 2.0]}
     row = {"optimizer": "sgd", "learning_rate": 0.01, "history": history} | figures
     optimizers.write({"rows": [row]}, tmp_path / "optimizers.json")
     text = (tmp_path / "optimizers.md").read_text()
