@@ -8,7 +8,7 @@ LOGS = logs
 VENV = .venv/bin/python
 FLAGS = --logs $(LOGS) $(if $(DATA),--data $(DATA)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
-.PHONY: compare demo test speed ablation optimizers
+.PHONY: compare demo test speed ablation optimizers few-images
 
 compare: .venv/installed
 	$(VENV) train_frozen.py $(FLAGS)
@@ -29,6 +29,10 @@ speed: .venv/installed
 ablation optimizers: .venv/installed
 	$(VENV) -m benchmarks.$@ $(if $(DATA),--data $(DATA))
 
+# Each regime, and scikit-learn's linear classifier, on 10 to 4,000 images a class: hours.
+few-images: .venv/installed-for-benchmarks
+	$(VENV) -m benchmarks.few_images $(if $(DATA),--data $(DATA))
+
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check .
 	$(VENV) -m pytest
@@ -40,4 +44,8 @@ test: .venv/installed-for-tests
 
 .venv/installed-for-tests: .venv/installed tests/requirements.txt
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+.venv/installed-for-benchmarks: .venv/installed benchmarks/requirements.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	touch $@

@@ -38,7 +38,10 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
 def flag(default, help, **limits):
-    """A field of Config that is a flag too; `limits` are `choices`, `minimum`, `above` or `below`."""
+    """A field of Config that is a flag too.
+
+    `limits` are `choices`, `minimum`, `above` or `below`; `shown` is what the help calls the default.
+    """
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -46,8 +49,8 @@ def flag(default, help, **limits):
 class Config:
     """All settings of a run. Those with a help text are flags of the command line.
 
-    The defaults are the recipe `tuned`, together with what a train script says in which it
-    differs; RECIPES has the settings of the others.
+    The defaults are those of the recipe `tuned`, RECIPES has what the others set. What is None
+    follows from the images, see recipes.py, unless the reader or a train script gives it.
     """
 
     regime: str
@@ -58,7 +61,6 @@ class Config:
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
     )
 
-    # None: as the recipe's rule has it for the images there are, see recipes.py.
     # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
     image_size: int | None = flag(None, "side in pixels to which images are resized", minimum=32)
     epochs: int | None = flag(None, "passes over the training images", minimum=1)
@@ -90,13 +92,16 @@ class Config:
     # Rises over the first tenth of the steps, then falls to nothing along a cosine.
     schedule: str = "cosine"
 
+    # 0 stands for all, and for one run.
     images_per_class: int = flag(
-        0, "trains on so many of each class, drawn by the seed (default: all)", minimum=1
+        0, "trains on so many of each class, drawn by the seed", minimum=1, shown="all"
     )
     folds: int = flag(
-        0, "trains so many runs, each validated on another fold (default: one run)", minimum=2
+        0, "trains so many runs, each validated on another fold", minimum=2, shown="one run"
     )
+    # Which of them this run is, from 1.
     fold: int = 0
+
     evaluation: str = flag(
         "plain",
         "of the images as they are, or averaged with that of their mirrored copies",
@@ -158,9 +163,8 @@ def parse_config(defaults, arguments=None):
         if kind is bool:
             parser.add_argument(option, action="store_true", help=field.metadata["help"])
             continue
-        about = field.metadata["help"]
-        if "(default" not in about and default != "":
-            about += f" [{'by the images' if default is None else default}]"
+        shown = field.metadata.get("shown", "by the images" if default is None else default)
+        about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
         choices = field.metadata.get("choices")
         parser.add_argument(option, type=kind, choices=choices, help=about)
     given = vars(parser.parse_args(arguments))
@@ -248,15 +252,13 @@ def _run_one(title, trainable, config):
     with cli.one_line_errors():
         check_weights(config.weights)
         if config.resume:
-            folder = Path(config.resume)
+            folder, made = Path(config.resume), ()
             runs.clear_parts(folder)
-            new = []
         else:
-            new = runs.absent(Path(config.logs, config.regime))
-            folder = runs.create(config.logs, config.regime, config.recipe, config.name)
+            folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
     progress = Progress(folder, config.early_stopping)
     try:
-        with runs.removed_if_empty(folder, *new):
+        with runs.removed_if_empty(made):
             return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         cli.stop(f"interrupted: {progress.kept()}", status=130)
@@ -305,7 +307,7 @@ def _run(title, trainable, config, progress):
     if dataset.files:
         runs.write_json(folder / "split.json", dataset.files)
     facts = {
-        "data": dataset.order,
+        "data": " ".join(sha256[:16] for sha256 in dataset.order.values()),
         "weights": weights["sha256"],
         "precision": precision,
         "versions": versions(),
@@ -347,8 +349,8 @@ def _run(title, trainable, config, progress):
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
     low, high = runs.wilson(accuracy, len(dataset.validation.labels))
-    images = f"{len(dataset.validation.labels):,} images"
-    print(f"interval    validation accuracy {low:.4f} to {high:.4f}: 95 % of its {images}")
+    images = len(dataset.validation.labels)
+    print(f"interval    95 % of validation accuracy on {images:,} images: {low:.4f} to {high:.4f}")
     print_result(title, loss, accuracy)
     return metrics
 
@@ -360,6 +362,9 @@ def follow(config, dataset):
         The whole `Config`, and a line that says what was chosen and why (`""` if nothing was).
     """
     images, classes = len(dataset.train.labels), len(dataset.class_names)
+    if config.folds and not config.images_per_class:  # equal settings for folds of unequal size
+        together = images + len(dataset.validation.labels)
+        images = together * (config.folds - 1) // config.folds
     multiple, _ = OPTIMIZERS[config.optimizer]
     names = (
         *("image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay"),

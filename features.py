@@ -104,6 +104,7 @@ def standardise(model, inputs, batches):
         prior = max(variance.mean(), keras.config.epsilon())
         layer.adapt_mean.assign(mean)
         layer.adapt_variance.assign((count * variance + PRIOR_IMAGES * prior) / (count + PRIOR_IMAGES))
+        layer.count.assign(count)
         layer.finalize_state()
 
 

@@ -48,7 +48,7 @@ def last_fire(images, classes):
     return {
         "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
-        "learning_rate": between(images, {1_000: 1e-3, 40_000: 3e-4}),
+        "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         # A tail this small learns the images by heart unless its weights must be worth their while.
         "weight_decay": between(images, {250: 5, 1_000: 3, 40_000: 1.5}),
         "dropout": 0.5,
@@ -61,11 +61,11 @@ def last_fire(images, classes):
 
 def full(images, classes):
     return {
-        "steps": between(images, {100: 150, 1_000: 250, 40_000: 9_375}),
+        "steps": between(images, {100: 150, 1_000: 400, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
         # At higher rates, the first of many epochs lose what the head knew.
         "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 1.5e-4}),
-        "weight_decay": between(images, {250: 4, 1_000: 2, 40_000: 0.5}),
+        "weight_decay": between(images, {250: 4, 1_000: 1, 40_000: 0.5}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         # All layers can learn the images by heart: views that are new each time make that harder.
         "shift": 0.125,
@@ -117,9 +117,9 @@ def settings(recipe, regime, images, classes, side, given):
     """
     rules = RULES[recipe]
     chosen = rules.get(regime, rules["full"])(images, classes)
-    # Images that are enlarged have no detail to zoom in on.
-    chosen["zoom"] *= min(1, side / LARGEST_SIZE)
     least = LEAST_SIZE.get(regime, LEAST_SIZE["full"])
+    # Images that are enlarged have no detail to zoom in on: it would only blur them.
+    chosen["zoom"] *= min(1, max(0, side - least) / (LARGEST_SIZE - least))
     chosen["image_size"] = min(LARGEST_SIZE, max(least, side))
     chosen |= given
     chosen["batch_size"] = _whole(chosen["batch_size"], images)
@@ -132,6 +132,8 @@ def settings(recipe, regime, images, classes, side, given):
         if epochs not in chosen:
             steps_per_epoch = math.ceil(images / batch_size)
             chosen[epochs] = max(round(total / steps_per_epoch), min(1, math.ceil(total)))
+    if "epochs" in given and "head_epochs" not in given:  # a short run is short before it, too
+        chosen["head_epochs"] = min(chosen["head_epochs"], given["epochs"])
     return chosen
 
 

@@ -74,19 +74,21 @@ def create(logs, regime, recipe, name=None):
         name: Name of the run; by default the recipe and the time.
 
     Returns:
-        Path of the new folder.
+        Path of the new folder, and a list of all that was made: it, and the folders around it that
+        were not there.
 
     Raises:
         OSError: It exists, or can't be made.
     """
     parent = Path(logs) / regime
+    made = [folder for folder in (parent, Path(logs)) if not folder.exists()]
     stamp = f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = [name] if name else [stamp, *(f"{stamp}-{i}" for i in range(2, 100))]
     for candidate in candidates:
         try:
             parent.mkdir(parents=True, exist_ok=True)
             (parent / candidate).mkdir()
-            return parent / candidate
+            return parent / candidate, [parent / candidate, *made]
         except FileExistsError:
             if not parent.is_dir():
                 raise OSError(
@@ -99,23 +101,14 @@ def create(logs, regime, recipe, name=None):
     raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
 
 
-def absent(folder):
-    """Lists which of a folder and those above it do not exist, the innermost first."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
 @contextlib.contextmanager
-def removed_if_empty(*folders):
-    """Takes a run's folder away again when the run ended before it wrote anything.
-
-    Args:
-        folders: The run's, and those above it that were made for it, the innermost first.
-    """
+def removed_if_empty(made):
+    """Takes away again what `create` made when the run ended before it wrote anything."""
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            for folder in folders:
+            for folder in made:
                 folder.rmdir()
 
 

@@ -23,61 +23,59 @@ RESULTS = Path(__file__).with_name("ablation.json")
 SEEDS = range(1)
 
 
-# A name, the settings that change (to a value, or by their names to those of `tuned`), and why that
-# matters.
+def tuned(*names):
+    return lambda goal: {name: getattr(goal, name) for name in names}
+
+
+# A name, the settings that change towards the goal, and why that matters.
 CHANGES = (
     (
         "BGR, means subtracted",
-        ("preprocessing",),
+        tuned("preprocessing"),
         "The weights were trained on BGR pixels with ImageNet's means subtracted; of other pixels "
         + "the filters make little sense.",
     ),
     (
         "no ReLU on the logits",
-        {"head": "conv"},
+        lambda goal: {"head": "conv"},
         "A logit whose ReLU is off gets no gradient and never comes back: a class that is off for "
         + "all images is lost, and where all are, the loss stays at ln(classes).",
     ),
     (
         "larger images",
-        ("image_size", "precision"),
+        tuned("image_size", "precision"),
         "The filters know objects that fill 224 pixels; of 32 pixels the last map is 1x1, and most "
         + "of what they look for lies outside. (In bfloat16 from here on, where there is.)",
     ),
     (
         "head on all fire modules",
-        ("head", "dropout"),
+        tuned("head", "dropout"),
         "Early fire modules see what the last ones, trained to name ImageNet's objects, have "
         + "discarded; a hidden layer combines them.",
     ),
     (
         "mirrored copies",
-        ("mirror",),
+        tuned("mirror"),
         "A mirrored truck is a truck: twice the images for one more pass through the frozen layers.",
     ),
     (
-        "learning rate, batch, epochs, decay",
-        ("learning_rate", "schedule", "batch_size", "epochs", "weight_decay"),
+        "learning rate, batch, epochs",
+        tuned("learning_rate", "schedule", "batch_size", "epochs", "weight_decay"),
         "A new classifier bears ten times the rate, if that falls to nothing at the end; with "
-        + "features computed once, more epochs are cheap. Weight decay, which the rate "
-        + "multiplies, keeps the head from learning the images by heart.",
+        + "features computed once, more epochs are cheap; decay keeps them from being learnt by heart.",
     ),
 )
 
 
-def steps(source):
+def steps(source, dataset):
     """Gives for each step its name, its cause and its `Config`; the first is report, the last tuned."""
-    dataset = data.load(source)
-    given = dataclasses.replace(train_frozen.DEFAULTS, data=source)
-    goal, _ = experiment.follow(given, dataset)
-    report_2018 = dataclasses.replace(given, recipe="report", **experiment.RECIPES["report"])
-    config, _ = experiment.follow(report_2018, dataset)
+    tuned_by_default = dataclasses.replace(train_frozen.DEFAULTS, data=source)
+    goal, _ = experiment.follow(tuned_by_default, dataset)
+    report_settings = {"recipe": "report"} | experiment.RECIPES["report"]
+    config, _ = experiment.follow(dataclasses.replace(tuned_by_default, **report_settings), dataset)
     yield "report (2018)", "", config
-    for name, changed, cause in CHANGES:
-        settings = changed
-        if isinstance(changed, tuple):
-            settings = {key: getattr(goal, key) for key in changed}
-        config = dataclasses.replace(config, **settings)
+    for name, settings, cause in CHANGES:
+        config = dataclasses.replace(config, **settings(goal))
         yield name, cause, config
     if dataclasses.replace(config, recipe="tuned") != goal:
         raise ValueError("the ablation does not end at the recipe tuned: a setting is missing")
@@ -88,7 +86,7 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as logs:
-        for name, cause, config in list(steps(asked.data)):  # all, so that a slip shows at once
+        for name, cause, config in list(steps(asked.data, data.load(asked.data))):  # all, so that a slip shows at once
             made = [
                 experiment.run(
                     f"Ablation: {name}",

@@ -4,7 +4,7 @@
 
 https://keras.io/guides/transfer_learning: freeze, compile, fit on a tf.data pipeline with prefetch, in
 float32. The network, its weights, the images, the rule of the regime and the optimizer are the
-project's own; views (mirror, shift, zoom) are left out.
+project's own; views (mirror, shift) are left out.
 """
 
 import importlib
@@ -13,7 +13,6 @@ import time
 
 import data
 from experiment import build, follow, make_optimizer, parse_config, set_trainable
-from features import standardise
 from pipeline import EVALUATION_BATCH, Batches
 
 
@@ -30,6 +29,8 @@ def train(trainable, config):
     import keras
     import tensorflow as tf
 
+    from features import standardise
+
     dataset = data.load(config.data)
     config, _ = follow(config, dataset)
     keras.utils.set_random_seed(config.seed)
@@ -37,7 +38,6 @@ def train(trainable, config):
     set_trainable(model, trainable)
 
     start = time.perf_counter()
-    # What adapt() of the guide's Normalization layer comes to.
     standardise(model, model.inputs, Batches(dataset.train, len(dataset.class_names)))
 
     def batches(split, size):

@@ -76,17 +76,23 @@ def test_the_ablation_goes_from_report_to_tuned():
     from benchmarks import ablation
 
     dataset = data.load("shapes")
-
-    def asked(recipe):
-        arguments = ["--data", "shapes", "--recipe", recipe]
-        config = experiment.parse_config(train_frozen.DEFAULTS, arguments)
-        return experiment.follow(config, dataset)[0]
-
-    (_, _, first), *others = ablation.steps("shapes")
-    assert first == asked("report")
-    assert dataclasses.replace(others[-1][2], recipe="tuned") == asked("tuned")
+    (_, _, first), *others = ablation.steps("shapes", dataset)
+    given = ["--data", "shapes"]
+    report = experiment.parse_config(train_frozen.DEFAULTS, [*given, "--recipe", "report"])
+    assert first == experiment.follow(report, dataset)[0]
+    goal, _ = experiment.follow(experiment.parse_config(train_frozen.DEFAULTS, given), dataset)
+    assert others[-1][2] == dataclasses.replace(goal, recipe="report")
     configs = [first] + [config for *_, config in others]
     assert len(set(configs)) == len(configs)
+
+
+def test_steps_are_timed_under_the_settings_of_the_rule():
+    from benchmarks import speed
+
+    drawn = {"data": "shapes", "weights": "none", "image_size": 32}
+    for config in (speed.defaults("last_fire", **drawn), speed.plain("full", head="conv", **drawn)):
+        trained, training = speed.prepare(config)
+        assert training.batch_size >= 32 and trained.optimizer is not None
 
 
 def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
@@ -105,3 +111,94 @@ def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
     assert "| sgd | 0.01 | 0.5000 (0.2500, 0.7500) | 1.5000 |" in text
     for name in ("ablation.png", "optimizers.png"):
         assert (tmp_path / name).stat().st_size > 10_000
+
+
+def invented(regime, _source, images_per_class, seed):
+    place = ["peer", "frozen", "last_fire", "full"].index(regime)
+    accuracy = 0.5 + place / 10 + seed / 50 + images_per_class / 1e4
+    return {
+        "validation_accuracy": accuracy, "validation_loss": 1.5 - accuracy,
+        "validation_images": 500, "total_params": 1000, "image_size": 160,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def few_images(tmp_path, monkeypatch):
+    """Calls the benchmark with invented trials; gives its exit status and the trials it made."""
+    from benchmarks import few_images
+
+    def call(*arguments, measure=invented):
+        made = []
+
+        def trial(*asked):
+            made.append(asked)
+            return measure(*asked)
+
+        monkeypatch.setattr(few_images, "measure", trial)
+        monkeypatch.setattr(few_images, "find_spec", lambda name: name)
+        with pytest.raises(SystemExit) as end:
+            few_images.main([*arguments, "--output", str(tmp_path / "few.json")])
+        return end.value.code, made
+
+    return call
+
+
+def test_few_images_shows_accuracies_losses_and_seconds(few_images, tmp_path):
+    shapes = ("--data", "shapes", "--per-class", "10", "100", "--seeds", "0", "1")
+    status, made = few_images(*shapes)
+    assert status == 0 and len(made) == 2 * 2 * 4
+    text = (tmp_path / "few.md").read_text()
+    cells = ("0.511 ± 0.014 (0.989)", "0.611 ± 0.014 (0.889)", "0.711 ± 0.014 (0.789)")
+    assert f"| 10 | {' | '.join(cells)} | 0.811 ± 0.014 (0.689) |\n|  | 0 s |" in text
+    assert "shapes (drawn, not photographs), 500 validation images; seeds 0, 1; commit " in text
+    assert (tmp_path / "few.png").stat().st_size > 10_000
+    trial = json.loads((tmp_path / "few.json").read_text())["trials"][-1]
+    assert (trial["amount"], trial["images"], trial["seed"]) == (100, 1000, 1)
+
+
+def test_few_images_makes_only_the_trials_that_are_missing(few_images, tmp_path):
+    shapes = ("--data", "shapes", "--per-class", "10", "--seeds")
+
+    def fails(regime, *others):
+        # What an earlier trial gave is in the file by then.
+        assert regime == "peer" or json.loads((tmp_path / "few.json").read_text())["trials"]
+        if regime == "full":
+            raise RuntimeError("no memory")
+        return invented(regime, *others)
+
+    status, _ = few_images(*shapes, "0", measure=fails)
+    assert status == 1
+    assert few_images(*shapes, "0", "1", "--regimes", "frozen", "full") == (
+        0,
+        [("full", "shapes", 10, 0), ("frozen", "shapes", 10, 1), ("full", "shapes", 10, 1)],
+    )
+
+
+def test_few_images_takes_all_images_without_a_draw():
+    from benchmarks import few_images
+
+    balanced = few_images.plan("shapes", [10, 200, "all"])
+    assert balanced[200] == balanced["all"]
+    assert (balanced[200]["images"], balanced[200]["images_per_class"]) == (2000, 0)
+    assert (balanced[10]["images"], balanced[10]["images_per_class"]) == (100, 10)
+
+
+def test_linear_peer_reads_images_and_mirrored_copies():
+    pytest.importorskip("sklearn")
+    import numpy as np
+
+    import data
+    from benchmarks import linear_peer
+
+    images, labels = (part[:20] for part in data.load("shapes").train)
+    model = linear_peer.feature_model(32, weights=None)
+    plain = linear_peer.features(model, images, mirror=False)
+    both = linear_peer.features(model, images, mirror=True)
+    assert both.shape == (40, 4864) and both.dtype == "f4"
+    np.testing.assert_allclose(both[:20], plain, rtol=1e-3, atol=1e-4)
+    mirrored = linear_peer.features(model, images[:, :, ::-1], mirror=False)
+    np.testing.assert_allclose(both[20:], mirrored, rtol=1e-3, atol=1e-4)
+
+    labels = np.arange(20) % 2
+    probabilities, params = linear_peer.fit_peer(both, labels, plain, seed=0)
+    assert probabilities.shape == (20, 2) and params

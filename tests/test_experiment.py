@@ -14,6 +14,7 @@ from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
 
 import data
 import experiment
+import recipes
 from pipeline import Batches
 
 TITLES = {
@@ -139,14 +140,12 @@ def test_report_recipe_is_the_protocol_of_2018(script, tmp_path):
     assert model.get_layer("head_conv10").activation.__name__ == "relu"
     assert model.get_layer("head_drop9").rate == 0.5
     assert not any(layer.name == "subtract_means" for layer in model.layers)
-    epochs_by_default = experiment.parse_config(
-        experiment.Config(regime="any", epochs=3), ["--recipe", "report"]
-    ).epochs
-    assert epochs_by_default == 10
+    for images in (20, 40_000):
+        assert recipes.settings("report", "frozen", images, 10, 32, {})["epochs"] == 10
 
 
 def test_early_stopping_keeps_the_best_epoch(script, tmp_path):
-    arguments = (*TINY[:-1], 30, "--early-stopping", 3, "--learning-rate", 0.05)
+    arguments = (*TINY[:-1], 20, "--early-stopping", 3, "--learning-rate", 0.05)
     result = script("train_frozen.py", *arguments, "--logs", tmp_path, "--name", "early")
     assert result.status == 0, result.err
     folder = tmp_path / "frozen" / "early"
@@ -154,7 +153,7 @@ def test_early_stopping_keeps_the_best_epoch(script, tmp_path):
     losses = metrics["history"]["val_loss"]
     best = 1 + losses.index(min(losses))
     assert (metrics["best_epoch"], metrics["epochs"]) == (best, best + 3)
-    assert metrics["epochs"] == len(losses) < 30
+    assert metrics["epochs"] == len(losses) < 20
     assert metrics["validation_loss"] == pytest.approx(min(losses), rel=1e-6)
     assert f"best epoch  {best} of {best + 3}, by validation loss" in result.out
 
@@ -208,7 +207,7 @@ def test_an_interrupted_run_keeps_its_last_epoch(tmp_path):
     arguments = (*TINY[:-1], "500", "--logs", tmp_path, "--name", "cut")
     process = start("train_frozen.py", *arguments)
     for line in process.stdout:
-        if line.startswith("epoch 2/"):
+        if line.startswith("epoch 25/"):
             process.send_signal(signal.SIGINT)
             break
     _, err = process.communicate()
@@ -217,7 +216,7 @@ def test_an_interrupted_run_keeps_its_last_epoch(tmp_path):
     folder = tmp_path / "frozen" / "cut"
     found = re.search(rf"{folder}/model.keras is the model after epoch (\d+) of 500", err)
     assert found, err
-    assert int(found[1]) >= 2
+    assert int(found[1]) >= 25
     assert not list(folder.glob(".*")) and not (folder / "metrics.json").exists()
     keras.models.load_model(folder / "model.keras")
 
@@ -256,38 +255,50 @@ def test_a_rate_far_too_high_stops_the_run(script, one_line, tmp_path):
 
 
 def test_a_rule_that_matches_no_layer_is_an_error():
-    model, _ = experiment.build(experiment.Config(regime="none", weights="none"), classes=2)
+    config = experiment.Config(regime="none", weights="none", image_size=32, dropout=0.5)
+    model, _ = experiment.build(config, classes=2)
     with pytest.raises(ValueError, match="matches no layer"):
         experiment.set_trainable(model, lambda layer: layer.name.startswith("fire1_"))
 
 
 @pytest.mark.parametrize("optimizer", experiment.OPTIMIZERS)
 def test_optimizers(optimizer):
-    config = experiment.Config(regime="full", optimizer=optimizer)
+    config = experiment.Config(
+        regime="full", optimizer=optimizer, learning_rate=1e-3, weight_decay=0.0
+    )
     made = experiment.make_optimizer(config, steps=100)
     assert type(made).__name__.lower() == optimizer
 
 
 def test_an_optimizer_has_a_rate_of_its_own():
-    defaults = experiment.Config(regime="any", learning_rate=1e-3)
-    for given, rate in ((["sgd"], 1e-2), (["lion"], 1e-4), (["sgd", "--learning-rate", "0.5"], 0.5)):
-        config = experiment.parse_config(defaults, ["--optimizer", *given])
-        assert config.learning_rate == pytest.approx(rate)
+    dataset = data.load("shapes")
+
+    def rate(*given):
+        config = experiment.parse_config(experiment.Config(regime="any"), ["--optimizer", *given])
+        return experiment.follow(config, dataset)[0].learning_rate
+
+    assert rate("sgd") == pytest.approx(10 * rate("adam"))
+    assert rate("lion") == pytest.approx(0.1 * rate("adam"))
+    assert rate("sgd", "--learning-rate", "0.5") == 0.5
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_weight_decay_is_worth_the_same_for_each_optimizer(optimizer):
-    defaults = experiment.Config(
-        regime="any", learning_rate=0.01, weight_decay=0.5, schedule="constant"
+    multiple, _ = experiment.OPTIMIZERS[optimizer]
+    config = experiment.Config(
+        regime="any",
+        optimizer=optimizer,
+        learning_rate=0.01 * multiple,
+        weight_decay=0.5,
+        schedule="constant",
     )
-    config = experiment.parse_config(defaults, ["--optimizer", optimizer])
     weight = keras.Variable([1.0])
     experiment.make_optimizer(config, steps=1).apply([keras.ops.zeros(1)], [weight])
     assert float(weight[0]) == pytest.approx(1 - 0.01 * 0.5)
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
-    config = experiment.Config(regime="full", learning_rate=0.5)
+    config = experiment.Config(regime="full", learning_rate=0.5, weight_decay=0.0)
     rate = experiment.make_optimizer(config, steps=100)._learning_rate
     rates = [float(rate(step)) for step in range(101)]
     assert np.argmax(rates) == 10

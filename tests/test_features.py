@@ -46,7 +46,7 @@ def rule(regime):
 
 def built(regime, **changes):
     trainable, defaults = rule(regime)
-    config = dataclasses.replace(defaults, weights="none", image_size=32, **changes)
+    config = dataclasses.replace(defaults, weights="none", image_size=32, dropout=0.5, **changes)
     model, _ = experiment.build(config, classes=10)
     experiment.set_trainable(model, trainable)
     return model
@@ -54,9 +54,14 @@ def built(regime, **changes):
 
 def test_the_boundary_follows_from_the_regime():
     prefix, tail = features.split(built("frozen"))
-    assert [output.shape[1:] for output in prefix.outputs] == [(6784,)]
-    names = {layer.name for layer in tail.layers[1:]}
-    assert names == {"head_norm", "head_hidden", "head_drop", "head_logits", "head_softmax"}
+    # At 32 px, where fire6 to fire9 see one cell, of which the quarters are the whole.
+    widths = [2 * 128, 2 * 256, 6 * 256, 2 * 384, 3 * 384, 2 * 512, 3 * 512]
+    assert [output.shape[1] for output in prefix.outputs] == widths
+    names = {layer.name for layer in tail.layers if layer.weights}
+    fires = range(3, 10)
+    assert names == {f"head_fire{fire}_{kind}" for fire in fires for kind in ("norm", "hidden")} | {
+        "head_logits"
+    }
 
     prefix, tail = features.split(built("last_fire", head="average"))
     assert [output.shape[1:] for output in prefix.outputs] == [(1, 1, 384)]
@@ -70,8 +75,7 @@ def test_the_boundary_follows_from_the_regime():
 def test_a_boundary_of_several_outputs():
     model = built("last_fire", head="pooled")
     prefix, tail = features.split(model)
-    # fire7's map; fire3 to fire7, each pooled twice; the quarters of fire5 and fire7.
-    assert len(prefix.outputs) == 1 + 2 * 5 + 2
+    assert len(prefix.outputs) == 1 + 5  # fire7's map; what the head reads of fire3 to fire7
     images = data.load("shapes").test.images[:5]
     whole = model.predict(images, verbose=0)
     np.testing.assert_allclose(tail.predict(prefix.predict(images, verbose=0), verbose=0), whole)
@@ -85,7 +89,7 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
     for kept in ("cache", "none"):
         config = dataclasses.replace(
             defaults, data="shapes", weights="none", image_size=32, epochs=2, precision="float32",
-            mirror=False, shift=0.0, dropout=0.0, head_epochs=0, features=kept,
+            mirror=False, shift=0.0, zoom=0.0, dropout=0.0, head_epochs=0, features=kept,
             logs=str(tmp_path), name=kept,
         )  # fmt: skip
         metrics = experiment.run("title", trainable, config)
@@ -107,7 +111,8 @@ def run_frozen(script, logs, *arguments):
 def test_a_second_run_finds_the_features(home, first, script, tmp_path):
     assert "to compute" in first.out
     written = {path: path.stat().st_mtime_ns for path in home.rglob("*.bin")}
-    assert len(written) == 2  # training images with their mirrored copies, validation images
+    # Of each fire module: training images with their mirrored copies, validation images.
+    assert len(written) == 2 * 7
     second = run_frozen(script, tmp_path)
     assert "already computed" in second.out
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*.bin")} == written

@@ -160,9 +160,11 @@ def test_the_pooled_heads_features_are_averages_and_maxima(data_format):
     model = SqueezeNet(weights=None, include_top=False, input_shape=shape)
     new = squeezenet.replace_head(model, 3, "pooled")
     maps = [model.get_layer(f"fire{fire}_concat").output for fire in range(3, 10)]
-    *maps, features = keras.Model(
-        model.input, [*maps, new.get_layer("head_features").output]
-    ).predict(np.random.default_rng(0).random((2, *shape), "float32"), verbose=0)
+    read = [new.get_layer(f"head_fire{fire}_features").output for fire in range(3, 10)]
+    outputs = keras.Model(model.input, [*maps, *read]).predict(
+        np.random.default_rng(0).random((2, *shape), "float32"), verbose=0
+    )
+    maps, features = outputs[:7], np.concatenate(outputs[7:], axis=1)
     expected = []
     for fire, each in enumerate(maps, start=3):
         each = np.moveaxis(each, 1, -1) if first else each

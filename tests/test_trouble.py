@@ -48,7 +48,7 @@ def test_a_disk_that_fills_up(size, what, tmp_path):
 def test_two_runs_of_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
     with ThreadPoolExecutor() as pool:
-        made = list(pool.map(lambda _: runs.create(tmp_path, "full", "tuned"), range(20)))
+        made = list(pool.map(lambda _: runs.create(tmp_path, "full", "tuned")[0], range(20)))
     assert len(set(made)) == 20
 
 

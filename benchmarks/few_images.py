@@ -1,0 +1,245 @@
+"""What do few images a class give, with each regime and with a linear classifier beside it?
+
+    python -m benchmarks.few_images --data ~/.keras/datasets/cifar10-jpeg.npz
+    python -m benchmarks.few_images --folder hymenoptera_data     # all images of a folder
+
+Each trial is a process of its own, without features that an earlier one left: its seconds are those
+that a reader waits. It is kept in benchmarks/few_images.json as soon as it is done, and a second call
+makes those that are missing; few_images.md and few_images.png show them. The peer: linear_peer.py.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
+import cli
+import data
+import pictures
+import recipes
+import runs
+from benchmarks import report
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).with_name("few_images.json")
+REGIMES = ("peer", "frozen", "last_fire", "full")
+AMOUNTS = (10, 100, 1000, 4000)
+SEEDS = (0, 1, 2)
+KEY = ("sha256", "amount", "seed", "regime")
+
+# What the name of the file does not say.
+ABOUT = {"cifar10-jpeg.npz": "CIFAR-10 re-encoded as JPEG"}
+
+
+def main(arguments=None):
+    parser = report.parser("Each regime and a linear classifier on few images a class.", RESULTS)
+    parser.add_argument(
+        "--per-class", type=int, nargs="+", default=AMOUNTS, help="images of each class %(default)s"
+    )
+    parser.add_argument("--folder", help="all images of this folder, instead of --data and amounts")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
+    parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES)
+    asked = parser.parse_args(arguments)
+    if min(asked.per_class) < 1 or min(asked.seeds) < 0:
+        parser.error("expected amounts of 1 or more and seeds of 0 or more")
+    if "peer" in asked.regimes and not find_spec("sklearn"):
+        cli.stop(f"scikit-learn is missing: {sys.executable} -m pip install -r benchmarks/requirements.txt")
+    source, path = asked.folder or asked.data, Path(asked.output)
+    with cli.one_line_errors():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        results = runs.read_json(path) if path.exists() else {"trials": []}
+        if "trials" not in results:
+            raise ValueError(f"{path} has other figures than this benchmark's: choose another --output")
+        trials = results["trials"]
+        planned = plan(source, ["all"] if asked.folder else asked.per_class)
+    known = {tuple(trial[key] for key in KEY) for trial in trials}
+    failed = False
+    for amount, about in planned.items():
+        for seed in asked.seeds:
+            for regime in asked.regimes:
+                if (about["sha256"], amount, seed, regime) in known:
+                    continue
+                name = f"{regime}, {amount} images a class, seed {seed}"
+                start = time.perf_counter()
+                try:
+                    figures = measure(regime, source, about["images_per_class"], seed)
+                except (OSError, ValueError, RuntimeError) as error:
+                    cli.complain(f"{name}: {error}")
+                    failed = True
+                    continue
+                trial = {"regime": regime, "amount": amount, "seed": seed} | about | figures
+                trial |= {"seconds": time.perf_counter() - start, "commit": commit()}
+                trials.append(trial)
+                runs.write_json(path, results)
+                print(f"{name}: {cell([trial])}, {trial['seconds']:.0f} s", flush=True)
+    if trials:
+        write(results, path)
+        print(tables(trials))
+    raise SystemExit(int(failed))
+
+
+def plan(source, amounts):
+    """Gives for each amount what its trials have in common; all there are go without a draw."""
+    dataset = data.load(source, recipes.LARGEST_SIZE)
+    images, classes = len(dataset.train.labels), len(dataset.class_names)
+    drawn = [0 if amount in ("all", images / classes) else amount for amount in amounts]
+    # Refuses an amount that is too large before hours have gone by.
+    data.load(source, recipes.LARGEST_SIZE, images_per_class=max(drawn))
+    return {
+        amount: {
+            "sha256": dataset.fingerprint,
+            "data": dataset.description,
+            "classes": classes,
+            "images": each * classes or images,
+            "images_per_class": each,
+        }
+        for amount, each in zip(amounts, drawn, strict=True)
+    }
+
+
+def commit():
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return made.stdout.strip()
+
+
+def measure(regime, source, images_per_class, seed):
+    """Makes one trial in a new process; gives its figures."""
+    if regime == "peer":
+        return json.loads(process("-m", "benchmarks.linear_peer", source, images_per_class, seed))
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    with tempfile.TemporaryDirectory(prefix="few-images-", dir=home) as folder:
+        # What is downloaded once is linked; features are computed in each trial.
+        for name in ("datasets", "models"):
+            (home / name).mkdir(exist_ok=True)
+            Path(folder, name).symlink_to((home / name).resolve())
+        process(
+            *(ROOT / f"train_{regime}.py", "--data", source, "--seed", seed, "--logs", folder),
+            *(("--images-per-class", images_per_class) if images_per_class else ()),
+            *("--name", "trial"),
+            KERAS_HOME=folder,
+        )
+        metrics = runs.read_metrics(Path(folder, regime, "trial"))
+    names = ("validation_images", "validation_accuracy", "validation_loss", "total_params")
+    figures = {name: metrics[name] for name in names}
+    return figures | {"image_size": metrics["config"]["image_size"]}
+
+
+def process(*arguments, **environment):
+    """Runs Python; gives the last line of its output, or raises the last one of its errors."""
+    made = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        raise RuntimeError((made.stderr.splitlines() or [f"exit status {made.returncode}"])[-1])
+    return made.stdout.splitlines()[-1]
+
+
+def mean(trials, key):
+    return statistics.fmean(trial[key] for trial in trials)
+
+
+def deviation(trials):
+    accuracies = [trial["validation_accuracy"] for trial in trials]
+    return statistics.stdev(accuracies) if len(trials) > 1 else 0.0
+
+
+def cell(trials):
+    if not trials:
+        return ""
+    accuracy, loss = mean(trials, "validation_accuracy"), mean(trials, "validation_loss")
+    spread = f" ± {deviation(trials):.3f}" if len(trials) > 1 else ""
+    return f"{accuracy:.3f}{spread} ({loss:.3f})"
+
+
+def grouped(trials, *keys):
+    """Groups trials by figures that they share, in order of the images they train on."""
+    groups = {}
+    for trial in sorted(trials, key=lambda trial: trial["images"]):
+        groups.setdefault(tuple(trial[key] for key in keys), []).append(trial)
+    return groups
+
+
+def measured_on(trials):
+    first = trials[0]
+    name = ABOUT.get(first["data"], first["data"])
+    seeds, commits = ({str(trial[key]) for trial in trials} for key in ("seed", "commit"))
+    return (
+        f"{name}, {first['validation_images']:,} validation images; seeds "
+        f"{', '.join(sorted(seeds))}; commit {', '.join(sorted(commits))}"
+    )
+
+
+def tables(trials):
+    shown = []
+    for own in grouped(trials, "sha256").values():
+        rows = []
+        for (amount,), some in grouped(own, "amount").items():
+            columns = [[trial for trial in some if trial["regime"] == name] for name in REGIMES]
+            seconds = [f"{mean(column, 'seconds'):.0f} s" if column else "" for column in columns]
+            rows += [
+                (f"{amount:,}" if amount != "all" else amount, *map(cell, columns)),
+                ("", *seconds),
+            ]
+        table = cli.markdown_table(("images a class", *REGIMES), rows)
+        shown.append(f"{measured_on(own)}.\n\n{table}")
+    return "\n\n".join(shown)
+
+
+def write(results, path):
+    """Writes the figures to `path` (.json), the tables beside it (.md) and the picture (.png)."""
+    sources = list(grouped(results["trials"], "sha256").values())
+    figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
+    for axes, trials in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
+        draw(axes, trials)
+    about = (
+        "# Few images a class\n\n"
+        "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
+        "over the seeds (mean validation loss); below it the mean seconds of a trial on two cores, "
+        "from start to end, features included. The peer is a linear classifier, scikit-learn's "
+        "LogisticRegressionCV, on pooled features of fire3 to fire9."
+    )
+    report.write(path, results, about, tables(results["trials"]), figure)
+
+
+def draw(axes, trials):
+    ticks = set()
+    for name, line in zip(REGIMES, (":", "--", "-.", "-"), strict=True):
+        points = grouped([trial for trial in trials if trial["regime"] == name], "images").values()
+        if not points:
+            continue
+        marker, grey = pictures.STYLES.get(name, pictures.STYLES[None])
+        amounts = [some[0]["images"] / some[0]["classes"] for some in points]
+        ticks.update(amounts)
+        axes.errorbar(
+            amounts, [mean(some, "validation_accuracy") for some in points],
+            yerr=[deviation(some) for some in points], label=name, linestyle=line, marker=marker,
+            color="0.5" if name == "peer" else grey, markeredgecolor="black", capsize=3,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda amount, _: f"{amount:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(
+        xlabel="training images a class (logarithmic; bars: ± standard deviation over the seeds)",
+        ylabel="validation accuracy",
+    )
+    axes.set_title(measured_on(trials), fontsize="medium")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+if __name__ == "__main__":
+    main()
