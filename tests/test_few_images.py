@@ -27,11 +27,17 @@ SETTINGS = ("steps", "batch_size", "learning_rate", "weight_decay", "dropout", "
 @pytest.mark.parametrize("regime", REGIMES)
 def test_one_image_more_makes_no_jump(regime):
     rule = recipes.RULES["tuned"][regime]
-    amounts = np.unique(np.geomspace(2, 100_000, 400).astype(int))
-    for images in [*map(int, amounts), *(step - 1 for step in (100, 250, 1_000, 10_000, 40_000))]:
-        fewer, more = rule(images, 10), rule(images + 1, 10)
+    amounts = np.unique([*range(2, 2_000), *np.geomspace(2_000, 200_000, 400).astype(int)])
+    chosen = [rule(int(images), 10) for images in amounts]
+    for fewer, more, step in zip(chosen, chosen[1:], amounts[1:] / amounts[:-1], strict=False):
         for name in SETTINGS:
-            assert more[name] == pytest.approx(fewer[name], rel=0.05), (name, images)
+            # Wherever it lies between two of them, a jump is steeper than any of the power laws.
+            assert step**-1.5 <= (more[name] or 1) / (fewer[name] or 1) <= step**1.5, (name, step)
+    for images in (20, 100, 250, 1_000, 10_000, 40_000):
+        for near in (images - 1, images):
+            for name in SETTINGS:
+                figures = rule(near, 10)[name], rule(near + 1, 10)[name]
+                assert figures[1] == pytest.approx(figures[0], rel=0.05), (name, near)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
