@@ -164,7 +164,7 @@ def evaluate(path, split, mirrored=False):
     last = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
     if mirrored:
         both = [model(image), model(keras.ops.flip(image, axis=2))]
-        last = keras.layers.average(both)
+        last = keras.layers.Average(dtype="float32")(both)  # not in bfloat16, whatever the policy
     found = keras.Model(image, last).predict(Batches(split, classes).dataset(), verbose=0)
     targets = keras.ops.one_hot(split.labels, classes)
     loss = keras.losses.CategoricalCrossentropy(from_logits=not mirrored)(targets, found)

@@ -231,9 +231,9 @@ def read_metrics(folder):
         epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
         # Older runs reported each epoch, and did not say which.
         reported = metrics["history"].setdefault("epoch", [*range(1, epochs + 1)])
+        reported = reported if isinstance(reported, list) else []
         sound = {
-            "the epochs of its history": isinstance(reported, list)
-            and all(type(epoch) is int for epoch in reported)
+            "the epochs of its history": all(type(epoch) is int for epoch in reported)
             and reported[-1:] == [epochs],
             "a figure an epoch": all(
                 len(figures) == len(reported) and all(type(figure) is float for figure in figures)
