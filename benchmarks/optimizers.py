@@ -86,7 +86,7 @@ def write(results, path):
     for place, (row, style) in enumerate(zip(rows, STYLES, strict=False)):
         losses = row["history"]["val_loss"]
         line = {"color": f"{place / 10}", "label": row["optimizer"]}
-        axes.plot(range(1, len(losses) + 1), losses, style, **line)
+        axes.plot(row["history"]["epoch"], losses, style, **line)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel=f"validation loss (nats), {rows[0]['data']}")
     figure.legend(title="best accuracy first", loc="outside right center")

@@ -265,6 +265,7 @@ def prepare(config):
     import keras
 
     dataset = data.load(config.data)
+    config, _ = experiment.follow(config, dataset)
     precision, _ = experiment.choose_precision(config.precision)
     keras.config.set_dtype_policy(precision)
     model, _ = experiment.build(config, len(dataset.class_names))

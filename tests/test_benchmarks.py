@@ -86,6 +86,15 @@ def test_the_ablation_goes_from_report_to_tuned():
     assert len(set(configs)) == len(configs)
 
 
+def test_steps_are_timed_under_the_settings_of_the_rule():
+    from benchmarks import speed
+
+    drawn = {"data": "shapes", "weights": "none", "image_size": 32}
+    for config in (speed.defaults("last_fire", **drawn), speed.plain("full", head="conv", **drawn)):
+        trained, training = speed.prepare(config)
+        assert training.batch_size >= 32 and trained.optimizer is not None
+
+
 def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
     from benchmarks import ablation, optimizers
 
@@ -95,7 +104,7 @@ def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
     text = (tmp_path / "ablation.md").read_text()
     assert "| a change | 0.500 (0.2500, 0.7500) | a cause |" in text
 
-    history = {"val_loss": [3.0, 2.0]}
+    history = {"epoch": [1, 2], "val_loss": [3.0, 2.0]}
     row = {"optimizer": "sgd", "learning_rate": 0.01, "history": history} | figures
     optimizers.write({"rows": [row]}, tmp_path / "optimizers.json")
     text = (tmp_path / "optimizers.md").read_text()

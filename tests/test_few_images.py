@@ -1,12 +1,16 @@
 """What follows from the number of images: settings, standardisation, reports, amounts, folds."""
 
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 from conftest import REGIMES, TINY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_folders import noise, put
 
+import checkpoints
 import data
 import experiment
 import features
@@ -23,11 +27,17 @@ SETTINGS = ("steps", "batch_size", "learning_rate", "weight_decay", "dropout", "
 @pytest.mark.parametrize("regime", REGIMES)
 def test_one_image_more_makes_no_jump(regime):
     rule = recipes.RULES["tuned"][regime]
-    amounts = np.unique(np.geomspace(20, 100_000, 300).astype(int))
-    for images in [*map(int, amounts), *(step - 1 for step in (100, 250, 1_000, 10_000, 40_000))]:
-        fewer, more = rule(images, 10), rule(images + 1, 10)
+    amounts = np.unique([*range(2, 2_000), *np.geomspace(2_000, 200_000, 400).astype(int)])
+    chosen = [rule(int(images), 10) for images in amounts]
+    for fewer, more, step in zip(chosen, chosen[1:], amounts[1:] / amounts[:-1], strict=False):
         for name in SETTINGS:
-            assert more[name] == pytest.approx(fewer[name], rel=0.05), (name, images)
+            # Wherever it lies between two of them, a jump is steeper than any of the power laws.
+            assert step**-1.5 <= (more[name] or 1) / (fewer[name] or 1) <= step**1.5, (name, step)
+    for images in (20, 100, 250, 1_000, 10_000, 40_000):
+        for near in (images - 1, images):
+            for name in SETTINGS:
+                figures = rule(near, 10)[name], rule(near + 1, 10)[name]
+                assert figures[1] == pytest.approx(figures[0], rel=0.05), (name, near)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -37,6 +47,11 @@ def test_settings_are_sound_for_any_amount(regime):
         assert 1 <= chosen["batch_size"] <= images
         steps = chosen["epochs"] * -(-images // chosen["batch_size"])
         assert steps >= 90
+        # The nearest that whole epochs allow to what the rule says.
+        rule = recipes.RULES["tuned"][regime](images, 2)
+        assert steps == pytest.approx(rule["steps"], abs=steps / chosen["epochs"] / 2 + 1e-6) or (
+            chosen["epochs"] == 1
+        )
         assert 0 <= chosen["dropout"] < 1 and chosen["learning_rate"] > 0
 
 
@@ -55,6 +70,32 @@ def test_photographs_are_seen_at_their_size_and_small_images_enlarged():
         assert zoom is None or chosen["zoom"] == pytest.approx(zoom)
 
 
+@pytest.mark.parametrize("images", [20, 40_000])
+def test_the_report_is_no_rule(images):
+    protocol = {
+        "epochs": 10, "batch_size": min(32, images), "learning_rate": 1e-4, "weight_decay": 0,
+        "dropout": 0.5, "shift": 0, "zoom": 0, "head_epochs": 0, "image_size": 32,
+    }  # fmt: skip
+    for regime in REGIMES:
+        given = {"image_size": 32}  # as RECIPES has it
+        assert recipes.settings("report", regime, images, 10, 32, given) == protocol
+
+
+def test_the_line_of_settings_names_what_was_chosen_and_not_what_was_given():
+    dataset = data.load("shapes")
+    asked = experiment.Config(regime="full", epochs=7, dropout=0.25, optimizer="sgd")
+    config, line = experiment.follow(asked, dataset)
+    assert line.startswith("for 2,000 images of 10 classes: ")
+    assert f"learning rate {config.learning_rate:.3g}" in line
+    assert f"batch size {config.batch_size}" in line
+    assert ", epochs" not in line and ": epochs" not in line and "dropout" not in line
+    assert (config.epochs, config.dropout) == (7, 0.25)
+    assert None not in dataclasses.asdict(config).values()
+    assert experiment.follow(config, dataset) == (config, "")
+    adam, _ = experiment.follow(dataclasses.replace(asked, optimizer="adam"), dataset)
+    assert config.learning_rate == pytest.approx(10 * adam.learning_rate)
+
+
 def test_between_is_a_power_law():
     measured = {10: 1.0, 1_000: 100.0}
     for images, figure in ((1, 1), (10, 1), (100, 10), (1_000, 100), (5_000, 100)):
@@ -65,9 +106,8 @@ def test_between_is_a_power_law():
 
 
 def built(**changes):
-    config = experiment.Config(
-        regime="any", weights="none", image_size=32, dropout=0.0, **changes
-    )
+    settings = {"weights": "none", "image_size": 32, "dropout": 0.0} | changes
+    config = experiment.Config(regime="any", **settings)
     keras.utils.set_random_seed(0)
     model, _ = experiment.build(config, classes=10)
     return model
@@ -111,8 +151,10 @@ def test_training_and_evaluation_see_the_same_function():
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
 
 
-def test_the_default_model_is_no_larger_than_squeezenet_with_its_own_classes():
-    assert experiment.count(built().weights) <= 1_235_496
+@pytest.mark.parametrize("size", sorted({32, 224, *recipes.LEAST_SIZE.values()}))
+def test_the_default_model_is_no_larger_than_squeezenet_with_its_own_classes(size):
+    # Its maps' quarters are features of their own once there are any.
+    assert experiment.count(built(image_size=size).weights) <= 1_235_496
 
 
 def test_the_saved_model_is_standardised(trained):
@@ -143,7 +185,14 @@ def test_reports_are_bounded():
     assert reported(10, 100, 10_000) == [10]  # validating costs more than all of the training
 
 
-def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path):
+def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path, monkeypatch):
+    saved, save = [], checkpoints.save
+
+    def noted(folder, epoch, *rest):
+        saved.append(epoch)
+        save(folder, epoch, *rest)
+
+    monkeypatch.setattr(checkpoints, "save", noted)
     arguments = (*TINY[:-1], 41, "--images-per-class", 5, "--logs", tmp_path, "--name", "run")
     result = script("train_frozen.py", *arguments)
     assert result.status == 0, result.err
@@ -152,7 +201,12 @@ def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path):
     lines = [line for line in result.out.splitlines() if line.startswith("epoch ")]
     assert len(lines) == len(metrics["history"]["epoch"]) == len(metrics["history"]["loss"]) <= 20
     assert metrics["history"]["epoch"][-1] == metrics["epochs"] == 41
+    assert saved == metrics["history"]["epoch"]
+    events = EventAccumulator(str(folder), {"tensors": 0}).Reload()
+    confusions = [event.step + 1 for event in events.Tensors("confusion matrix")]
+    assert confusions == metrics["history"]["epoch"]
     assert metrics["config"]["images_per_class"] == 5
+    assert metrics["validation_images"] == 500
     assert "50 train, 500 validation" in result.out
     assert "settings    for 50 images of 10 classes: " in result.out
     assert "weight decay 10" in result.out and ", epochs" not in result.out
@@ -191,23 +245,61 @@ def test_a_model_no_better_than_a_guess_is_named(loss, accuracy, training, chang
     assert all(word in out for word in ["warning", *words][: 99 * bool(words)])
 
 
+def test_a_run_no_better_than_a_guess_says_so_before_its_figures(script, tmp_path):
+    arguments = (*TINY[:-1], 1, "--images-per-class", 2, "--logs", tmp_path)
+    # At such a rate nothing is learnt in one step.
+    result = script("train_frozen.py", *arguments, "--learning-rate", 1e-30, "--seed", 1)
+    assert result.status == 0, result.err
+    (warning,) = [line for line in result.out.splitlines() if line.startswith("warning")]
+    assert "of a guess" in warning or "largest class" in warning
+    assert warning.endswith("random below the head: see --weights imagenet")
+    assert result.out.splitlines()[-5] == warning
+
+
 # --- amounts and folds -----------------------------------------------------------------------
 
 
-def test_folds_are_runs_of_one_row(script, tmp_path):
+def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     arguments = (*TINY, "--images-per-class", 20, "--logs", tmp_path, "--name", "run")
-    result = script("train_frozen.py", *arguments, "--folds", 2)
+    result = script("train_frozen.py", *arguments, "--folds", 3)
     assert result.status == 0, result.err
-    folds = [
-        json.loads((tmp_path / "frozen" / f"run-fold-{fold}" / "metrics.json").read_text())
-        for fold in (1, 2)
+    folders = [tmp_path / "frozen" / f"run-fold-{fold}" for fold in (1, 2, 3)]
+    assert sorted((tmp_path / "frozen").iterdir()) == folders
+    folds = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert [metrics["config"]["fold"] for metrics in folds] == [1, 2, 3]
+    assert sum(metrics["validation_images"] for metrics in folds) == 2_500
+    title, loss, accuracy = result.out.splitlines()[-3:]
+    assert title == "SqueezeNet with frozen layers"
+    means = [
+        np.mean([metrics[key] for metrics in folds])
+        for key in ("validation_loss", "validation_accuracy")
     ]
-    assert [metrics["config"]["fold"] for metrics in folds] == [1, 2]
-    mean = np.mean([metrics["validation_accuracy"] for metrics in folds])
-    assert result.out.splitlines()[-1] == f"Validation accuracy (NORMALIZED): {mean}"
+    assert float(loss.removeprefix("Validation loss: ")) == pytest.approx(means[0])
+    assert float(accuracy.split(": ")[1]) == pytest.approx(means[1])
+    assert accuracy.startswith("Validation accuracy (NORMALIZED): ")
     compared = script("compare.py", "--logs", tmp_path)
     assert compared.status == 0, compared.err
-    assert "2 of 2" in compared.out
+    assert "3 of 3" in compared.out
+
+    # One of them can go on alone.
+    one_line(script("train_frozen.py", "--resume", folders[1]), "is finished; give more --epochs")
+    assert script("train_frozen.py", "--resume", folders[1], "--epochs", 3).status == 0
+    further = json.loads((folders[1] / "metrics.json").read_text())
+    assert (further["epochs"], further["config"]["fold"]) == (3, 2)
+    # Two passes over 200 images cost less than one look at 833: there is one report of them.
+    assert (folds[1]["history"]["epoch"], further["history"]["epoch"]) == ([2], [2, 3])
+    assert further["history"]["loss"][:1] == folds[1]["history"]["loss"]
+    assert sorted((tmp_path / "frozen").iterdir()) == folders
+
+
+def test_folds_of_a_folder_with_a_validation_of_its_own(script, one_line, tmp_path):
+    for seed, part in enumerate(("train", "val")):
+        for number, name in enumerate("ab"):
+            put(tmp_path / "own" / part / name, noise(4, 2 * seed + number))
+    arguments = ("--data", tmp_path / "own", "--weights", "none", "--logs", tmp_path / "logs")
+    result = script("train_frozen.py", *arguments, "--folds", 2)
+    one_line(result, "has a validation folder of its own", "2 folds")
+    assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +332,12 @@ def test_zoomed_views_follow_from_seed_and_epoch():
 
     np.testing.assert_array_equal(views(1, zoom=0.5), views(1, zoom=0.5))
     assert (views(1, zoom=0.5) != views(2, zoom=0.5)).any()
+    np.testing.assert_array_equal(views(1, shift=0.3, zoom=0.5), views(1, shift=0.3, zoom=0.5))
+    assert (views(1, shift=0.3) != views(2, shift=0.3)).any()
     plain = views(1)
+    order = np.random.default_rng((0, 1)).permutation(len(split.images))
+    np.testing.assert_array_equal(plain, split.images[order])
+    np.testing.assert_array_equal(views(1, zoom=0.0, shift=0.0), plain)
     assert views(1, zoom=0.5).dtype == "uint8" and (views(1, zoom=0.5) != plain).any()
     # At hardly any zoom, hardly anything changes: the same images in the same order.
     assert np.abs(views(1, zoom=1e-6).astype(int) - plain).max() <= 1
