@@ -185,6 +185,27 @@ def test_reports_are_bounded():
     assert reported(10, 100, 10_000) == [10]  # validating costs more than all of the training
 
 
+def test_patience_counts_epochs_not_reports(tmp_path):
+    class Model:
+        stop_training = False
+
+        def save(self, path):
+            path.touch()
+
+    progress, model = experiment.Progress(tmp_path, patience=5), Model()
+    losses = {2: 1.0, 4: 1.5, 6: 1.2, 8: 1.1}
+    for epoch in range(1, 9):
+        logs = {"loss": 1.0, "accuracy": 0.5}
+        if epoch in losses:
+            logs |= {"val_loss": losses[epoch], "val_accuracy": 0.5}
+        counts = progress.epoch_end(epoch, model, model, logs, report=False)
+        assert counts == (epoch in losses)
+        # The best is that of epoch 2: six epochs but only three reports later is late enough.
+        assert model.stop_training == (epoch == 8)
+    assert (progress.kept_epoch, progress.epochs) == (2, 8)
+    assert progress.history["epoch"] == [2, 4, 6, 8]
+
+
 def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path, monkeypatch):
     saved, save = [], checkpoints.save
 
