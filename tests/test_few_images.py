@@ -313,13 +313,35 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     assert sorted((tmp_path / "frozen").iterdir()) == folders
 
 
-def test_folds_of_a_folder_with_a_validation_of_its_own(script, one_line, tmp_path):
-    for seed, part in enumerate(("train", "val")):
-        for number, name in enumerate("ab"):
-            put(tmp_path / "own" / part / name, noise(4, 2 * seed + number))
-    arguments = ("--data", tmp_path / "own", "--weights", "none", "--logs", tmp_path / "logs")
-    result = script("train_frozen.py", *arguments, "--folds", 2)
-    one_line(result, "has a validation folder of its own", "2 folds")
+@pytest.mark.parametrize(
+    "counts, arguments, words",
+    [
+        ({"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2}, ("--folds", 2), "folder of its own"),
+        ({"a": 6, "b": 4}, ("--folds", 4), "the class b has 3 different images"),
+        ({"a": 6, "b": 1}, (), "the class b has 1 image"),
+        ({"a": 6, "b": -6}, ("--on-bad-image", "skip"), "the class b has 0 different images"),
+        ({"a": 6, "b": 6}, ("--images-per-class", 5), "has 4 training images"),
+        ({"val/a": 6, "val/b": 6, "test/a": 6, "test/b": 6}, (), "val"),
+    ],
+)
+def test_folders_that_can_not_be_trained_on(
+    counts, arguments, words, script, one_line, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    bad = []
+    for seed, (name, count) in enumerate(counts.items()):
+        put(tmp_path / "images" / name, noise(abs(count), seed))
+        if count < 0:
+            bad = list((tmp_path / "images" / name).iterdir())
+    for path in bad:
+        path.write_text("no image")
+    flags = ("--data", tmp_path / "images", "--weights", "none", "--logs", tmp_path / "logs")
+    result = script("train_frozen.py", *flags, *arguments)
+    # Skipped images have a line each, before that of the refusal.
+    *skipped, refusal = result.err.splitlines(keepends=True)
+    assert len(skipped) == len(bad) and all("is no picture" in line for line in skipped)
+    result.err = refusal
+    one_line(result, words)
     assert not (tmp_path / "logs").exists()
 
 
