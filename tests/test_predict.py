@@ -182,7 +182,8 @@ def test_a_picture_without_permission(trained, script, picture):
 def test_explains(head, trained, script, picture, tmp_path):
     import experiment
 
-    config = experiment.Config(regime="any", weights="none", head=head, image_size=64)
+    settings = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
+    config = experiment.Config(regime="any", **settings)
     model, _ = experiment.build(config, classes=3)
     model.save(tmp_path / "model.keras")
     out = tmp_path / "why.png"
@@ -201,7 +202,8 @@ def test_a_class_map_is_the_evidence_itself(pixels):
     import predict
 
     for head in ("conv", "average"):
-        config = experiment.Config(regime="any", weights="none", head=head, image_size=64)
+        settings = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
+        config = experiment.Config(regime="any", **settings)
         model, _ = experiment.build(config, classes=3)
         method, evidence = predict.explainer(model)
         assert method == "class map"
