@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns, where `read` r
 
 
 class Refused(ValueError):
-    """A picture of more pixels than are decoded."""
+    """A picture that is not decoded: it has too many pixels, or is a pipe."""
 
 
 def find(names):
@@ -68,7 +69,7 @@ def read(path, largest):
 
     Raises:
         OSError: It can't be read, is no picture, or is damaged.
-        Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`.
+        Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe.
     """
     # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
     return np.asarray(square(decode(path, least=2 * largest), largest))
@@ -81,6 +82,8 @@ def decode(path, least=None):
         A `PIL.Image.Image` of mode RGB. Otherwise as `read`.
     """
     try:
+        if stat.S_ISFIFO(Path(path).stat().st_mode):  # to open it would wait for a writer
+            raise Refused(f"{path} is a pipe: expected a file, of {', '.join(FORMATS)}")
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:

@@ -147,15 +147,18 @@ def bomb(path, width, height):
 def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
     trained, script, picture, tmp_path
 ):
-    bad = {name: tmp_path / name for name in ("empty.png", "cut.png", "text.jpg", "bomb.png", "area.png")}
+    names = ("empty.png", "cut.png", "text.jpg", "bomb.png", "area.png", "pipe.png")
+    bad = {name: tmp_path / name for name in names}
     bad["empty.png"].touch()
     bad["cut.png"].write_bytes(picture.read_bytes()[:900])
     bad["text.jpg"].write_text("no picture")
     bomb(bad["bomb.png"], 60_000, 10)
     bomb(bad["area.png"], 20_000, 20_000)
-    missing = tmp_path / "missing.png"
+    os.mkfifo(bad["pipe.png"])
+    missing, empty = tmp_path / "missing.png", tmp_path / "empty"
+    empty.mkdir()
     run = trained.full.folder
-    result = script("predict.py", *bad.values(), missing, tmp_path.parent, picture, "--run", run)
+    result = script("predict.py", *bad.values(), missing, empty, picture, "--run", run)
     assert result.status == 1
     assert result.out.startswith(f"{picture}: ") or f"\n{picture}: " in result.out
     lines = [line for line in result.err.splitlines() if line.startswith("predict.py: ")]
@@ -166,7 +169,9 @@ def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
         bad["text.jpg"]: "is no picture: expected JPEG",
         bad["bomb.png"]: "60,000 x 10 pixels",
         bad["area.png"]: "20,000 x 20,000 pixels",
+        bad["pipe.png"]: "is a pipe: expected a file",
         missing: "can't be read: No such file",
+        empty: "can't be read: Is a directory",
     }.items():
         assert any(f"{path} " in line and words in line for line in lines), path
 
