@@ -348,8 +348,8 @@ def _run(title, trainable, config, progress):
     runs.write_json(folder / "metrics.json", metrics)
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
-    low, high = runs.wilson(accuracy, len(dataset.validation.labels))
-    images = len(dataset.validation.labels)
+    images = metrics["validation_images"]
+    low, high = runs.wilson(accuracy, images)
     print(f"interval    95 % of validation accuracy on {images:,} images: {low:.4f} to {high:.4f}")
     print_result(title, loss, accuracy)
     return metrics
@@ -666,8 +666,12 @@ def train_head(model, dataset, config):
         return layer.name.startswith("head_")
 
     # On features that hold still, it is trained as that of train_frozen.py.
-    given = {"epochs": config.head_epochs, "head_epochs": 0, "dropout": config.dropout}
-    given["image_size"] = config.image_size
+    given = {
+        "epochs": config.head_epochs,
+        "head_epochs": 0,
+        "dropout": config.dropout,
+        "image_size": config.image_size,
+    }
     images, classes = len(dataset.train.labels), len(dataset.class_names)
     chosen = recipes.settings(config.recipe, "frozen", images, classes, config.image_size, given)
     config = dataclasses.replace(config, optimizer="adam", **chosen)

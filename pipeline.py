@@ -130,9 +130,10 @@ class Batches:
             for reach in (int(self.shift * height), int(self.shift * width))
         ]
         self.drawn.assign(np.stack([order, mirrored, *shifts], axis=1))
-        side = random.uniform(1 - self.zoom, 1, count)
-        top, left = random.random((2, count)) * (1 - side)
-        self.boxes.assign(np.stack([top, left, top + side, left + side], axis=1))
+        if self.zoom:
+            side = random.uniform(1 - self.zoom, 1, count)
+            top, left = random.random((2, count)) * (1 - side)
+            self.boxes.assign(np.stack([top, left, top + side, left + side], axis=1))
 
 
 def mapped(array):

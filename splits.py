@@ -168,14 +168,8 @@ def _drawn(found, rows, seed):
 
 
 def _folds(found, rows, folds, seed):
-    counts = _counts(found, rows)
-    if counts.min() < folds:
-        least = counts.argmin()
-        raise ValueError(
-            f"{found.name}: the class {found.class_names[least]} has "
-            f"{_count(counts[least], 'different images')} to train and validate: expected {folds} or "
-            f"more for {folds} folds, one to validate in each"
-        )
+    expected = f"{folds} or more for {folds} folds, one to validate in each"
+    _refuse_fewer(found, rows, folds, "different images to train and validate", expected)
     random = np.random.default_rng((seed, FOLDS))
     # Dealt out in turn, on from class to class: folds differ by one image at most, in all as well.
     dealt = np.concatenate([random.permutation(own) for own in _by_class(found, rows)])
@@ -183,17 +177,22 @@ def _folds(found, rows, folds, seed):
 
 
 def _amount(found, rows, count, seed):
-    counts = _counts(found, rows)
-    if counts.min() < count:
-        least = counts.argmin()
-        raise ValueError(
-            f"{found.name}: the class {found.class_names[least]} has "
-            f"{_count(counts[least], 'training images')}: expected {count:,} or more for {count:,} "
-            "images per class"
-        )
+    expected = f"{count:,} or more for {count:,} images per class"
+    _refuse_fewer(found, rows, count, "training images", expected)
     random = np.random.default_rng((seed, AMOUNTS))
     # The first of one order: what few images are is in what more are.
     return np.sort(np.concatenate([random.permutation(own)[:count] for own in _by_class(found, rows)]))
+
+
+def _refuse_fewer(found, rows, least, kind, expected):
+    """Refuses classes of fewer images than `least`; names the smallest, and what was expected."""
+    counts = _counts(found, rows)
+    if counts.min() < least:
+        smallest = counts.argmin()
+        raise ValueError(
+            f"{found.name}: the class {found.class_names[smallest]} has "
+            f"{_count(counts[smallest], kind)}: expected {expected}"
+        )
 
 
 def _by_class(found, rows):

@@ -135,7 +135,7 @@ class Row(NamedTuple):
 def settings(run):
     """Gives the settings by which runs are told apart."""
     metrics = run.metrics
-    known = {"images_per_class": 0, "folds": 0} | metrics["config"]
+    known = dict.fromkeys(runs.COUNTS, 0) | metrics["config"]
     # Precision as it was: "auto" is another one on other hardware.
     known |= {key: metrics[key] for key in ("regime", "recipe", "precision")}
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}

@@ -13,7 +13,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,12 +117,7 @@ def measure(regime, source, images_per_class, seed):
     """Makes one trial in a new process; gives its figures."""
     if regime == "peer":
         return json.loads(process("-m", "benchmarks.linear_peer", source, images_per_class, seed))
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-    with tempfile.TemporaryDirectory(prefix="few-images-", dir=home) as folder:
-        # What is downloaded once is linked; features are computed in each trial.
-        for name in ("datasets", "models"):
-            (home / name).mkdir(exist_ok=True)
-            Path(folder, name).symlink_to((home / name).resolve())
+    with report.home_without_features() as folder:
         process(
             *(ROOT / f"train_{regime}.py", "--data", source, "--seed", seed, "--logs", folder),
             *(("--images-per-class", images_per_class) if images_per_class else ()),

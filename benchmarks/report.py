@@ -1,6 +1,9 @@
-"""What the benchmarks share: flags, files of results, and figures over several seeds."""
+"""What the benchmarks share: flags, files of results, figures over several seeds, a cache to fill."""
 
+import contextlib
 import statistics
+import tempfile
+from pathlib import Path
 
 import cli
 import runs
@@ -12,6 +15,20 @@ def parser(description, output):
     made.add_argument("--data", default="cifar10", help="source of images [cifar10]")
     made.add_argument("--output", default=str(output), help="file of the figures [%(default)s]")
     return made
+
+
+@contextlib.contextmanager
+def home_without_features():
+    """Makes a $KERAS_HOME that has what is downloaded once, but nothing that a training left."""
+    from squeezenet import keras_home  # which imports Keras
+
+    home = keras_home()
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=home) as folder:
+        for name in ("datasets", "models"):
+            (home / name).mkdir(exist_ok=True)
+            Path(folder, name).symlink_to((home / name).resolve())
+        yield folder
 
 
 def over_seeds(figures, digits):

@@ -30,8 +30,7 @@ import data
 import experiment
 import recipes
 import runs
-from benchmarks import speed_report
-from squeezenet import keras_home
+from benchmarks import report, speed_report
 
 REGIMES = ("frozen", "last_fire", "full")
 SIZE = 96
@@ -178,9 +177,7 @@ def train(config):
         above that of the interpreter with Keras imported.
     """
     before = peak_gigabytes()
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("models", "datasets"):
-            Path(folder, name).symlink_to(keras_home() / name)
+    with report.home_without_features() as folder:
         os.environ["KERAS_HOME"] = folder
         config = dataclasses.replace(config, logs=f"{folder}/logs")
         metrics = experiment.run(config.regime, trainable(config), config)
@@ -265,7 +262,6 @@ def prepare(config):
     import keras
 
     dataset = data.load(config.data)
-    config, _ = experiment.follow(config, dataset)
     precision, _ = experiment.choose_precision(config.precision)
     keras.config.set_dtype_policy(precision)
     model, _ = experiment.build(config, len(dataset.class_names))
