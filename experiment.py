@@ -227,9 +227,13 @@ def run(title, trainable, config):
     """
     if not config.folds or config.fold:
         return _run_one(title, trainable, config)
+    names = [
+        config.name and f"{config.name}-fold-{fold}" for fold in range(1, config.folds + 1)
+    ]
+    with cli.one_line_errors():
+        runs.refuse_taken(config.logs, config.regime, filter(None, names))
     made = []
-    for fold in range(1, config.folds + 1):
-        name = config.name and f"{config.name}-fold-{fold}"
+    for fold, name in enumerate(names, 1):
         print(f"fold        {fold} of {config.folds}", flush=True)
         made.append(_run_one(title, trainable, dataclasses.replace(config, fold=fold, name=name)))
     losses, accuracies = (
@@ -397,12 +401,13 @@ def warn(metrics, dataset):
         )
     else:
         return
-    config = metrics["config"]
+    config, history = metrics["config"], metrics["history"]
+    kept = history["epoch"].index(metrics["best_epoch"])
     if config["recipe"] == "report":
         cause = "the report's own protocol (raw pixels, a ReLU on the logits): see --recipe tuned"
     elif config["weights"] == "none":
         cause = "weights that are random below the head: see --weights imagenet"
-    elif metrics["history"]["accuracy"][-1] > (1 + accuracy) / 2:
+    elif history["accuracy"][kept] > (1 + accuracy) / 2:
         cause = "overfitting: more images, or more --weight-decay or --dropout"
     else:
         cause = "too few updates, or too high a rate: see --epochs and --learning-rate"
@@ -563,7 +568,7 @@ class Progress:
     def kept(self):
         """Says what there is of an unfinished run, how to go on, and where."""
         if not self.kept_epoch:
-            return "no epoch was finished, so there is no model to keep"
+            return "no model was saved yet, so there is nothing to resume"
         return (
             f"{self.folder}/model.keras is the model after epoch {self.kept_epoch} of {self.total}; "
             f"--resume {self.folder} goes on"

@@ -14,7 +14,7 @@ def between(images, measured):
     """Interpolates a positive figure by a power law between the amounts at which it was measured.
 
     Args:
-        images: Number of training images, at least 1.
+        images: Number of training images, or of those of a class, above 0.
         measured: Dict of the figure by number of images.
     """
     (least, figure), *others = sorted(measured.items())
@@ -26,6 +26,15 @@ def between(images, measured):
             return figure * (other / figure) ** fraction
         least, figure = more, other
     return figure
+
+
+def deep_rate(images, classes):
+    """Gives Adam's rate where pretrained layers train too.
+
+    Few images of a class must not change them much; over the many steps that many images take, a
+    rate this high would lose what they knew.
+    """
+    return between(images / classes, {10: 1e-4, 100: 1e-3, 4_000: 3e-4})
 
 
 def frozen(images, classes):
@@ -48,7 +57,7 @@ def last_fire(images, classes):
     return {
         "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
-        "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
+        "learning_rate": deep_rate(images, classes),
         # A tail this small learns the images by heart unless its weights must be worth their while.
         "weight_decay": between(images, {250: 5, 1_000: 3, 40_000: 1.5}),
         "dropout": 0.5,
@@ -63,13 +72,12 @@ def full(images, classes):
     return {
         "steps": between(images, {100: 150, 1_000: 400, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
-        # At higher rates, the first of many epochs lose what the head knew.
-        "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 1.5e-4}),
-        "weight_decay": between(images, {250: 4, 1_000: 1, 40_000: 0.5}),
+        "learning_rate": deep_rate(images, classes),
+        "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         # All layers can learn the images by heart: views that are new each time make that harder.
         "shift": 0.125,
-        "zoom": 0.4,
+        "zoom": 0.5,
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 1_878}),
     }
 
@@ -106,7 +114,7 @@ def settings(recipe, regime, images, classes, side, given):
 
     Args:
         recipe, regime: Names; a regime without a rule of its own takes that of `full`.
-        images: Number of training images, at least 1.
+        images: Number of training images, or of those of a class, above 0.
         classes: Number of classes.
         side: Side of the images, in pixels.
         given: Dict of the settings that are given, which go before the rule's.

@@ -98,7 +98,23 @@ def create(logs, regime, recipe, name=None):
             raise OSError(
                 f"{parent / candidate} can't be made ({error.strerror}): choose another --logs"
             ) from error
-    raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
+    raise _taken(parent / candidates[0])
+
+
+def refuse_taken(logs, regime, names):
+    """Refuses names of runs that are there, before the first of several runs begins.
+
+    Raises:
+        OSError: A run of such a name exists.
+    """
+    for name in names:
+        folder = Path(logs, regime, name)
+        if folder.exists():
+            raise _taken(folder)
+
+
+def _taken(folder):
+    return OSError(f"{folder} exists: choose another --name, or remove it")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -256,7 +257,8 @@ def test_a_model_no_better_than_a_guess_is_named(loss, accuracy, training, chang
     metrics = {
         "validation_loss": loss,
         "validation_accuracy": accuracy,
-        "history": {"accuracy": [training]},
+        "best_epoch": 2,
+        "history": {"epoch": [2, 4], "accuracy": [training, 1 - training]},
         "config": {"recipe": "tuned", "weights": "imagenet"} | changes,
     }
     validation = data.Split(np.zeros((100, 1, 1, 3), "u1"), np.arange(100) % 10)
@@ -312,6 +314,11 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     assert (folds[1]["history"]["epoch"], further["history"]["epoch"]) == ([2], [2, 3])
     assert further["history"]["loss"][:1] == folds[1]["history"]["loss"]
     assert sorted((tmp_path / "frozen").iterdir()) == folders
+
+    # None begins where one of them is there.
+    shutil.rmtree(folders[0])
+    one_line(script("train_frozen.py", *arguments, "--folds", 3), f"{folders[1]} exists")
+    assert sorted((tmp_path / "frozen").iterdir()) == folders[1:]
 
 
 @pytest.mark.parametrize(
