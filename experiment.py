@@ -401,13 +401,12 @@ def warn(metrics, dataset):
         )
     else:
         return
-    config, history = metrics["config"], metrics["history"]
-    kept = history["epoch"].index(metrics["best_epoch"])
+    config = metrics["config"]
     if config["recipe"] == "report":
         cause = "the report's own protocol (raw pixels, a ReLU on the logits): see --recipe tuned"
     elif config["weights"] == "none":
         cause = "weights that are random below the head: see --weights imagenet"
-    elif history["accuracy"][kept] > (1 + accuracy) / 2:
+    elif runs.training_accuracy(metrics) > (1 + accuracy) / 2:
         cause = "overfitting: more images, or more --weight-decay or --dropout"
     else:
         cause = "too few updates, or too high a rate: see --epochs and --learning-rate"

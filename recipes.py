@@ -114,7 +114,7 @@ def settings(recipe, regime, images, classes, side, given):
 
     Args:
         recipe, regime: Names; a regime without a rule of its own takes that of `full`.
-        images: Number of training images, or of those of a class, above 0.
+        images: Number of training images, at least 1.
         classes: Number of classes.
         side: Side of the images, in pixels.
         given: Dict of the settings that are given, which go before the rule's.

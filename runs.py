@@ -234,6 +234,13 @@ def read_test(folder):
     return None if _lack(figures, TEST) else figures
 
 
+def training_accuracy(metrics):
+    """Gives the training accuracy of the epoch whose model was kept, from a run's metrics."""
+    history = metrics["history"]
+    kept = metrics.get("best_epoch", metrics["epochs"])
+    return history["accuracy"][history["epoch"].index(kept)]
+
+
 def read_metrics(folder):
     """Reads a finished run's metrics.json.
 

@@ -55,10 +55,7 @@ def metric(title, key, format="{}"):
 
 def gap(run):
     """Training accuracy, with dropout and changed views, less validation accuracy."""
-    metrics = run.metrics
-    kept = metrics.get("best_epoch", metrics["epochs"])
-    history = metrics["history"]
-    return history["accuracy"][history["epoch"].index(kept)] - metrics["validation_accuracy"]
+    return runs.training_accuracy(run.metrics) - run.metrics["validation_accuracy"]
 
 
 LABELS = (metric("regime", "regime"), metric("recipe", "recipe"))

@@ -257,6 +257,7 @@ def test_a_model_no_better_than_a_guess_is_named(loss, accuracy, training, chang
     metrics = {
         "validation_loss": loss,
         "validation_accuracy": accuracy,
+        "epochs": 4,
         "best_epoch": 2,
         "history": {"epoch": [2, 4], "accuracy": [training, 1 - training]},
         "config": {"recipe": "tuned", "weights": "imagenet"} | changes,
