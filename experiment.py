@@ -76,6 +76,10 @@ class Config:
     zoom: float | None = flag(
         None, "by how much of their side training images are cut smaller", minimum=0, below=1
     )
+    # Of what is frozen, the features of each view are computed once.
+    views: int | None = flag(
+        None, "of a training image, kept where layers are frozen; 0: new each epoch", minimum=0
+    )
     # A random head would distort the layers below it.
     head_epochs: int | None = flag(None, "epochs that train a new head alone, before", minimum=0)
 
@@ -372,7 +376,7 @@ def follow(config, dataset):
     multiple, _ = OPTIMIZERS[config.optimizer]
     names = (
         *("image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay"),
-        *("dropout", "shift", "zoom"),
+        *("dropout", "shift", "zoom", "views"),
     )
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     side = min(dataset.train.images.shape[1:3])
@@ -677,7 +681,8 @@ def train_head(model, dataset, config):
         "image_size": config.image_size,
     }
     images, classes = len(dataset.train.labels), len(dataset.class_names)
-    chosen = recipes.settings(config.recipe, "frozen", images, classes, config.image_size, given)
+    side = min(dataset.train.images.shape[1:3])
+    chosen = recipes.settings(config.recipe, "frozen", images, classes, side, given)
     config = dataclasses.replace(config, optimizer="adam", **chosen)
     # The features that the regime keeps will do; where it keeps none, those of all that is frozen now.
     if all(layer.trainable for layer in model.layers if layer.weights):
@@ -713,20 +718,21 @@ def feed(model, dataset, config, standardised=False):
     from pipeline import Batches
 
     classes = len(dataset.class_names)
-    drawn = {"batch_size": config.batch_size, "seed": config.seed}
-    # A shifted or zoomed view is a new one each time, of which there are too many to keep.
-    live = config.shift or config.zoom or config.features == "none"
-    prefix, tail = (None, model) if live else split(model)
+    drawn = {name: getattr(config, name) for name in ("seed", "mirror", "shift", "zoom", "views")}
+    training = Batches(dataset.train, classes, config.batch_size, **drawn)
+    validation = Batches(dataset.validation, classes)
+    # Views that are new each epoch are too many to keep.
+    kept = training.views and config.features == "cache"
+    prefix, tail = split(model) if kept else (None, model)
     if prefix is None:
-        drawn |= {"mirror": config.mirror, "shift": config.shift, "zoom": config.zoom}
-        training = Batches(dataset.train, classes, **drawn)
-        validation = Batches(dataset.validation, classes)
         # Compiled otherwise than the one that is saved.
         tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
     else:
-        views = (False, True) if config.mirror else (False,)
-        seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", (False,))])
-        training = FeatureBatches(seen, dataset.train, classes, **drawn)
+        views = Batches(dataset.train, classes, **drawn)
+        seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", validation)])
+        training = FeatureBatches(
+            seen, dataset.train, classes, batch_size=config.batch_size, **drawn
+        )
         validation = FeatureBatches(held_out, dataset.validation, classes)
     if not standardised:
         standardise(model, prefix.outputs if prefix else model.inputs, training)

@@ -7,7 +7,6 @@ its layers with the model, the model is trained when the tail is.
 
 import contextlib
 import hashlib
-import itertools
 import math
 import shutil
 import sys
@@ -19,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 import runs
-from pipeline import EVALUATION_BATCH, Batches, mapped
+from pipeline import Batches, mapped
 from squeezenet import keras_home
 
-VERSION = 3  # of the files' layout
+VERSION = 4  # of the files' layout
 PRIOR_IMAGES = 10
 
 
@@ -72,8 +71,9 @@ def normalizations(model):
 def standardise(model, inputs, batches):
     """Gives a model's Normalization layers the mean and variance of what they read.
 
-    Both are exact, over the training images and, where those are mirrored, their mirrored copies.
-    They are those of the features before training, and stay: training and evaluation see the same
+    Both are exact, over the views that are kept of the training images, or over those images and,
+    where they are mirrored, their mirrored copies. They are those of the features before
+    training, and stay: training and evaluation see the same
     function. Of few images a variance is uncertain, and may be nothing of a feature that they all
     have in common, so it is drawn towards the mean variance of the layer's features, by
     `PRIOR_IMAGES` images that would have that one.
@@ -89,15 +89,15 @@ def standardise(model, inputs, batches):
     what_is_read = [keras.layers.Identity(dtype="float32")(layer.input) for layer in layers]
     read = tf.function(keras.Model(inputs, what_is_read))
     sums, squares = [0.0] * len(layers), [0.0] * len(layers)
-    views = (False, True) if batches.mirror else (False,)
-    for mirrored in views:
-        batches.draw_in_order(mirrored)
+    views = batches.views or 1 + batches.mirror
+    for view in range(views):
+        batches.draw_view(view)
         for batch, _ in batches.dataset():
             for i, values in enumerate(keras.tree.flatten(read(batch, training=False))):
                 values = np.asarray(values, np.float64)
                 sums[i] += values.sum(axis=0)
                 squares[i] += np.square(values).sum(axis=0)
-    count = len(batches.labels) * len(views)
+    count = len(batches.labels) * views
     for layer, total, square in zip(layers, sums, squares, strict=True):
         mean = total / count
         variance = np.maximum(square / count - np.square(mean), 0)
@@ -112,19 +112,18 @@ class FeatureBatches(Batches):
     """As `Batches`, but of the features of an image where that gives its pixels.
 
     Args:
-        features: For each output of the prefix a tensor (views * n, ...), of the images as they
-            are and, where it has two views, of their mirrored copies.
+        features: For each output of the prefix a tensor (views * n, ...), of all images in their
+            first view, then of all in their second, and so on.
     """
 
     def __init__(self, features, split, classes, **arguments):
-        mirror = len(features[0]) > len(split.images)
-        super().__init__(split, classes, mirror=mirror, **arguments)
+        super().__init__(split, classes, **arguments)
         self.features = features
 
     def inputs(self):
         count = len(self.images)
-        return lambda image, mirrored, *_: tuple(
-            tf.gather(tensor, image + count * mirrored) for tensor in self.features
+        return lambda image, view, *_: tuple(
+            tf.gather(tensor, image + count * view) for tensor in self.features
         )
 
 
@@ -150,7 +149,7 @@ class Cache:
         """Gives the features of several parts of the data, computing those that are not there.
 
         Args:
-            parts: List of `(name of the split, its views)`; a view is whether it is mirrored.
+            parts: List of `(name of the split, its Batches)`, which have the views.
 
         Returns:
             For each part a list of tensors (views * n, ...), one for each output of the prefix,
@@ -176,8 +175,8 @@ class Cache:
         return [tensors or next(computed) for tensors in found]
 
     def _count(self, part):
-        split, views = part
-        return len(getattr(self.dataset, split).images) * len(views)
+        _, batches = part
+        return len(batches.images) * batches.views
 
     def _size(self, part):
         return self._count(part) * sum(
@@ -187,9 +186,9 @@ class Cache:
 
     def _marker(self, part):
         """The file that says that a part's features are whole; its name is the key."""
-        split, views = part
+        split, batches = part
         # Of the split alone: runs that train on other images share their validation images' features.
-        facts = self.facts | {"data": self.dataset.order[split], "mirrored": list(views)}
+        facts = self.facts | {"data": self.dataset.order[split]} | batches.what_views()
         key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
         return self.folder / f"{key[:32]}.json", facts
 
@@ -229,28 +228,25 @@ class Cache:
         return computed
 
     def _compute_part(self, part, advance):
-        split, views = part
-        images = getattr(self.dataset, split).images
+        _, batches = part
         marker, facts = self._marker(part)
         with contextlib.ExitStack() as stack:
             paths = [
                 stack.enter_context(runs.written_whole(path)) for path in self._paths(marker)
             ]
             files = [stack.enter_context(path.open("wb")) for path in paths]
-            for mirrored, first in itertools.product(
-                views, range(0, len(images), EVALUATION_BATCH)
-            ):
-                batch = images[first : first + EVALUATION_BATCH]
-                batch = np.ascontiguousarray(batch[:, :, ::-1] if mirrored else batch)
-                outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
-                for file, output in zip(files, outputs, strict=True):
-                    output.tofile(file)
-                advance(len(batch))
+            for view in range(batches.views):
+                batches.draw_view(view)
+                for batch, _ in batches.dataset():
+                    outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
+                    for file, output in zip(files, outputs, strict=True):
+                        output.tofile(file)
+                    advance(len(batch))
             for file in files:
                 file.close()
             digests = [runs.digest(path) for path in paths]
             # Mapped here, they stay these bytes even if another run puts its own in their place.
-            tensors = self._map(paths, len(images) * len(views))
+            tensors = self._map(paths, self._count(part))
         runs.write_json(marker, facts | {"sha256": digests})
         return tensors
 

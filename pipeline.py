@@ -26,6 +26,9 @@ class Batches:
             directions; the edge is repeated.
         zoom: Before that, a square of the image takes its place: at random, anywhere in it, smaller
             by up to this fraction of its side.
+        views: Number of views of each image, which follow from the seed alone and of which an
+            epoch draws one: the image as it is, with `mirror` its mirrored copy, then random
+            ones. 0 draws a new view each epoch.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Batches:
         mirror=False,
         shift=0.0,
         zoom=0.0,
+        views=0,
     ):
         self.images = split.images
         self.labels = split.labels
@@ -46,8 +50,10 @@ class Batches:
         self.mirror = mirror
         self.shift = shift
         self.zoom = zoom
-        # For each place in the epoch: number of the image, whether mirrored, rows and columns moved.
-        self.drawn = tf.Variable(tf.zeros((len(split.images), 4), "int32"))
+        self.views = views if shift or zoom else 1 + mirror
+        # For each place in the epoch: number of the image and of its view, whether it is mirrored,
+        # rows and columns moved.
+        self.drawn = tf.Variable(tf.zeros((len(split.images), 5), "int32"))
         # And what is zoomed in on: top, left, bottom, right, in 0..1.
         self.boxes = tf.Variable(tf.zeros((len(split.images), 4)))
         self.draw(epoch=0)
@@ -68,9 +74,9 @@ class Batches:
 
         def load(index):
             places = slice(index * self.batch_size, (index + 1) * self.batch_size)
-            image, mirrored, down, right = tf.unstack(self.drawn[places], axis=1)
+            image, view, *moves = tf.unstack(self.drawn[places], axis=1)
             targets = tf.one_hot(tf.gather(labels, image), self.classes)
-            return inputs(image, mirrored, down, right, self.boxes[places]), targets
+            return inputs(image, view, *moves, self.boxes[places]), targets
 
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -86,7 +92,7 @@ class Batches:
         images = mapped(self.images)
         height, width = images.shape[1:3]
 
-        def views(image, mirrored, down, right, boxes):
+        def views(image, _, mirrored, down, right, boxes):
             batch = tf.gather(images, image)
             if self.zoom:
                 batch = tf.image.crop_and_resize(
@@ -109,31 +115,60 @@ class Batches:
         """Makes the Keras callback that draws for each epoch as it begins."""
         return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self.draw(epoch))
 
-    def draw_in_order(self, mirrored=False):
-        """Takes the images in their order, as they are or all of them mirrored."""
-        drawn = np.zeros(self.drawn.shape, "int32")
-        drawn[:, 0], drawn[:, 1] = np.arange(len(drawn)), mirrored
-        self.drawn.assign(drawn)
-        self.boxes.assign(np.tile(np.float32([0, 0, 1, 1]), (len(drawn), 1)))
+    def what_views(self):
+        """Gives all that the views of an image are made of, as JSON has it."""
+        facts = {"views": self.views, "mirror": self.mirror}
+        if self.views > 1 + self.mirror:
+            facts |= {"seed": self.seed, "shift": self.shift, "zoom": self.zoom}
+        return facts
+
+    def draw_view(self, view):
+        """Takes the images in their order, each in that one of its views, counted from 0."""
+        order = np.arange(len(self.images))
+        self._assign(order, np.full_like(order, view), *self._fixed(view))
 
     def draw(self, epoch):
         """Draws the order and the views of an epoch, counted from 0."""
-        count, height, width, _ = self.images.shape
         if self.seed is None:
-            self.draw_in_order()
+            self.draw_view(0)
             return
         random = np.random.default_rng((self.seed, epoch))
-        order = random.permutation(count)
+        order = random.permutation(len(self.images))
+        if not self.views:
+            self._assign(order, np.zeros_like(order), *self._random(random))
+            return
+        view = random.integers(self.views, size=len(order))
+        moves, boxes = zip(*map(self._fixed, range(self.views)), strict=True)
+        self._assign(order, view, np.stack(moves)[view, order], np.stack(boxes)[view, order])
+
+    def _assign(self, order, view, moves, boxes):
+        self.drawn.assign(np.column_stack([order, view, moves]))
+        self.boxes.assign(boxes)
+
+    def _fixed(self, view):
+        """Gives the moves and boxes of all images in one of the views that are no epoch's own."""
+        if view < 1 + self.mirror:
+            return np.tile([view, 0, 0], (len(self.images), 1)), self._whole()
+        # A spawn key keeps them apart from those of the epochs.
+        seed = np.random.SeedSequence(self.seed, spawn_key=(view,))
+        return self._random(np.random.default_rng(seed))
+
+    def _random(self, random):
+        count, height, width, _ = self.images.shape
         mirrored = random.random(count) < 0.5 * self.mirror
         shifts = [
             random.integers(-reach, reach, count, endpoint=True)
             for reach in (int(self.shift * height), int(self.shift * width))
         ]
-        self.drawn.assign(np.stack([order, mirrored, *shifts], axis=1))
+        boxes = self._whole()
         if self.zoom:
             side = random.uniform(1 - self.zoom, 1, count)
             top, left = random.random((2, count)) * (1 - side)
-            self.boxes.assign(np.stack([top, left, top + side, left + side], axis=1))
+            boxes = np.stack([top, left, top + side, left + side], axis=1)
+        return np.stack([mirrored, *shifts], axis=1), boxes
+
+    def _whole(self):
+        return np.tile(np.float32([0, 0, 1, 1]), (len(self.images), 1))
 
 
 def mapped(array):

@@ -14,7 +14,7 @@ def between(images, measured):
     """Interpolates a positive figure by a power law between the amounts at which it was measured.
 
     Args:
-        images: Number of training images, or of those of a class, above 0.
+        images: Number of training images, above 0.
         measured: Dict of the figure by number of images.
     """
     (least, figure), *others = sorted(measured.items())
@@ -28,13 +28,12 @@ def between(images, measured):
     return figure
 
 
-def deep_rate(images, classes):
-    """Gives Adam's rate where pretrained layers train too.
+def kept_views(images):
+    """Gives of how many views of an image the features are kept, the image and its mirrored copy first.
 
-    Few images of a class must not change them much; over the many steps that many images take, a
-    rate this high would lose what they knew.
+    Each costs a pass through the frozen layers. It is few images that need many.
     """
-    return between(images / classes, {10: 1e-4, 100: 1e-3, 4_000: 3e-4})
+    return round(between(images, {500: 20, 10_000: 2}))
 
 
 def frozen(images, classes):
@@ -46,9 +45,9 @@ def frozen(images, classes):
         # Few images say little of thousands of features: decay keeps what they say modest.
         "weight_decay": between(images, {250: 10, 1_000: 3, 40_000: 0.3}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
-        # Views that are new in each epoch would cost a pass through the frozen layers each.
         "shift": 0.0,
-        "zoom": 0.0,
+        "zoom": 0.5,
+        "views": kept_views(images),
         "head_steps": 0,
     }
 
@@ -57,12 +56,15 @@ def last_fire(images, classes):
     return {
         "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
-        "learning_rate": deep_rate(images, classes),
+        # Few images must not change pretrained layers much; over the many steps that many images
+        # take, a rate this high would lose what they knew.
+        "learning_rate": between(images, {100: 3e-4, 1_000: 1e-3, 40_000: 3e-4}),
         # A tail this small learns the images by heart unless its weights must be worth their while.
-        "weight_decay": between(images, {250: 5, 1_000: 3, 40_000: 1.5}),
+        "weight_decay": between(images, {250: 20, 1_000: 3, 40_000: 1.5}),
         "dropout": 0.5,
         "shift": 0.0,
-        "zoom": 0.0,
+        "zoom": 0.5,
+        "views": kept_views(images),
         # Gradients through a random head distort the pretrained layers, so it is trained before.
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 626}),
     }
@@ -72,12 +74,13 @@ def full(images, classes):
     return {
         "steps": between(images, {100: 150, 1_000: 400, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
-        "learning_rate": deep_rate(images, classes),
+        "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         # All layers can learn the images by heart: views that are new each time make that harder.
         "shift": 0.125,
         "zoom": 0.5,
+        "views": 0,
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 1_878}),
     }
 
@@ -92,6 +95,7 @@ def report(images, classes):
         "dropout": 0.5,
         "shift": 0.0,
         "zoom": 0.0,
+        "views": 0,
         "head_epochs": 0,
     }
 
@@ -121,15 +125,22 @@ def settings(recipe, regime, images, classes, side, given):
 
     Returns:
         Dict of `image_size`, `epochs`, `head_epochs`, `batch_size`, `learning_rate` (Adam's),
-        `weight_decay`, `dropout`, `shift` and `zoom`, those of `given` as they were.
+        `weight_decay`, `dropout`, `shift`, `zoom` and `views`, those of `given` as they were.
     """
     rules = RULES[recipe]
     chosen = rules.get(regime, rules["full"])(images, classes)
     least = LEAST_SIZE.get(regime, LEAST_SIZE["full"])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (LARGEST_SIZE - least))
+    if 0 < chosen["views"] <= 2:
+        chosen["zoom"] = 0
     chosen["image_size"] = min(LARGEST_SIZE, max(least, side))
     chosen |= given
+    # Views that were asked for are not of the rule's number, and mirrored copies are no choice.
+    if "views" not in given and (
+        {"shift", "zoom"} & given.keys() or not chosen["shift"] + chosen["zoom"]
+    ):
+        chosen["views"] = 0
     chosen["batch_size"] = _whole(chosen["batch_size"], images)
     head_batch_size = _whole(frozen(images, classes)["batch_size"], images)
     for epochs, steps, batch_size in (
