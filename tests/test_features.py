@@ -81,16 +81,19 @@ def test_a_boundary_of_several_outputs():
     np.testing.assert_allclose(tail.predict(prefix.predict(images, verbose=0), verbose=0), whole)
 
 
+@pytest.mark.parametrize(
+    "views", [{"mirror": False, "zoom": 0.0}, {"mirror": True, "zoom": 0.5, "views": 4}]
+)
 @pytest.mark.parametrize("regime", REGIMES)
-def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path, regime):
-    """No dropout, no random views, float32: the same losses to 1e-5, the same predictions."""
+def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path, regime, views):
+    """No dropout, no views that are new each epoch, float32: the same losses to 1e-5."""
     trainable, defaults = rule(regime)
     results = {}
     for kept in ("cache", "none"):
         config = dataclasses.replace(
             defaults, data="shapes", weights="none", image_size=32, epochs=2, precision="float32",
-            mirror=False, shift=0.0, zoom=0.0, dropout=0.0, head_epochs=0, features=kept,
-            logs=str(tmp_path), name=kept,
+            shift=0.0, dropout=0.0, head_epochs=0, features=kept, logs=str(tmp_path), name=kept,
+            **views,
         )  # fmt: skip
         metrics = experiment.run("title", trainable, config)
         model = keras.models.load_model(tmp_path / regime / kept / "model.keras")

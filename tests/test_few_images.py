@@ -71,11 +71,27 @@ def test_photographs_are_seen_at_their_size_and_small_images_enlarged():
         assert zoom is None or chosen["zoom"] == pytest.approx(zoom)
 
 
+def test_views_are_kept_of_few_photographs():
+    def chosen(images, side, **given):
+        settings = recipes.settings("tuned", "frozen", images, 10, side, given)
+        return settings["zoom"], settings["views"]
+
+    assert chosen(100, 500) == (0.5, 20)
+    assert chosen(1_000, 500) == (0.5, 12)
+    # An image and its mirrored copy are not zoomed, and what is enlarged has no detail to zoom in on.
+    assert chosen(40_000, 500) == (0, 0)
+    assert chosen(100, 32) == (0, 0)
+    # Views that were asked for are as many as there are epochs, but where their number was, too.
+    assert chosen(100, 500, zoom=0.3) == (0.3, 0)
+    assert chosen(100, 500, zoom=0.3, views=5) == (0.3, 5)
+    assert chosen(100, 500, views=5) == (0.5, 5)
+
+
 @pytest.mark.parametrize("images", [20, 40_000])
 def test_the_report_is_no_rule(images):
     protocol = {
         "epochs": 10, "batch_size": min(32, images), "learning_rate": 1e-4, "weight_decay": 0,
-        "dropout": 0.5, "shift": 0, "zoom": 0, "head_epochs": 0, "image_size": 32,
+        "dropout": 0.5, "shift": 0, "zoom": 0, "views": 0, "head_epochs": 0, "image_size": 32,
     }  # fmt: skip
     for regime in REGIMES:
         given = {"image_size": 32}  # as RECIPES has it
@@ -393,3 +409,34 @@ def test_zoomed_views_follow_from_seed_and_epoch():
     assert views(1, zoom=0.5).dtype == "uint8" and (views(1, zoom=0.5) != plain).any()
     # At hardly any zoom, hardly anything changes: the same images in the same order.
     assert np.abs(views(1, zoom=1e-6).astype(int) - plain).max() <= 1
+
+
+def test_kept_views_are_the_same_each_epoch():
+    split = data.load("shapes").validation
+    split = data.Split(split.images[:40], split.labels[:40])
+    batches = Batches(split, 10, batch_size=16, seed=0, mirror=True, zoom=0.5, views=3)
+
+    def seen():
+        return np.concatenate([images for images, _ in batches.dataset().as_numpy_iterator()])
+
+    kept = []
+    for view in range(3):
+        batches.draw_view(view)
+        kept.append(seen())
+    np.testing.assert_array_equal(kept[0], split.images)
+    np.testing.assert_array_equal(kept[1], split.images[:, :, ::-1])
+    assert (kept[2] != kept[0]).any(axis=(1, 2, 3)).all()
+    drawn = set()
+    for epoch in range(2):
+        batches.draw(epoch)
+        image, view = batches.drawn.numpy()[:, :2].T
+        assert sorted(image) == list(range(40))
+        np.testing.assert_array_equal(seen(), np.stack(kept)[view, image])
+        drawn |= set(view)
+    assert drawn == {0, 1, 2}
+    # The features of two of them are those of any seed; a third is the seed's own.
+    same, other = (
+        [Batches(split, 10, seed=seed, mirror=True, zoom=0.5, views=n).what_views() for seed in (0, 1)]
+        for n in (2, 3)
+    )
+    assert same[0] == same[1] and other[0] != other[1]
