@@ -8,6 +8,7 @@ highest row the best run is evaluated on the test images, once: its folder remem
 Table and plots are left beside the runs as comparison.md, .csv and .png.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def report_best(description, rows, picture):
     best = rows[0].runs[0]
     print(headline(rows), flush=True)
     config, source = best.metrics["config"], best.metrics["data"]["source"]
-    if source not in data.SOURCES and not Path(source).expanduser().exists():
+    if source not in data.SOURCES and not os.path.exists(os.path.expanduser(source)):
         raise FileNotFoundError(
             f"the images of {best.folder} are gone, {source} does not exist: bring them back to see "
             "the run evaluated and drawn"

@@ -19,7 +19,7 @@ import numpy as np
 import images
 import layouts
 import runs
-from layouts import printable, shown
+from layouts import counted, printable, shown
 
 FEW = 10  # images a class below which a class is named
 VERSION = 2  # of the files' layout
@@ -178,14 +178,14 @@ def _refuse(root, bad, count, on_bad_image):
         cli.complain(error)
     if bad and on_bad_image == "stop":
         raise ValueError(
-            f"{printable(root)} has {len(bad)} images that can't be read, listed above: mend or remove "
-            "them, or take --on-bad-image skip"
+            f"{printable(root)} has {counted(len(bad), 'image')} that can't be read, listed above: mend or "
+            "remove what is listed, or take --on-bad-image skip"
         )
 
 
 def _about(entries, bad):
     counts = Counter(entry.class_name for entry in entries)
-    notes = [f"{bad:,} images that can't be read are left out"] if bad else []
+    notes = [f"left out: {counted(bad, 'image')} that can't be read"] if bad else []
     few = [f"{name} ({counts[name]})" for name in sorted(counts) if counts[name] < FEW]
     if few:
         notes.append(f"classes of fewer than {FEW} images: {shown(few)}")

@@ -99,7 +99,7 @@ def find(root):
             names = shown([path.name for path in folder.images])
             where = printable(root / folder.path)
             notes.append(
-                f"{len(folder.images):,} images directly in {where} are in no class and left out: {names}"
+                f"left out: {counted(len(folder.images), 'image')} directly in {where}, in no class: {names}"
             )
     _check_classes(root / base.path, entries)
     return Layout(entries, own, notes)
@@ -134,13 +134,14 @@ def _scan(root):
         folder.folders = full
     notes, others = [], ""
     if kinds:
-        counted = [f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common()]
-        others = f", but {kinds.total():,} files of other kinds: {shown(counted)}"
-        notes.append(f"{kinds.total():,} files of other kinds are left out: {shown(counted)}")
+        each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
+        found = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
+        others = f", but {found}"
+        notes.append(f"left out: {found}")
     if links:
-        notes.append(f"{len(links):,} links are not followed: {shown(links)}")
+        notes.append(f"not followed: {counted(len(links), 'link')}: {shown(links)}")
     if hidden:
-        notes.append(f"{len(hidden):,} hidden files named as images are left out: {shown(hidden)}")
+        notes.append(f"left out: {counted(len(hidden), 'hidden file')} named as an image: {shown(hidden)}")
     return tree[0], notes, others
 
 
@@ -221,3 +222,8 @@ def shown(names):
     names = list(names)
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(map(printable, names[:SHOWN])) + more
+
+
+def counted(count, noun):
+    """Says how many there are of something, which is named in the singular."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

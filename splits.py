@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from layouts import SPLITS, shown
+from layouts import SPLITS, counted, shown
 
 VERBS = {"train": "to train", "validation": "to validate", "test": "to test"}
 # Streams of the seed: the same numbers must not decide on a fold and then on an amount.
@@ -50,14 +50,14 @@ def check(images_per_class, folds, fold):
         raise ValueError(f"fold: expected 0, as there are no folds. Received: {fold}")
 
 
-def enough(name, counts, class_names, fractions, kind="images"):
+def enough(name, counts, class_names, fractions, noun="image", which=""):
     """Refuses a class that can't give an image to each split.
 
     Args:
         name: What the error calls the source.
         counts: Images of each class that train or are divided, int (classes,).
         class_names, fractions: As in `Found`.
-        kind: What is counted.
+        noun, which: What is counted, in the singular, and what follows it.
 
     Raises:
         ValueError: It names the smallest class.
@@ -68,8 +68,8 @@ def enough(name, counts, class_names, fractions, kind="images"):
         more = f" (and {len(few) - 1:,} more classes have too few)" if len(few) > 1 else ""
         uses = ", ".join(f"one {VERBS[split]}" for split in SPLITS if split in {"train", *fractions})
         raise ValueError(
-            f"{name}: the class {class_names[least]} has {_count(counts[least], kind)}{more}: expected "
-            f"{1 + len(fractions)} or more of each class, {uses}"
+            f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more}: "
+            f"expected {1 + len(fractions)} or more of each class, {uses}"
         )
 
 
@@ -94,9 +94,9 @@ def divide(found, seed=0, images_per_class=0, folds=0, fold=0):
         notes = []
     else:
         notes = _without_duplicates(found, rows)
-        kind = "different images to train on that can be read"
-        source = "divided" if found.fractions else "train"
-        enough(found.name, _counts(found, rows[source]), found.class_names, found.fractions, kind)
+        counts = _counts(found, rows["divided" if found.fractions else "train"])
+        what = "different image", " to train on that can be read"
+        enough(found.name, counts, found.class_names, found.fractions, *what)
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
@@ -145,7 +145,7 @@ def _without_duplicates(found, rows):
         if copies:
             pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in copies)
             place = "" if split == "divided" else f" of {split}"
-            notes.append(f"{len(copies):,} duplicates left out{place}: {pairs}")
+            notes.append(f"left out: {counted(len(copies), 'duplicate')}{place}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in copies])
         seen |= own
     return notes
@@ -168,8 +168,8 @@ def _drawn(found, rows, seed):
 
 
 def _folds(found, rows, folds, seed):
-    expected = f"{folds} or more for {folds} folds, one to validate in each"
-    _refuse_fewer(found, rows, folds, "different images to train and validate", expected)
+    expected = f"to train and validate: expected {folds} or more for {folds} folds, one to validate in each"
+    _refuse_fewer(found, rows, folds, "different image", expected)
     random = np.random.default_rng((seed, FOLDS))
     # Dealt out in turn, on from class to class: folds differ by one image at most, in all as well.
     dealt = np.concatenate([random.permutation(own) for own in _by_class(found, rows)])
@@ -177,21 +177,21 @@ def _folds(found, rows, folds, seed):
 
 
 def _amount(found, rows, count, seed):
-    expected = f"{count:,} or more for {count:,} images per class"
-    _refuse_fewer(found, rows, count, "training images", expected)
+    expected = f"to train: expected {count:,} or more for {counted(count, 'image')} per class"
+    _refuse_fewer(found, rows, count, "different image", expected)
     random = np.random.default_rng((seed, AMOUNTS))
     # The first of one order: what few images are is in what more are.
     return np.sort(np.concatenate([random.permutation(own)[:count] for own in _by_class(found, rows)]))
 
 
-def _refuse_fewer(found, rows, least, kind, expected):
+def _refuse_fewer(found, rows, least, noun, expected):
     """Refuses classes of fewer images than `least`; names the smallest, and what was expected."""
     counts = _counts(found, rows)
     if counts.min() < least:
         smallest = counts.argmin()
         raise ValueError(
             f"{found.name}: the class {found.class_names[smallest]} has "
-            f"{_count(counts[smallest], kind)}: expected {expected}"
+            f"{counted(counts[smallest], noun)} {expected}"
         )
 
 
@@ -203,6 +203,3 @@ def _by_class(found, rows):
 def _counts(found, rows):
     return np.bincount(found.labels[rows], minlength=len(found.class_names))
 
-
-def _count(count, kind):
-    return f"{count:,} {kind.replace('images', 'image', 1) if count == 1 else kind}"

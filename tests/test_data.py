@@ -132,21 +132,21 @@ def test_identical_images_are_in_one_fold(npz):
         dataset = data.load(path, folds=3, fold=fold)
         train, validation = ({image.tobytes() for image in split.images} for split in dataset[:2])
         assert not train & validation and len(train) + len(validation) == 40
-        assert "10 duplicates left out: x_train[6] is x_train[5]" in dataset.notes[0]
+        assert "left out: 10 duplicates: x_train[6] is x_train[5]" in dataset.notes[0]
 
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
         ({"images_per_class": -1}, "images per class: expected 1 or more.*Received: -1"),
-        ({"images_per_class": 9}, "the class 0 has 8 training images: expected 9 or more"),
+        ({"images_per_class": 9}, "the class 0 has 8 different images to train: expected 9 or more"),
         ({"folds": 1, "fold": 1}, "folds: expected 2 or more.*Received: 1"),
         ({"folds": -2}, "folds: expected 2 or more.*Received: -2"),
         ({"folds": 3}, "fold: expected 1 to 3.*Received: 0"),
         ({"folds": 3, "fold": 4}, "fold: expected 1 to 3.*Received: 4"),
         ({"fold": 1}, "fold: expected 0.*Received: 1"),
         ({"folds": 11, "fold": 1}, "the class 0 has 10 different images .* expected 11 or more"),
-        ({"folds": 2, "fold": 1, "images_per_class": 6}, "has 5 training images: expected 6"),
+        ({"folds": 2, "fold": 1, "images_per_class": 6}, "has 5 different images to train: expected 6"),
     ],
 )
 def test_refuses_folds_and_amounts_that_cant_be(npz, asked, reason):
@@ -243,16 +243,19 @@ def test_features_of_validation_are_those_of_every_amount(npz, monkeypatch, tmp_
     import keras
 
     import features
+    from pipeline import Batches
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     image = keras.Input((8, 8, 3))
     prefix = keras.Model(image, [keras.layers.GlobalAveragePooling2D()(image)])
-    path = str(npz())
-    parts = [("train", (False,)), ("validation", (False,)), ("test", (False,))]
-    whole, few = (
-        [features.Cache(prefix, data.load(path, images_per_class=count))._marker(part) for part in parts]
-        for count in (0, 2)
-    )
+
+    def markers(images_per_class):
+        dataset = data.load(str(npz()), images_per_class=images_per_class)
+        cache = features.Cache(prefix, dataset)
+        batches = Batches(dataset.validation, 5)
+        return [cache._marker((split, batches)) for split in ("train", "validation", "test")]
+
+    whole, few = markers(0), markers(2)
     assert whole[0] != few[0]
     assert whole[1:] == few[1:]
     assert whole[1] != whole[2]

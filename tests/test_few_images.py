@@ -345,7 +345,7 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
         ({"a": 6, "b": 4}, ("--folds", 4), "the class b has 3 different images"),
         ({"a": 6, "b": 1}, (), "the class b has 1 image"),
         ({"a": 6, "b": -6}, ("--on-bad-image", "skip"), "the class b has 0 different images"),
-        ({"a": 6, "b": 6}, ("--images-per-class", 5), "has 4 training images"),
+        ({"a": 6, "b": 6}, ("--images-per-class", 5), "has 4 different images to train"),
         ({"val/a": 6, "val/b": 6, "test/a": 6, "test/b": 6}, (), "val"),
     ],
 )
@@ -375,7 +375,7 @@ def test_folders_that_can_not_be_trained_on(
     [
         (("--images-per-class", 0), "expected 1 or more"),
         (("--images-per-class", -1), "expected 1 or more"),
-        (("--images-per-class", 9_999), "training images: expected 9,999 or more"),
+        (("--images-per-class", 9_999), "different images to train: expected 9,999 or more"),
         (("--folds", 1), "expected 2 or more"),
         (("--folds", 9_999), "to train and validate: expected 9999 or more"),
     ],

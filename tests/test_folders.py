@@ -80,7 +80,7 @@ def test_a_duplicate_across_splits_is_kept_in_one_only(tmp_path, monkeypatch):
         put(root / "test" / name, own[10:14])
     dataset = data.load(str(root), image_size=32)
     assert [len(split.images) for split in dataset[:3]] == [14, 6, 8]
-    assert any("2 duplicates left out of train: train/a/007.png" in note for note in dataset.notes)
+    assert any("left out: 2 duplicates of train: train/a/007.png" in note for note in dataset.notes)
 
 
 def test_few_images_and_imbalance_are_named(root):

@@ -164,7 +164,7 @@ def test_an_archives_folder_is_entered(tree):
     tree.put("", 1, "cover{}.jpg")
     dataset = tree.load()
     has(dataset, "download/pets-v2/ is entered")
-    has(dataset, "1 images directly in", "in no class", "cover0.jpg")
+    has(dataset, "left out: 1 image directly in", "in no class", "cover0.jpg")
     assert dataset.class_names == ("cats", "dogs")
     assert all(row["file"].startswith("download/pets-v2/") for row in dataset.files["test"])
 
@@ -253,11 +253,11 @@ def test_what_is_left_out_is_counted(tree, tmp_path):
     (tree.root / "train/a/loop.png").symlink_to("loop.png")
     dataset = tree.load()
     assert [len(split.images) for split in dataset[:3]] == [16, 2, 2]
-    has(dataset, "2 images directly in", "images are in no class", "cover0.png, cover1.png")
+    has(dataset, "left out: 2 images directly in", "in no class", "cover0.png, cover1.png")
     has(dataset, "3 images directly in", "train", "loose0.png, loose1.png, loose2.png")
-    has(dataset, "5 files of other kinds are left out: .txt (2)", ".csv (1)", "no suffix (1)")
-    has(dataset, "2 links are not followed", "train/a/loop.png", "train/c")
-    has(dataset, "1 hidden files named as images", "._0.png")
+    has(dataset, "left out: 5 files of other kinds: .txt (2)", ".csv (1)", "no suffix (1)")
+    has(dataset, "not followed: 2 links: ", "train/a/loop.png", "train/c")
+    has(dataset, "left out: 1 hidden file named as an image", "._0.png")
 
 
 def test_a_class_that_a_split_lacks_is_named(tree):
@@ -334,7 +334,7 @@ def test_duplicates_of_what_the_seed_divides(tree):
         shutil.copy(tree.root / f"a/{number}.png", tree.root / f"a/copy{number}.png")
     for seed in range(3):
         dataset = tree.load(seed=seed)
-        has(dataset, "4 duplicates left out: a/copy0.png is a/0.png")
+        has(dataset, "left out: 4 duplicates: a/copy0.png is a/0.png")
         digests = [row["sha256"] for rows in dataset.files.values() for row in rows]
         assert len(digests) == len(set(digests)) == 24
         assert dataset.fingerprint == tree.load(seed=seed + 1).fingerprint
@@ -349,7 +349,7 @@ def test_a_file_that_became_readable_is_read(tree):
     good, path = next(tree.images), tree.root / "a/!first.png"
     tree.file("a/!first.png", bytes(len(good)))
     assert sum(tree.sizes(on_bad_image="skip")) == 20
-    tree.refuses("1 images that can't be read", on_bad_image="stop")
+    tree.refuses("1 image that can't be read", on_bad_image="stop")
     dataset = tree.load(on_bad_image="skip")
     for image, row in zip(dataset.test.images, dataset.files["test"], strict=True):
         np.testing.assert_array_equal(image, np.asarray(Image.open(tree.root / row["file"])))
@@ -437,7 +437,7 @@ def test_a_first_look_at_a_folder(tree, script, one_line, tmp_path):
     assert script("data.py", tree.root, *arguments).status == 2
     result = script("data.py", tree.root, *arguments, "--on-bad-image", "skip")
     assert result.status == 0, result.err
-    assert "note        1 images that can't be read are left out" in result.out
+    assert "note        left out: 1 image that can't be read" in result.out
     tree.put("test/c")
     one_line(script("data.py", tree.root), "the class c is in test")
     one_line(script("data.py", "~nobody-of-this-name/x"), "unknown data")
@@ -500,7 +500,8 @@ def build(root, files):
 
 
 def counted(notes, words):
-    return sum(int(note.split()[0].replace(",", "")) for note in notes if words in note)
+    found = (note.removeprefix("left out: ") for note in notes if words in note)
+    return sum(int(note.split()[0].replace(",", "")) for note in found)
 
 
 @settings(
@@ -557,5 +558,5 @@ def check(root, dataset, amount):
             path.suffix in (".png", ".jpg", ".gif") and path.is_file() and not path.is_symlink()
             for path in paths
         )
-    left_out = ("directly in", "duplicates left out", "can't be read", "hidden files named as images")
+    left_out = ("directly in", "duplicate", "can't be read", "hidden file")
     assert found == len(rows) + sum(counted(dataset.notes, words) for words in left_out)
