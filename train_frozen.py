@@ -1,6 +1,6 @@
 """How far does a classifier get on features that never saw these images?
 
-    python train_frozen.py --images-per-class 100    # 71.8 % validation (seed 0, cifar10-jpeg)
+    python train_frozen.py --images-per-class 100    # 72.0 ± 0.5 % validation (3 seeds, cifar10-jpeg)
 """
 
 from experiment import Config, parse_config, run
