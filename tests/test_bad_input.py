@@ -53,6 +53,7 @@ def test_unknown_flag(command, no_keras, one_line, script):
         ("--dropout", "1", "less than 1"),
         ("--weight-decay", "-0.1", "0 or more"),
         ("--zoom", "1", "less than 1"),
+        ("--views", "-1", "0 or more"),
         ("--head-epochs", "-1", "0 or more"),
         ("--name", "../elsewhere", "not a path"),
         ("--weights", "nowhere.h5", "does not exist"),
