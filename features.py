@@ -72,11 +72,10 @@ def standardise(model, inputs, batches):
     """Gives a model's Normalization layers the mean and variance of what they read.
 
     Both are exact, over the views that are kept of the training images, or over those images and,
-    where they are mirrored, their mirrored copies. They are those of the features before
-    training, and stay: training and evaluation see the same
-    function. Of few images a variance is uncertain, and may be nothing of a feature that they all
-    have in common, so it is drawn towards the mean variance of the layer's features, by
-    `PRIOR_IMAGES` images that would have that one.
+    where they are mirrored, their mirrored copies. They are those of the features before training,
+    and stay: training and evaluation see the same function. Of few images a variance is uncertain,
+    and may be nothing of a feature that they all have in common, so it is drawn towards the mean
+    variance of the layer's features, by `PRIOR_IMAGES` images that would have that one.
 
     Args:
         model: The whole model.

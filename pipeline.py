@@ -1,5 +1,6 @@
 """Feeds a network: batches in an order, and of views, that follow from the seed and the epoch."""
 
+import functools
 import math
 
 import keras
@@ -138,12 +139,18 @@ class Batches:
             self._assign(order, np.zeros_like(order), *self._random(random))
             return
         view = random.integers(self.views, size=len(order))
-        moves, boxes = zip(*map(self._fixed, range(self.views)), strict=True)
-        self._assign(order, view, np.stack(moves)[view, order], np.stack(boxes)[view, order])
+        moves, boxes = self._kept
+        self._assign(order, view, moves[view, order], boxes[view, order])
 
     def _assign(self, order, view, moves, boxes):
         self.drawn.assign(np.column_stack([order, view, moves]))
         self.boxes.assign(boxes)
+
+    @functools.cached_property
+    def _kept(self):
+        """The moves and boxes of all images in each of their views, which no epoch changes."""
+        moves, boxes = zip(*map(self._fixed, range(self.views)), strict=True)
+        return np.stack(moves), np.stack(boxes)
 
     def _fixed(self, view):
         """Gives the moves and boxes of all images in one of the views that are no epoch's own."""

@@ -132,7 +132,7 @@ def settings(recipe, regime, images, classes, side, given):
     least = LEAST_SIZE.get(regime, LEAST_SIZE["full"])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (LARGEST_SIZE - least))
-    if 0 < chosen["views"] <= 2:
+    if 0 < chosen["views"] <= 2:  # the image and its mirrored copy, which are not zoomed
         chosen["zoom"] = 0
     chosen["image_size"] = min(LARGEST_SIZE, max(least, side))
     chosen |= given

@@ -202,4 +202,3 @@ def _by_class(found, rows):
 
 def _counts(found, rows):
     return np.bincount(found.labels[rows], minlength=len(found.class_names))
-
