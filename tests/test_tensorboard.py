@@ -18,7 +18,10 @@ def get(trained):
     from tensorboard import program
 
     board = program.TensorBoard()
-    board.configure(logdir=str(trained.logs), host="127.0.0.1", port=0, load_fast="false")
+    # Read once, here: a thread that goes on reading would be killed inside TensorFlow when Python
+    # ends, which aborts the process.
+    once = {"reload_interval": 0, "reload_task": "blocking"}
+    board.configure(logdir=str(trained.logs), host="127.0.0.1", port=0, load_fast="false", **once)
     url = board.launch()
 
     def raw(path, body=None):
