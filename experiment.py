@@ -380,7 +380,7 @@ def follow(config, dataset):
     )
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     side = min(dataset.train.images.shape[1:3])
-    chosen = recipes.settings(config.recipe, config.regime, images, classes, side, given)
+    chosen = recipes.settings(config.recipe, config.regime, images, side, given)
     if "learning_rate" not in given:
         chosen["learning_rate"] *= multiple
     shown = [
@@ -674,16 +674,11 @@ def train_head(model, dataset, config):
         return layer.name.startswith("head_")
 
     # On features that hold still, it is trained as that of train_frozen.py.
-    given = {
-        "epochs": config.head_epochs,
-        "head_epochs": 0,
-        "dropout": config.dropout,
-        "image_size": config.image_size,
-    }
-    images, classes = len(dataset.train.labels), len(dataset.class_names)
-    side = min(dataset.train.images.shape[1:3])
-    chosen = recipes.settings(config.recipe, "frozen", images, classes, side, given)
-    config = dataclasses.replace(config, optimizer="adam", **chosen)
+    by_the_images = ("batch_size", "learning_rate", "weight_decay", "shift", "zoom", "views")
+    alone = dict.fromkeys(by_the_images) | {
+        "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
+    }  # fmt: skip
+    config, _ = follow(dataclasses.replace(config, **alone), dataset)
     # The features that the regime keeps will do; where it keeps none, those of all that is frozen now.
     if all(layer.trainable for layer in model.layers if layer.weights):
         set_trainable(model, only_head)

@@ -1,10 +1,10 @@
 """Settings that follow from the data: how long, how fast and how regularised a run trains.
 
-A recipe is a rule for each regime: a function of the number of training images and of classes. What
-was measured at a few amounts of images holds in between by a power law, so that no image more or
-less makes a jump; beyond them, what was measured last holds. After BiT's hyper-rule (Kolesnikov et
-al. 2020, https://arxiv.org/abs/1912.11370), which counts steps, not epochs: ten images a class need
-as many updates as a thousand.
+A recipe is a rule for each regime: a function of the number of training images. What was measured
+at a few amounts of images holds in between by a power law, so that no image more or less makes a
+jump; beyond them, what was measured last holds. After BiT's hyper-rule (Kolesnikov et al. 2020,
+https://arxiv.org/abs/1912.11370), which counts steps, not epochs: ten images a class need as many
+updates as a thousand.
 """
 
 import math
@@ -36,7 +36,7 @@ def kept_views(images):
     return round(between(images, {500: 20, 10_000: 2}))
 
 
-def frozen(images, classes):
+def frozen(images):
     return {
         "steps": between(images, {100: 500, 1_000: 1_000, 40_000: 6_260}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
@@ -52,7 +52,7 @@ def frozen(images, classes):
     }
 
 
-def last_fire(images, classes):
+def last_fire(images):
     return {
         "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
@@ -70,7 +70,7 @@ def last_fire(images, classes):
     }
 
 
-def full(images, classes):
+def full(images):
     return {
         "steps": between(images, {100: 150, 1_000: 400, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
@@ -85,7 +85,7 @@ def full(images, classes):
     }
 
 
-def report(images, classes):
+def report(images):
     """The protocol of 2018, to the letter, whatever the images."""
     return {
         "epochs": 10,
@@ -113,13 +113,12 @@ LEAST_SIZE = {"frozen": 160, "last_fire": 160, "full": 128}
 LARGEST_SIZE = 224
 
 
-def settings(recipe, regime, images, classes, side, given):
+def settings(recipe, regime, images, side, given):
     """Gives the settings that a recipe chooses for so many images.
 
     Args:
         recipe, regime: Names; a regime without a rule of its own takes that of `full`.
         images: Number of training images, at least 1.
-        classes: Number of classes.
         side: Side of the images, in pixels.
         given: Dict of the settings that are given, which go before the rule's.
 
@@ -128,7 +127,7 @@ def settings(recipe, regime, images, classes, side, given):
         `weight_decay`, `dropout`, `shift`, `zoom` and `views`, those of `given` as they were.
     """
     rules = RULES[recipe]
-    chosen = rules.get(regime, rules["full"])(images, classes)
+    chosen = rules.get(regime, rules["full"])(images)
     least = LEAST_SIZE.get(regime, LEAST_SIZE["full"])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (LARGEST_SIZE - least))
@@ -142,7 +141,7 @@ def settings(recipe, regime, images, classes, side, given):
     ):
         chosen["views"] = 0
     chosen["batch_size"] = _whole(chosen["batch_size"], images)
-    head_batch_size = _whole(frozen(images, classes)["batch_size"], images)
+    head_batch_size = _whole(frozen(images)["batch_size"], images)
     for epochs, steps, batch_size in (
         ("epochs", "steps", chosen["batch_size"]),
         ("head_epochs", "head_steps", head_batch_size),

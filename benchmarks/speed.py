@@ -43,7 +43,7 @@ RESULTS = Path(__file__).with_name("speed.json")
 def defaults(regime, **changes):
     """A regime's settings for CIFAR-10's 40,000 images of 32 px."""
     script = importlib.import_module(f"train_{regime}")
-    settings = recipes.settings("tuned", regime, 40_000, 10, 32, changes)
+    settings = recipes.settings("tuned", regime, 40_000, 32, changes)
     return dataclasses.replace(script.DEFAULTS, **settings)
 
 

@@ -141,7 +141,7 @@ def test_report_recipe_is_the_protocol_of_2018(script, tmp_path):
     assert model.get_layer("head_drop9").rate == 0.5
     assert not any(layer.name == "subtract_means" for layer in model.layers)
     for images in (20, 40_000):
-        assert recipes.settings("report", "frozen", images, 10, 32, {})["epochs"] == 10
+        assert recipes.settings("report", "frozen", images, 32, {})["epochs"] == 10
 
 
 def test_early_stopping_keeps_the_best_epoch(script, tmp_path):

@@ -29,7 +29,7 @@ SETTINGS = ("steps", "batch_size", "learning_rate", "weight_decay", "dropout", "
 def test_one_image_more_makes_no_jump(regime):
     rule = recipes.RULES["tuned"][regime]
     amounts = np.unique([*range(2, 2_000), *np.geomspace(2_000, 200_000, 400).astype(int)])
-    chosen = [rule(int(images), 10) for images in amounts]
+    chosen = [rule(int(images)) for images in amounts]
     for fewer, more, step in zip(chosen, chosen[1:], amounts[1:] / amounts[:-1], strict=False):
         for name in SETTINGS:
             # Wherever it lies between two of them, a jump is steeper than any of the power laws.
@@ -37,19 +37,19 @@ def test_one_image_more_makes_no_jump(regime):
     for images in (20, 100, 250, 1_000, 10_000, 40_000):
         for near in (images - 1, images):
             for name in SETTINGS:
-                figures = rule(near, 10)[name], rule(near + 1, 10)[name]
+                figures = rule(near)[name], rule(near + 1)[name]
                 assert figures[1] == pytest.approx(figures[0], rel=0.05), (name, near)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_settings_are_sound_for_any_amount(regime):
     for images in (1, 2, 7, 20, 100, 999, 5_000, 40_000, 10_000_000):
-        chosen = recipes.settings("tuned", regime, images, 2, 32, {})
+        chosen = recipes.settings("tuned", regime, images, 32, {})
         assert 1 <= chosen["batch_size"] <= images
         steps = chosen["epochs"] * -(-images // chosen["batch_size"])
         assert steps >= 90
         # The nearest that whole epochs allow to what the rule says.
-        rule = recipes.RULES["tuned"][regime](images, 2)
+        rule = recipes.RULES["tuned"][regime](images)
         assert steps == pytest.approx(rule["steps"], abs=steps / chosen["epochs"] / 2 + 1e-6) or (
             chosen["epochs"] == 1
         )
@@ -58,22 +58,22 @@ def test_settings_are_sound_for_any_amount(regime):
 
 def test_what_is_given_goes_before_the_rule():
     given = {"epochs": 3, "weight_decay": 0.25, "batch_size": 7}
-    chosen = recipes.settings("tuned", "full", 100, 10, 32, given)
+    chosen = recipes.settings("tuned", "full", 100, 32, given)
     assert chosen | given == chosen
     assert chosen["head_epochs"] == 3
-    assert recipes.settings("tuned", "full", 5, 2, 32, {"batch_size": 7})["batch_size"] == 5
+    assert recipes.settings("tuned", "full", 5, 32, {"batch_size": 7})["batch_size"] == 5
 
 
 def test_photographs_are_seen_at_their_size_and_small_images_enlarged():
     for side, size, zoom in ((32, 128, 0), (150, 150, None), (224, 224, 0.5), (500, 224, 0.5)):
-        chosen = recipes.settings("tuned", "full", 100, 10, side, {})
+        chosen = recipes.settings("tuned", "full", 100, side, {})
         assert chosen["image_size"] == size
         assert zoom is None or chosen["zoom"] == pytest.approx(zoom)
 
 
 def test_views_are_kept_of_few_photographs():
     def chosen(images, side, **given):
-        settings = recipes.settings("tuned", "frozen", images, 10, side, given)
+        settings = recipes.settings("tuned", "frozen", images, side, given)
         return settings["zoom"], settings["views"]
 
     assert chosen(100, 500) == (0.5, 20)
@@ -95,7 +95,7 @@ def test_the_report_is_no_rule(images):
     }  # fmt: skip
     for regime in REGIMES:
         given = {"image_size": 32}  # as RECIPES has it
-        assert recipes.settings("report", regime, images, 10, 32, given) == protocol
+        assert recipes.settings("report", regime, images, 32, given) == protocol
 
 
 def test_the_line_of_settings_names_what_was_chosen_and_not_what_was_given():
