@@ -108,8 +108,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def show_views(self, split, config):
         """Shows training images as the network sees them: moved, mirrored and resized."""
         few = Split(split.images[:VIEWS], split.labels[:VIEWS])
-        views = {name: getattr(config, name) for name in ("seed", "mirror", "shift", "zoom")}
-        batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views)
+        names = ("seed", "mirror", "shift", "zoom", "views")
+        drawn = {name: getattr(config, name) for name in names}
+        batches = Batches(few, len(self.class_names), batch_size=VIEWS, **drawn)
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)
         seen = np.asarray(keras.ops.cast(keras.ops.image.resize(images, size), "uint8"))

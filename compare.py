@@ -141,8 +141,7 @@ def evaluate(run, split):
     cli.import_keras()
     import pipeline
 
-    mirrored = run.metrics["config"].get("evaluation") == "mirrored"
-    return pipeline.evaluate(run.folder / "model.keras", split, mirrored)
+    return pipeline.evaluate(run.folder / "model.keras", split, run.evaluation)
 
 
 def validation_probabilities(run, dataset):

@@ -323,8 +323,9 @@ def _run(title, trainable, config, progress):
     board = train(model, trainable, dataset, config, facts, progress)
 
     # The printed figures are those of the file, not of the model in memory.
-    mirrored = config.evaluation == "mirrored"
-    probabilities, loss, accuracy = evaluate(folder / "model.keras", dataset.validation, mirrored)
+    probabilities, loss, accuracy = evaluate(
+        folder / "model.keras", dataset.validation, config.evaluation
+    )
     metrics = {
         "regime": config.regime,
         "recipe": config.recipe,

@@ -186,13 +186,32 @@ def mapped(array):
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def evaluate(path, split, mirrored=False):
+def classifier(model, evaluation):
+    """Makes of a saved model what its run is judged by, and asked by predict.py.
+
+    Args:
+        model: `keras.Model` from images uint8 (n, height, width, 3) to probabilities (n, classes).
+        evaluation: `plain`, or `mirrored`: the mean of the probabilities of an image and of its
+            mirrored copy.
+
+    Returns:
+        A `keras.Model` of the same inputs and outputs.
+    """
+    if evaluation != "mirrored":
+        return model
+    image = model.inputs[0]
+    both = [model(image), model(keras.ops.flip(image, axis=2))]
+    # Not in bfloat16, whatever the policy.
+    return keras.Model(image, keras.layers.Average(dtype="float32")(both))
+
+
+def evaluate(path, split, evaluation="plain"):
     """Evaluates a saved model.
 
     Args:
         path: The `.keras` file.
         split: `data.Split` to evaluate it on.
-        mirrored: Whether probabilities are the mean of an image's and of its mirrored copy's.
+        evaluation: As `classifier` takes it.
 
     Returns:
         The probabilities, float32 (n, classes); their loss (mean categorical cross-entropy in
@@ -202,15 +221,16 @@ def evaluate(path, split, mirrored=False):
         ValueError, OSError: The file is damaged, missing, or would run code.
     """
     model = keras.models.load_model(path, compile=False)
-    image, classes = model.inputs[0], model.output_shape[-1]
-    # Of logits, as fit() has it: probabilities have lost what tells the very small ones apart.
-    last = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
-    if mirrored:
-        both = [model(image), model(keras.ops.flip(image, axis=2))]
-        last = keras.layers.Average(dtype="float32")(both)  # not in bfloat16, whatever the policy
-    found = keras.Model(image, last).predict(Batches(split, classes).dataset(), verbose=0)
+    classes, plain = model.output_shape[-1], evaluation != "mirrored"
+    if plain:
+        # Of logits, as fit() has it: probabilities have lost what tells the very small ones apart.
+        logits = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
+        asked = keras.Model(model.inputs[0], logits)
+    else:
+        asked = classifier(model, evaluation)
+    found = asked.predict(Batches(split, classes).dataset(), verbose=0)
     targets = keras.ops.one_hot(split.labels, classes)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=not mirrored)(targets, found)
-    probabilities = found if mirrored else np.asarray(keras.ops.softmax(found))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=plain)(targets, found)
+    probabilities = np.asarray(keras.ops.softmax(found)) if plain else found
     accuracy = np.mean(probabilities.argmax(axis=1) == split.labels)
     return probabilities, float(loss), float(accuracy)

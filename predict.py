@@ -36,16 +36,18 @@ def main(arguments=None):
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
 
     with cli.one_line_errors():
-        path, class_names = choose_model(asked)
+        path, class_names, evaluation = choose_model(asked)
         model = load(path)
         class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
         if len(class_names) != model.output_shape[-1]:
             raise ValueError(f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}")
     import images
+    from pipeline import classifier
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
-    for path, image, probabilities in predict(model, images.find(asked.pictures)):
+    largest, paths = model.get_layer("resize").height, images.find(asked.pictures)
+    for path, image, probabilities in predict(classifier(model, evaluation), largest, paths):
         if isinstance(image, Exception):
             failed = True
             if asked.json:
@@ -64,17 +66,24 @@ def main(arguments=None):
 
 
 def choose_model(asked):
-    """Gives the path of the model asked for, and the names of its classes where they are known.
+    """Gives the path of the model asked for, its classes' names and how its run is evaluated.
+
+    The names are None where no run is known.
 
     Raises:
         OSError, ValueError: There is no such model.
     """
     if asked.model:
         beside = asked.model.parent / "metrics.json"
-        known = runs.read_metrics(beside.parent) if beside.exists() else None
-        return asked.model, known and known["data"]["class_names"]
-    run = runs.Run(asked.run, runs.read_metrics(asked.run)) if asked.run else best_run(asked.logs, asked.data)
-    return run.folder / "model.keras", run.metrics["data"]["class_names"]
+        if not beside.exists():
+            return asked.model, None, "plain"
+        run = runs.Run(beside.parent, runs.read_metrics(beside.parent))
+    elif asked.run:
+        run = runs.Run(asked.run, runs.read_metrics(asked.run))
+    else:
+        run = best_run(asked.logs, asked.data)
+    path = asked.model or run.folder / "model.keras"
+    return path, run.metrics["data"]["class_names"], run.evaluation
 
 
 def best_run(logs, data=None):
@@ -122,8 +131,13 @@ def load(path):
     return model
 
 
-def predict(model, paths):
+def predict(model, largest, paths):
     """Reads and classifies pictures, in batches, in their order.
+
+    Args:
+        model: `keras.Model` from images to probabilities.
+        largest: Side in pixels above which it sees no more of a picture.
+        paths: The pictures' files.
 
     Yields:
         For each path the path, the image uint8 (side, side, 3) and its probabilities (classes,); or
@@ -137,7 +151,6 @@ def predict(model, paths):
         except (OSError, ValueError) as error:
             return error
 
-    largest = model.get_layer("resize").height
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]

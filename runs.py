@@ -59,6 +59,11 @@ class Run(NamedTuple):
         """Of COUNTS: 0 for a run that is older than the setting."""
         return self.metrics["config"].get(key, 0)
 
+    @property
+    def evaluation(self):
+        """How it is evaluated; `plain` for a run that is older than the setting."""
+        return self.metrics["config"].get("evaluation", "plain")
+
     def is_on(self, names):
         """Says whether its images are one of those, by the name that --data gave them or printed."""
         about = self.metrics["data"]

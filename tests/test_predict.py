@@ -8,7 +8,7 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from conftest import REGIMES
+from conftest import REGIMES, TINY
 from PIL import Image
 
 import images
@@ -54,6 +54,29 @@ def test_takes_the_best_finished_run(trained, script, picture):
     assert script("predict.py", picture, "--logs", trained.logs).out == out[best]
     assert script("predict.py", picture, "--model", runs[best] / "model.keras").out == out[best]
     assert len(set(out.values())) > 1
+
+
+@pytest.mark.parametrize("evaluation", ["plain", "mirrored"])
+def test_answers_as_the_run_was_evaluated(evaluation, script, tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("left", "right"):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number, pixels in enumerate(random.integers(0, 256, (12, 32, 32, 3), "uint8")):
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    arguments = ("--logs", tmp_path / "logs", "--name", "tiny", "--evaluation", evaluation)
+    data = ("--data", tmp_path / "images", *TINY[2:])
+    assert script("train_frozen.py", *data, *arguments).status == 0
+    run = tmp_path / "logs" / "frozen" / "tiny"
+    files = [row["file"] for row in json.loads((run / "split.json").read_text())["validation"]]
+    paths = [tmp_path / "images" / file for file in files]
+    out = script("predict.py", *paths, "--run", run, "--json", "--top", 2).out
+    found = [
+        [entry["probability"] for entry in sorted(json.loads(line)["classes"], key=lambda e: e["class"])]
+        for line in out.splitlines()
+    ]
+    with np.load(run / "validation.npz") as file:
+        np.testing.assert_allclose(found, file["probabilities"], atol=1e-5)
 
 
 def test_folders_and_patterns(trained, script, picture, tmp_path):
