@@ -127,7 +127,10 @@ def measure(regime, source, images_per_class, seed):
         metrics = runs.read_metrics(Path(folder, regime, "trial"))
     names = ("validation_images", "validation_accuracy", "validation_loss", "total_params")
     figures = {name: metrics[name] for name in names}
-    return figures | {"image_size": metrics["config"]["image_size"]}
+    return figures | {
+        "image_size": metrics["config"]["image_size"],
+        "precision": metrics["precision"],
+    }
 
 
 def process(*arguments, **environment):
@@ -158,6 +161,14 @@ def cell(trials):
     return f"{accuracy:.3f}{spread} ({loss:.3f})"
 
 
+def seconds(trials):
+    """Shows the mean seconds of trials, and how many had no bfloat16 to be fast with."""
+    if not trials:
+        return ""
+    slow = sum(trial.get("precision") == "float32" for trial in trials)
+    return f"{mean(trials, 'seconds'):.0f} s" + (f" ({slow} in float32)" if slow else "")
+
+
 def grouped(trials, *keys):
     """Groups trials by figures that they share, in order of the images they train on."""
     groups = {}
@@ -182,10 +193,9 @@ def tables(trials):
         rows = []
         for (amount,), some in grouped(own, "amount").items():
             columns = [[trial for trial in some if trial["regime"] == name] for name in REGIMES]
-            seconds = [f"{mean(column, 'seconds'):.0f} s" if column else "" for column in columns]
             rows += [
                 (f"{amount:,}" if amount != "all" else amount, *map(cell, columns)),
-                ("", *seconds),
+                ("", *map(seconds, columns)),
             ]
         table = cli.markdown_table(("images a class", *REGIMES), rows)
         shown.append(f"{measured_on(own)}.\n\n{table}")
