@@ -6,7 +6,10 @@ RECIPE =
 LOGS = logs
 
 VENV = .venv/bin/python
-FLAGS = --logs $(LOGS) $(if $(DATA),--data $(DATA)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
+quoted = '$(subst ','\'',$1)'
+DATA_FLAG = $(if $(DATA),--data $(call quoted,$(DATA)))
+LOGS_FLAG = --logs $(call quoted,$(LOGS))
+FLAGS = $(LOGS_FLAG) $(DATA_FLAG) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
 .PHONY: compare demo test speed ablation optimizers few-images
 
@@ -14,7 +17,7 @@ compare: .venv/installed
 	$(VENV) train_frozen.py $(FLAGS)
 	$(VENV) train_last_fire.py $(FLAGS)
 	$(VENV) train_full.py $(FLAGS)
-	$(VENV) compare.py --logs $(LOGS)
+	$(VENV) compare.py $(LOGS_FLAG)
 
 # The same without a network: drawn images, random weights.
 demo: FLAGS = --logs $(LOGS) --data shapes --weights none --image-size 64 --epochs 10
@@ -23,15 +26,15 @@ demo: compare
 
 # An hour and a half on a quiet machine; PyTorch is measured too where it is installed.
 speed: .venv/installed
-	$(VENV) -m benchmarks.speed $(if $(DATA),--data $(DATA))
+	$(VENV) -m benchmarks.speed $(DATA_FLAG)
 
 # From the recipe report to tuned, one change at a time; and all optimizers side by side.
 ablation optimizers: .venv/installed
-	$(VENV) -m benchmarks.$@ $(if $(DATA),--data $(DATA))
+	$(VENV) -m benchmarks.$@ $(DATA_FLAG)
 
 # Each regime, and scikit-learn's linear classifier, on 10 to 4,000 images a class: hours.
 few-images: .venv/installed-for-benchmarks
-	$(VENV) -m benchmarks.few_images $(if $(DATA),--data $(DATA))
+	$(VENV) -m benchmarks.few_images $(DATA_FLAG)
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check .

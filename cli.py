@@ -43,6 +43,24 @@ def one_line_errors():
         stop(error)
 
 
+@contextlib.contextmanager
+def ends_quietly(interrupted):
+    """Around a command: neither Ctrl-C nor `| head`, which stops reading, ends it in a traceback.
+
+    Args:
+        interrupted: What to say after Ctrl-C.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        stop(f"interrupted: {interrupted}", status=130)
+    except BrokenPipeError:
+        # Python would complain at its end of what it can't print any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
 def import_keras():
     """Imports Keras without TensorFlow's start-up notices, which no setting of its turns off.
 

@@ -8,7 +8,6 @@ highest row the best run is evaluated on the test images, once: its folder remem
 Table and plots are left beside the runs as comparison.md, .csv and .png.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -36,10 +35,9 @@ def main(arguments=None):
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
     parser.add_argument("--data", nargs="+", help="only runs on these data, as --data named them")
     asked = parser.parse_args(arguments)
-    try:
-        return compare(asked)
-    except KeyboardInterrupt:
-        cli.stop("interrupted: the runs are as they were, call it again for the rest", status=130)
+    with cli.ends_quietly("the runs are as they were, call it again for the rest"):
+        status = compare(asked)
+    return status
 
 
 def compare(asked):
@@ -66,6 +64,8 @@ def compare(asked):
         name = "comparison.png" if number == 1 else f"comparison-{number}.png"
         try:
             report_best(description, rows, Path(asked.logs) / name)
+        except LookupError as gone:
+            print(gone, end="\n\n")
         except (OSError, ValueError) as error:
             cli.complain(error)
             status = 2
@@ -101,25 +101,43 @@ def headline(rows):
 
 
 def report_best(description, rows, picture):
-    """Says which run is the best and how it does on the test images; draws the picture."""
+    """Says which run is the best and how it does on the test images; draws the picture.
+
+    Raises:
+        LookupError: Its images are gone.
+        OSError, ValueError: They, or its model, can't be read.
+    """
     best = rows[0].runs[0]
     print(headline(rows), flush=True)
-    config, source = best.metrics["config"], best.metrics["data"]["source"]
-    if source not in data.SOURCES and not os.path.exists(os.path.expanduser(source)):
-        raise FileNotFoundError(
-            f"the images of {best.folder} are gone, {source} does not exist: bring them back to see "
-            "the run evaluated and drawn"
-        )
-    how = {key: config[key] for key in ("image_size", "seed", "on_bad_image") if key in config}
-    how |= {key: config[key] for key in runs.COUNTS if config.get(key)}
-    dataset = data.load(source, **how)
-    if dataset.fingerprint != best.fingerprint:
-        raise ValueError(f"{source} has changed since {best.folder}: its images are not the run's")
+    dataset = images_of(best, [run for row in rows for run in row.runs])
     test = test_figures(best, dataset)
     print(f"Test loss: {test['loss']}")
     print(f"Test accuracy (NORMALIZED): {test['accuracy']}")
     draw(f"Validation accuracy on {description}", rows, best, dataset, picture)
     print(f"Picture: {picture}", end="\n\n")
+
+
+def images_of(best, group):
+    """Loads the images of a run, from where any of the runs on the same images found them.
+
+    Raises:
+        LookupError: They are gone, or others are in their place.
+        OSError, ValueError: They can't be read.
+    """
+    sources = dict.fromkeys(run.metrics["data"]["source"] for run in (best, *group))
+    there = [source for source in sources if data.exists(source)]
+    config = best.metrics["config"]
+    how = {key: config[key] for key in ("image_size", "seed", "on_bad_image") if key in config}
+    how |= {key: config[key] for key in runs.COUNTS if config.get(key)}
+    for source in there:
+        dataset = data.load(source, **how)
+        if dataset.fingerprint == best.fingerprint:
+            return dataset
+    names = ", ".join(there or sources)
+    raise LookupError(
+        f"Not evaluated or drawn: {names} "
+        + ("has changed since, its images are not the run's" if there else "does not exist any more")
+    )
 
 
 def test_figures(run, dataset):

@@ -77,7 +77,8 @@ def load(
         fold: The number of the part that validates, from 1.
 
     Returns:
-        A `Dataset`. Of the training images, in the order of the source, the last fifth validates:
+        A `Dataset` of square images: of others the middle. Of the training images, in the order of
+        the source, the last fifth validates:
         for CIFAR-10 that is 40,000 / 10,000 / 10,000, as in the 2018 report. Where that fifth or
         the rest lacks a class, a fifth of each class validates. Of a folder's images a tenth
         validates and a tenth tests, where it has no folders for them.
@@ -118,6 +119,11 @@ def load(
         files and {name: [files[i] for i in rows[name]] for name in SPLITS},
         (*about["notes"], *notes),
     )
+
+
+def exists(source):
+    """Says whether a source is there to be loaded."""
+    return source in SOURCES or os.path.exists(os.path.expanduser(source))
 
 
 def _load_folder(root, image_size, on_bad_image, folds):
@@ -166,7 +172,11 @@ def _load_folder(root, image_size, on_bad_image, folds):
 
 
 def _of_arrays(source, train, test, class_names, description):
-    count = len(train.images)
+    count, notes = len(train.images), []
+    height, width = train.images.shape[1:3]
+    if height != width:  # as of a folder's images, and as predict.py sees a picture
+        train, test = (Split(_middle(images), labels) for images, labels in (train, test))
+        notes.append(f"of {width} x {height} pixels the largest square in the middle is seen")
     found = splits.Found(
         printable(source),
         np.concatenate([train.labels, test.labels]),
@@ -184,7 +194,14 @@ def _of_arrays(source, train, test, class_names, description):
             return images[rows[0] - first : rows[-1] - first + 1]
         return images[rows - first]
 
-    return found, take, {"description": description, "files": None, "notes": []}
+    return found, take, {"description": description, "files": None, "notes": notes}
+
+
+def _middle(images):
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, top : top + side, left : left + side]
 
 
 def _sha256(splits):

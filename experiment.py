@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import hashlib
 import math
+import os
 import platform
 import statistics
 import sys
@@ -33,6 +34,8 @@ OPTIMIZERS = {
 
 # Lines of progress, confusion matrices and the like in a run, at most.
 REPORTS = 20
+
+WEIGHTS = ("imagenet", "none")
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -187,9 +190,11 @@ def _resumed(parser, defaults, given):
     try:
         known = runs.read_json(folder / "config.json")
         saved = Config(**known)
+        finished = (folder / "metrics.json").exists()
+        done = runs.read_metrics(folder)["epochs"] if finished else 0
     except (OSError, ValueError, TypeError) as error:
         parser.error(f"argument --resume: {folder} is no run to go on with ({error})")
-    given["regime"] = defaults.regime
+    given |= {"regime": defaults.regime} | located(given)
     for key, value in given.items():
         grows = key == "epochs" and value >= saved.epochs
         if getattr(saved, key) != value and not grows:
@@ -198,10 +203,24 @@ def _resumed(parser, defaults, given):
                 "--epochs may differ, and grow"
             )
     epochs = given.get("epochs", saved.epochs)
-    finished = folder / "metrics.json"
-    if finished.exists() and epochs == saved.epochs:
+    if finished and epochs == saved.epochs:
         parser.error(f"argument --resume: {folder} is finished; give more --epochs to go on")
+    if finished and done < saved.epochs:
+        parser.error(
+            f"argument --resume: {folder} stopped early, after epoch {done} of {saved.epochs}; it "
+            "would stop there again"
+        )
     return dataclasses.replace(saved, epochs=epochs, resume=str(folder))
+
+
+def located(settings):
+    """Gives those of the settings that are paths as they hold in any working directory: absolute."""
+    known = {"data": data.SOURCES, "weights": WEIGHTS}
+    return {
+        key: os.path.abspath(os.path.expanduser(settings[key]))
+        for key in known.keys() & settings.keys()
+        if settings[key] not in known[key]
+    }
 
 
 def _check_range(parser, field, value):
@@ -264,7 +283,7 @@ def _run_one(title, trainable, config):
             runs.clear_parts(folder)
         else:
             folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
-    progress = Progress(folder, config.early_stopping)
+    progress = Progress(folder, config.early_stopping, bool(config.resume))
     try:
         with runs.removed_if_empty(made):
             return _run(title, trainable, config, progress)
@@ -286,6 +305,7 @@ def _run(title, trainable, config, progress):
             config.fold,
         )
         classes, folder = len(dataset.class_names), progress.folder
+        config = dataclasses.replace(config, **located(dataclasses.asdict(config)))
         config, chosen = follow(config, dataset)
         progress.plan(config.epochs, dataset)
         keras = cli.import_keras()
@@ -311,9 +331,12 @@ def _run(title, trainable, config, progress):
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
 
     settings = dataclasses.asdict(config) | {"resume": ""}
-    runs.write_json(folder / "config.json", settings)
-    if dataset.files:
-        runs.write_json(folder / "split.json", dataset.files)
+    if config.resume:
+        progress.settings = settings
+    else:
+        if dataset.files:
+            runs.write_json(folder / "split.json", dataset.files)
+        runs.write_json(folder / "config.json", settings)
     facts = {
         "data": " ".join(sha256[:16] for sha256 in dataset.order.values()),
         "weights": weights["sha256"],
@@ -353,7 +376,6 @@ def _run(title, trainable, config, progress):
     pictures.save(pictures.losses(progress.history, progress.kept_epoch), folder / "losses.png")
     runs.write_probabilities(folder / "validation.npz", probabilities)
     board.show_run(model, dataset, config, metrics)
-    (folder / "test.json").unlink(missing_ok=True)  # of a run that has gone on
     runs.write_json(folder / "metrics.json", metrics)
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
@@ -462,13 +484,12 @@ def train(model, trainable, dataset, config, facts, progress):
 
     # A bar an epoch, but where that were hundreds.
     bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
-    weighted = config.class_weights == "balanced"
     trained.fit(
         training.dataset(),
         epochs=config.epochs,
         initial_epoch=config.epochs if progress.out_of_patience() else progress.epochs,
         validation_data=validation.dataset(),
-        class_weight=class_weights(dataset.train.labels) if weighted else None,
+        class_weight=class_weights(dataset.train.labels, config.class_weights),
         shuffle=False,  # Batches does
         validation_freq=progress.reported,
         verbose=1 if bars else 0,
@@ -502,9 +523,12 @@ class Progress:
     many epochs that were no better.
     """
 
-    def __init__(self, folder, patience=0):
+    def __init__(self, folder, patience=0, resumed=False):
         self.folder = folder
         self.patience = patience
+        # A run that goes on stays as it was, its settings too, until its model changes.
+        self.as_it_was = resumed
+        self.settings = {}
         self.total = 0
         self.reported = []
         self.epochs = 0
@@ -550,6 +574,9 @@ class Progress:
             return False
         self.epochs = epoch
         if not self.patience or logs["val_loss"] < self.best_loss:
+            if self.as_it_was:
+                runs.reopen(self.folder, self.settings)
+                self.as_it_was = False
             with runs.written_whole(self.folder / "model.keras") as part:
                 model.save(part)
             self.kept_epoch, self.best_loss = self.epochs, logs["val_loss"]
@@ -571,6 +598,8 @@ class Progress:
 
     def kept(self):
         """Says what there is of an unfinished run, how to go on, and where."""
+        if self.as_it_was:
+            return f"{self.folder} is as it was, and the same command goes on"
         if not self.kept_epoch:
             return "no model was saved yet, so there is nothing to resume"
         return (
@@ -585,7 +614,7 @@ def check_weights(weights):
     Raises:
         OSError: It does not exist or can't be read as HDF5.
     """
-    if weights in ("imagenet", "none"):
+    if weights in WEIGHTS:
         return
     import h5py
 
@@ -689,6 +718,7 @@ def train_head(model, dataset, config):
     tail.fit(
         training.dataset(),
         epochs=config.epochs,
+        class_weight=class_weights(dataset.train.labels, config.class_weights),
         shuffle=False,
         verbose=0,
         callbacks=[training.drawn_each_epoch()],
@@ -735,8 +765,13 @@ def feed(model, dataset, config, standardised=False):
     return tail, training, validation
 
 
-def class_weights(labels):
-    """Gives each class the weight that makes it count as much as any other, by its number."""
+def class_weights(labels, kind):
+    """Gives each class, by its number, the weight that makes it count as much as any other.
+
+    That is with the kind `balanced`; with `none` there are no weights, None.
+    """
+    if kind == "none":
+        return None
     counts = np.bincount(labels)
     return {label: len(labels) / (len(counts) * count) for label, count in enumerate(counts)}
 

@@ -1,4 +1,4 @@
-"""Reads pictures as people have them: any of five formats, any mode, any size, any orientation."""
+"""Reads pictures as people have them: of many formats, any mode, any size, any orientation."""
 
 import glob
 import hashlib
@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
+Image.init()
+KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = [name for name in KNOWN if name in Image.OPEN]  # AVIF is not in every build of Pillow
+SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 # A picture is refused by its header: a few bytes can stand for more pixels than there is memory.
 LARGEST_SIDE = 30_000
 LARGEST_AREA = 100_000_000
@@ -17,7 +19,7 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns, where `read` r
 
 
 class Refused(ValueError):
-    """A picture that is not decoded: it has too many pixels, or is a pipe."""
+    """A picture that is not decoded: of too many pixels, of values that mean no colour, or a pipe."""
 
 
 def find(names):
@@ -69,7 +71,8 @@ def read(path, largest):
 
     Raises:
         OSError: It can't be read, is no picture, or is damaged.
-        Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe.
+        Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe;
+            or it has 16 bits a channel, but is black if they all count, as 12-bit scans are.
     """
     # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
     return np.asarray(square(decode(path, least=2 * largest), largest))
@@ -93,7 +96,7 @@ def decode(path, least=None):
                 )
             if least:
                 image.draft("RGB", (least, least))
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(path, image)
     except UnidentifiedImageError:
         reason = "is empty" if not Path(path).stat().st_size else "is no picture"
         raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
@@ -105,9 +108,23 @@ def decode(path, least=None):
         raise OSError(f"{path} is damaged: {error}") from error
 
 
-def _to_rgb(image):
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel, which Pillow would cut off at 255
-        return Image.fromarray(np.uint8(np.asarray(image, np.float32) / 257)).convert("RGB")
+def _to_rgb(path, image):
+    # How each tile of the file is decoded: 16 bits a channel are I;16B, RGB;16B and the like.
+    deep = ";16" in str([tile.args for tile in image.tile])
+    image = ImageOps.exif_transpose(image)
+    brightest = 255
+    if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
+        values = np.asarray(image, np.float32) / 257
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
+            raise Refused(f"{path} has values beyond those of 16 bits: save it with 8 bits a channel")
+        image, brightest = Image.fromarray(np.uint8(values)), values.max()
+    elif deep:
+        brightest = max(high for _, high in image.convert("RGB").getextrema())
+    if 0 < brightest < 16:
+        raise Refused(
+            f"{path} has 16 bits a channel, but uses 12 of them or fewer, and would be black: save "
+            "it with 8 bits a channel"
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

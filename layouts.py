@@ -7,6 +7,7 @@ A split has any of the names that Hugging Face's imagefolder knows, in any case;
 those that are missing from the training images. What can't be told for sure is refused.
 """
 
+import mimetypes
 import os
 from collections import Counter
 from pathlib import Path
@@ -46,8 +47,15 @@ class Layout(NamedTuple):
 
 
 class _Folder:
+    """A folder: its folders that hold images, by name, and its images.
+
+    `useless` is one of the images below it that can't be used, or None, and `bare` lists its folders
+    that hold such alone.
+    """
+
     def __init__(self, path):
         self.path, self.folders, self.images = path, {}, []
+        self.useless, self.bare = None, []
 
 
 def find(root):
@@ -106,32 +114,55 @@ def find(root):
 
 
 def _scan(root):
-    """Lists a folder: gives its tree without what holds no images, and lines on what is left out."""
-    tree = [_Folder(Path())]
+    """Lists a folder: gives its tree without what holds no images, and lines on what is left out.
+
+    Links are followed inside the folder, those to folders once each and never to one around them.
+    """
+    tree, real_root, entered = [_Folder(Path())], Path(os.path.realpath(root)), set()
     kinds, links, hidden = Counter(), [], []
+
+    def leads_on(link):
+        target = Path(os.path.realpath(link))
+        if not target.is_relative_to(real_root) or not target.exists():
+            return False
+        if target.is_dir():
+            around = Path(os.path.realpath(link.parent))
+            if target in entered or around.is_relative_to(target):
+                return False
+            entered.add(target)
+        return True
+
     for folder in tree:  # which grows by the folders in it, without recursion: they may be deep
         try:
             with os.scandir(root / folder.path) as found:
                 for entry in sorted(found, key=lambda entry: entry.name):
                     path = folder.path / entry.name
                     image = path.suffix.lower() in images.SUFFIXES
-                    plain = entry.is_file(follow_symlinks=False)
+                    leads = not entry.is_symlink() or leads_on(root / path)
+                    plain = leads and entry.is_file()
                     if entry.name.startswith(".") or entry.name in JUNK:
                         hidden += [path.name] if image and plain else []
-                    elif entry.is_symlink():
+                    elif not leads:
                         links.append(path)
-                    elif entry.is_dir(follow_symlinks=False):
+                        folder.useless = path
+                    elif entry.is_dir():
                         folder.folders[entry.name] = _Folder(path)
                         tree.append(folder.folders[entry.name])
                     elif image and plain:
                         folder.images.append(path)
                     else:
                         kinds[path.suffix.lower() if plain else "no plain file"] += 1
+                        if plain and _means_image(path):
+                            folder.useless = path
         except OSError as error:
             raise OSError(f"{printable(root / folder.path)} can't be read: {error.strerror}") from error
     for folder in reversed(tree):
-        full = {name: below for name, below in folder.folders.items() if below.images or below.folders}
-        folder.folders = full
+        for name, below in list(folder.folders.items()):
+            if not below.images and not below.folders:
+                del folder.folders[name]
+                if below.useless:
+                    folder.bare.append(below)
+                    folder.useless = below.useless
     notes, others = [], ""
     if kinds:
         each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
@@ -139,10 +170,18 @@ def _scan(root):
         others = f", but {found}"
         notes.append(f"left out: {found}")
     if links:
-        notes.append(f"not followed: {counted(len(links), 'link')}: {shown(links)}")
+        found = f"{counted(len(links), 'link')} out of the folder, to nothing or in a circle: {shown(links)}"
+        others += f"{' and' if others else ', but'} {found}"
+        notes.append(f"not followed: {found}")
     if hidden:
         notes.append(f"left out: {counted(len(hidden), 'hidden file')} named as an image: {shown(hidden)}")
     return tree[0], notes, others
+
+
+def _means_image(path):
+    """Says whether a name is that of an image, of whatever format."""
+    kind, _ = mimetypes.guess_type(path.name)
+    return bool(kind) and kind.startswith("image/")
 
 
 def _wrapped(folder):
@@ -180,6 +219,12 @@ def _by_split(root, base, names):
 
 def _of_classes(root, base, split):
     entries = []
+    for folder in base.bare:
+        raise ValueError(
+            f"{printable(root / folder.path)} has no image that can be used, but such as "
+            f"{printable(folder.useless.name)}: expected {', '.join(images.FORMATS)}, and no links "
+            "out of the folder; convert or copy them, or move the folder elsewhere"
+        )
     for name, folder in base.folders.items():
         if folder.folders:
             raise ValueError(

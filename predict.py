@@ -35,6 +35,13 @@ def main(arguments=None):
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
 
+    with cli.ends_quietly("the pictures that are left were not looked at"):
+        failed = answer(asked)
+    sys.exit(int(failed))
+
+
+def answer(asked):
+    """Prints what is on the pictures asked for; says whether any of them could not be read."""
     with cli.one_line_errors():
         path, class_names, evaluation = choose_model(asked)
         model = load(path)
@@ -62,7 +69,7 @@ def main(arguments=None):
     if explained:
         with cli.one_line_errors():
             draw(model, explained, asked.explain)
-    sys.exit(1 if failed else 0)
+    return failed
 
 
 def choose_model(asked):

@@ -67,7 +67,9 @@ class Run(NamedTuple):
     def is_on(self, names):
         """Says whether its images are one of those, by the name that --data gave them or printed."""
         about = self.metrics["data"]
-        return bool({about["source"], about["description"]} & set(names))
+        # Older runs have the name as it was typed.
+        located = {os.path.abspath(os.path.expanduser(name)) for name in names}
+        return bool({about["source"], about["description"]} & {*names, *located})
 
 
 def create(logs, regime, recipe, name=None):
@@ -142,6 +144,13 @@ def written_whole(path):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def reopen(folder, settings):
+    """Makes a run that goes on an unfinished one, under its new settings, as its model changes."""
+    for name in ("metrics.json", "test.json", "validation.npz"):
+        (folder / name).unlink(missing_ok=True)
+    write_json(folder / "config.json", settings)
 
 
 def clear_parts(folder):

@@ -37,6 +37,16 @@ def test_splits_are_in_file_order_and_disjoint(npz):
     assert dataset.class_names == ("0", "1", "2", "3", "4")
 
 
+def test_of_an_npz_that_is_not_square_the_middle_is_seen(npz):
+    wide, tall = images(50, (8, 12, 3)), images(10, (12, 8, 3), seed=1)
+    dataset = data.load(str(npz(x_train=wide, x_test=wide[:10])))
+    np.testing.assert_array_equal(dataset.train.images, wide[:40, :, 2:10])
+    np.testing.assert_array_equal(dataset.test.images, wide[:10, :, 2:10])
+    assert any("12 x 8 pixels the largest square" in note for note in dataset.notes)
+    dataset = data.load(str(npz(x_train=np.repeat(tall, 5, axis=0), x_test=tall)))
+    np.testing.assert_array_equal(dataset.test.images, tall[:, 2:10])
+
+
 def test_cifar10_is_split_as_in_the_report(monkeypatch):
     import keras
 

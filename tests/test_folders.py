@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
+import subprocess
 
+import keras
 import numpy as np
 import pytest
-from conftest import IMAGES, WEIGHTS
+from conftest import IMAGES, ROOT, TINY, WEIGHTS
 from PIL import Image
 
 import data
@@ -183,11 +186,49 @@ def test_features_of_one_seeds_split_are_not_anothers(root, script, tmp_path, mo
     assert figures(1, "alone") == after_another
 
 
-def test_class_weights_count_each_class_alike():
-    import experiment
+def test_class_weights_count_each_class_alike_in_the_head_and_after(root, script, monkeypatch):
+    put(root / "ant", noise(60, 9))
+    used, fit = [], keras.Model.fit
 
-    weights = experiment.class_weights(np.array([0] * 30 + [1] * 10))
-    assert weights == {0: pytest.approx(2 / 3), 1: pytest.approx(2)}
+    def noted(self, *arguments, class_weight=None, **settings):
+        used.append(class_weight)
+        return fit(self, *arguments, class_weight=class_weight, **settings)
+
+    monkeypatch.setattr(keras.Model, "fit", noted)
+    arguments = ("--data", root, *TINY[2:-1], "1", "--logs", root.parent / "logs")
+    assert script("train_last_fire.py", *arguments).status == 0
+    assert used == [None, None]
+    arguments += ("--class-weights", "balanced")
+    assert script("train_last_fire.py", *arguments).status == 0
+    counts = [48, 16, 16, 16]
+    expected = {label: pytest.approx(24 / count) for label, count in enumerate(counts)}
+    assert used[2:] == [expected, expected]
+
+
+def test_a_run_knows_its_folder_from_any_working_directory(root, script, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    arguments = ("--weights", "none", "--image-size", 32, "--epochs", 1, "--name", "run")
+    assert script("train_frozen.py", "--data", "images", *arguments).status == 0
+    (root.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(root.parent / "elsewhere")
+    for named in ("images/", str(root), "../images"):
+        result = script("compare.py", "--logs", root.parent / "logs", "--data", named)
+        assert result.status == 0, result.err
+        assert "Test accuracy" in result.out
+    folder = root.parent / "logs" / "frozen" / "run"
+    resumed = ("--resume", folder, "--epochs", 2, "--data", "../images")
+    assert script("train_frozen.py", *resumed).status == 0
+
+
+def test_make_takes_a_folder_with_a_space_and_a_quote():
+    command = ["make", "--dry-run", "compare", "DATA=my friend's images", "LOGS=my logs"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [shlex.split(line) for line in lines.splitlines() if ".py" in line]
+    assert len(lines) == 4
+    for *_, script, logs_flag, logs, data_flag, folder in lines[:3]:
+        assert script.startswith("train_")
+        assert (logs_flag, logs, data_flag, folder) == ("--logs", "my logs", "--data", "my friend's images")
+    assert lines[3][-2:] == ["--logs", "my logs"]
 
 
 @pytest.mark.real

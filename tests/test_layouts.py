@@ -238,6 +238,33 @@ def test_trains_may_be_a_class(tree):
     has(dataset, "train is a class here")
 
 
+def test_links_inside_the_folder_are_followed(tree):
+    tree.put(".store", 20)
+    tree.put(".classes/b", 10)
+    tree.file("a/back/.keep")
+    for number in range(20):
+        (tree.root / "a" / f"{number}.png").symlink_to(tree.root / ".store" / f"{number}.png")
+    for number, place in enumerate(("b", "b/again", ".classes/b/up")):
+        (tree.root / place).symlink_to(tree.root / ".classes" / ("b" if number < 2 else ""))
+    dataset = tree.load()
+    assert [len(split.images) for split in dataset[:3]] == [24, 3, 3]
+    assert dataset.class_names == ("a", "b")
+    has(dataset, "not followed: 2 links", "in a circle: b/again, b/up")
+
+
+def test_a_class_without_an_image_that_can_be_used_is_refused(tree, tmp_path):
+    tree.put("a")
+    tree.put("b")
+    tree.file("notes/readme.txt")
+    assert tree.load().class_names == ("a", "b")
+    tree.file("c/1.HEIC")
+    tree.refuses("c has no image that can be used, but such as 1.HEIC", "JPEG, PNG")
+    shutil.rmtree(tree.root / "c")
+    (tree.root / "c").mkdir()
+    (tree.root / "c/1.png").symlink_to(tmp_path / "elsewhere.png")
+    tree.refuses("c has no image that can be used, but such as 1.png", "links out")
+
+
 def test_what_is_left_out_is_counted(tree, tmp_path):
     for name in "ab":
         tree.put(f"train/{name}")
@@ -249,14 +276,14 @@ def test_what_is_left_out_is_counted(tree, tmp_path):
     for name in ("notes.txt", "train/a/1.TXT", "train/b/labels.csv", "LICENSE"):
         tree.file(name)
     os.mkfifo(tree.root / "train/a/pipe.png")
-    (tree.root / "train/c").symlink_to(tmp_path)
+    (tree.root / "elsewhere").symlink_to(tmp_path)
     (tree.root / "train/a/loop.png").symlink_to("loop.png")
     dataset = tree.load()
     assert [len(split.images) for split in dataset[:3]] == [16, 2, 2]
     has(dataset, "left out: 2 images directly in", "in no class", "cover0.png, cover1.png")
     has(dataset, "3 images directly in", "train", "loose0.png, loose1.png, loose2.png")
     has(dataset, "left out: 5 files of other kinds: .txt (2)", ".csv (1)", "no suffix (1)")
-    has(dataset, "not followed: 2 links: ", "train/a/loop.png", "train/c")
+    has(dataset, "not followed: 2 links out", "train/a/loop.png", "elsewhere")
     has(dataset, "left out: 1 hidden file named as an image", "._0.png")
 
 

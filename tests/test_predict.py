@@ -8,8 +8,8 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from conftest import REGIMES, TINY
-from PIL import Image
+from conftest import REGIMES, TINY, start
+from PIL import Image, features
 
 import images
 
@@ -95,6 +95,19 @@ def smooth(height=48, width=48):
     return np.stack([rows * 5, columns * 5, np.full_like(rows, 90)], axis=-1).astype("uint8")
 
 
+def png(width, height, pixels, depth=8):
+    """Makes a PNG in RGB of a header and compressed pixels that need not fit it."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+NOTHING = zlib.compress(b"\0" * 1000)
+
 MODES = {
     "grey.png": lambda image: image.convert("L"),
     "bits.png": lambda image: image.convert("1"),
@@ -105,11 +118,17 @@ MODES = {
     "plain.jpg": lambda image: image,
     "plain.webp": lambda image: image,
     "plain.bmp": lambda image: image,
+    "plain.tif": lambda image: image,
+    "grey.TIFF": lambda image: image.convert("L"),
+    "plain.jfif": lambda image: image,
+    "plain.avif": lambda image: image,
 }
 
 
 @pytest.mark.parametrize("name", MODES)
 def test_modes_and_formats(name, tmp_path):
+    if name.endswith("avif") and not features.check("avif"):
+        pytest.skip("Pillow was built without AVIF")
     image = MODES[name](Image.fromarray(smooth()))
     image.save(tmp_path / name)
     seen = images.read(tmp_path / name, largest=64).astype(int)
@@ -124,6 +143,32 @@ def test_modes_and_formats(name, tmp_path):
 def test_sixteen_bits_keep_their_brightness(tmp_path):
     Image.fromarray(np.full((9, 9), 257 * 100, "uint16")).save(tmp_path / "deep.png")
     assert (images.read(tmp_path / "deep.png", largest=64) == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.full((9, 9), 4000, "uint16"), "12 of them or fewer"),
+        (np.full((9, 9), 70_000, "int32"), "beyond those of 16 bits"),
+        (np.full((9, 9), -1, "int32"), "beyond those of 16 bits"),
+        (np.full((9, 9), 0.5, "float32"), "would be black"),
+        (np.full((9, 9), np.nan, "float32"), "beyond those of 16 bits"),
+    ],
+)
+def test_values_that_are_no_brightness_are_named(values, words, tmp_path):
+    Image.fromarray(values).save(tmp_path / "scan.tif")
+    with pytest.raises(ValueError, match=words):
+        images.read(tmp_path / "scan.tif", largest=64)
+
+
+def test_twelve_bits_of_a_colour_are_named(tmp_path):
+    for value, name in ((4000, "dark.png"), (40_000, "light.png"), (0, "black.png")):
+        row = b"\0" + struct.pack(">H", value) * 3 * 8
+        (tmp_path / name).write_bytes(png(8, 8, zlib.compress(row * 8), depth=16))
+    with pytest.raises(ValueError, match="12 of them or fewer"):
+        images.read(tmp_path / "dark.png", largest=64)
+    assert (images.read(tmp_path / "light.png", largest=64) == 156).all()
+    assert (images.read(tmp_path / "black.png", largest=64) == 0).all()
 
 
 def test_what_is_transparent_is_white(tmp_path):
@@ -156,17 +201,6 @@ def test_the_first_frame_of_an_animation(tmp_path):
     assert (images.read(tmp_path / "moving.gif", largest=64) == (255, 0, 0)).all()
 
 
-def bomb(path, width, height):
-    """A PNG of a few bytes whose header promises that many pixels."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-
-
 def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
     trained, script, picture, tmp_path
 ):
@@ -175,8 +209,8 @@ def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
     bad["empty.png"].touch()
     bad["cut.png"].write_bytes(picture.read_bytes()[:900])
     bad["text.jpg"].write_text("no picture")
-    bomb(bad["bomb.png"], 60_000, 10)
-    bomb(bad["area.png"], 20_000, 20_000)
+    bad["bomb.png"].write_bytes(png(60_000, 10, NOTHING))
+    bad["area.png"].write_bytes(png(20_000, 20_000, NOTHING))
     os.mkfifo(bad["pipe.png"])
     missing, empty = tmp_path / "missing.png", tmp_path / "empty"
     empty.mkdir()
@@ -281,3 +315,19 @@ def test_runs_on_different_images_are_not_ranked(script, one_line, trained, tmp_
     by_data = script("predict.py", picture, "--logs", logs, "--data", "mine").out
     assert by_data == script("predict.py", picture, "--run", path.parent).out != ""
     one_line(script("predict.py", picture, "--logs", logs, "--data", "none"), "is on none")
+
+
+def test_a_reader_that_goes_ends_it_quietly(trained, picture):
+    process = start("predict.py", *[picture] * 3, "--run", trained.frozen.folder)
+    process.stdout.close()
+    assert process.wait() == 1
+    assert process.stderr.read() == ""
+
+
+def test_ctrl_c(trained, script, picture, monkeypatch, one_line):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "find", interrupted)
+    result = script("predict.py", picture, "--run", trained.frozen.folder)
+    one_line(result, "interrupted", status=130)

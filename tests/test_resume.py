@@ -84,7 +84,32 @@ def test_epochs_may_grow(whole, command, tmp_path):
     assert not (folder / "test.json").exists()
 
 
-def test_patience_goes_on(command, tmp_path):
+def test_an_extension_that_is_cut_off_is_no_finished_run(whole, command, tmp_path):
+    folder = shutil.copytree(whole["frozen"], tmp_path / "frozen" / "run")
+    finished = figures(folder)
+    process = start("train_frozen.py", "--resume", folder, "--epochs", 40)
+    for line in process.stdout:
+        if line.startswith("run folder"):
+            process.send_signal(signal.SIGINT)
+    process.wait()
+    assert process.returncode == 130
+    assert f"{folder} is as it was, and the same command goes on" in process.stderr.read()
+    assert figures(folder) == finished
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 4
+
+    process = start("train_frozen.py", "--resume", folder, "--epochs", 40)
+    while (folder / "metrics.json").exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert not (folder / "validation.npz").exists()
+    assert f"skipped {folder}: not finished" in command("compare.py", "--logs", tmp_path).out
+    result = command("train_frozen.py", "--resume", folder)
+    assert result.status == 0, result.err
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 40
+
+
+def test_patience_goes_on(command, one_line, tmp_path):
     arguments = (*TINY, "--epochs", 9, "--early-stopping", 2, "--precision", "float32")
     arguments += ("--logs", tmp_path, "--learning-rate", 0.03)
     expected = command("train_frozen.py", *arguments, "--name", "whole")
@@ -97,6 +122,8 @@ def test_patience_goes_on(command, tmp_path):
     process.communicate()
     assert command("train_frozen.py", "--resume", folder).status == 0
     assert figures(folder) == figures(tmp_path / "frozen" / "whole")
+    assert figures(folder)["epochs"] < 9
+    one_line(command("train_frozen.py", "--resume", folder, "--epochs", 20), "stopped early")
 
 
 def test_refuses_what_differs(whole, command, one_line, tmp_path):
@@ -115,6 +142,7 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
     kept["facts"]["data"] = "0" * 64
     checkpoint.write_text(json.dumps(kept))
     refused("--epochs", 5, words=["can't go on: data was 000"])
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 4
 
 
 @pytest.mark.slow
