@@ -45,10 +45,10 @@ class Confusion(keras.metrics.Metric):
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' callback (scalars and histograms), and what it has not.
+    """Keras' callback (scalars and histograms), plus what it lacks.
 
     That is the graph of the layers of the whole model; the graph of the training step, which Keras
-    means to write but looks for where Keras 3 no longer has it; each epoch's confusion matrix; the
+    tries to write but looks for where Keras 3 no longer has it; each epoch's confusion matrix; the
     training views; and, by `show_run`, settings against figures and the validation images' features.
 
     Args:

@@ -55,12 +55,12 @@ def read(folder, facts):
                 raise ValueError("its sha256 is not the one it had")
             known, state = kept["facts"], kept["state"]
         except (OSError, ValueError, KeyError) as error:
-            print(f"resume      {path} is damaged ({error}): going back by an epoch")
+            print(f"resume      {path} is damaged ({error}): going back to the one before")
             continue
         for name in facts:
             if known.get(name) != facts[name]:
                 raise ValueError(
-                    f"{folder} can't go on: {name} was {known.get(name)}, now it is {facts[name]}"
+                    f"{folder} can't be resumed: {name} was {known.get(name)}, now {facts[name]}"
                 )
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files], state

@@ -1,4 +1,4 @@
-"""How the commands speak: an error is one line on standard error, with exit status 2."""
+"""How the commands report errors: one line on standard error, with exit status 2."""
 
 import argparse
 import contextlib
@@ -36,7 +36,7 @@ def markdown_table(head, rows):
 
 @contextlib.contextmanager
 def one_line_errors():
-    """Around what reads what the reader gave: ValueError and OSError end the program by `stop`."""
+    """For code that reads the user's input: ValueError and OSError end the program by `stop`."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -62,10 +62,10 @@ def ends_quietly(interrupted):
 
 
 def import_keras():
-    """Imports Keras without TensorFlow's start-up notices, which no setting of its turns off.
+    """Imports Keras without TensorFlow's start-up notices, which none of its settings turns off.
 
-    It takes seconds, so the commands do it only once they know that they will need it. A fifth of
-    them the garbage collector would look through objects that all stay.
+    It takes seconds, so the commands do it only once they know that they will need it. The garbage
+    collector, if left on, would spend a fifth of that time scanning objects that all stay.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()

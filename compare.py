@@ -2,10 +2,10 @@
 
     python compare.py                      # --regime, --recipe and --data choose among the runs
 
-Runs of equal settings under several seeds, or on several folds, are one row. Rows are ranked by
-validation accuracy, each kind of data for itself; a single run's has its 95 % interval. Of the
-highest row the best run is evaluated on the test images, once: its folder remembers the figures.
-Table and plots are left beside the runs as comparison.md, .csv and .png.
+Runs that differ only in seed or fold form one row. Rows are ranked by validation accuracy, each
+data set separately; a single run is shown with its 95 % interval. The best run of the top row is
+evaluated on the test images, once: its folder keeps the figures. Table and plots are left beside
+the runs as comparison.md, .csv and .png.
 """
 
 import sys
@@ -46,10 +46,10 @@ def compare(asked):
     for line in others:
         print(f"skipped {line}")
     if not finished:
-        cli.stop(f"no finished run under {asked.logs}: train one first, such as by train_frozen.py")
+        cli.stop(f"no finished run under {asked.logs}: train one first, e.g. with train_frozen.py")
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
-        cli.stop(f"none of the {len(finished)} finished runs under {asked.logs} is of that kind")
+        cli.stop(f"none of the {len(finished)} finished runs under {asked.logs} match the options")
     chosen, others = one_a_seed(chosen)
     for line in others:
         print(f"skipped {line}")
@@ -114,7 +114,7 @@ def report_best(description, rows, picture):
     print(f"Test loss: {test['loss']}")
     print(f"Test accuracy (NORMALIZED): {test['accuracy']}")
     draw(f"Validation accuracy on {description}", rows, best, dataset, picture)
-    print(f"Picture: {picture}", end="\n\n")
+    print(f"Plot: {picture}", end="\n\n")
 
 
 def images_of(best, group):
@@ -217,7 +217,7 @@ def name(row, rows):
     amount = settings["images_per_class"]
     parts = [settings["regime"], settings["recipe"]]
     if any(other.settings["images_per_class"] != amount for other in rows):
-        parts.append(f"{amount:,} a class" if amount else "all images")
+        parts.append(f"{amount:,} per class" if amount else "all images")
     return ", ".join(parts)
 
 

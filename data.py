@@ -3,9 +3,9 @@
     python data.py cifar10   # a first look: counts, and a grid of images of each class
 
     load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
-    load("FILE.npz")         x_train, y_train, x_test, y_test, as Keras' own mnist.npz
-    load("shapes")           ten shapes drawn here from a seed; needs no network
-    load("DIR")              your own images, a folder a class: see layouts.py
+    load("FILE.npz")         x_train, y_train, x_test, y_test, like Keras' own mnist.npz
+    load("shapes")           ten shapes drawn here from a seed; needs no download
+    load("DIR")              your own images, a folder for each class: see layouts.py
 """
 
 import hashlib
@@ -43,11 +43,11 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """Three disjoint splits of one source.
 
-    `class_names[i]` names label i. `fingerprint` is the sha256 of the pixels and labels of all images
-    found, in whatever order and before the seed divides them: runs of other seeds, folds and amounts
-    have it in common. `order` has that of each split's in theirs, by its name, and `description`
-    says in a few words what the images are. Of a folder, `files` names each split's files. `notes`
-    are lines for the reader.
+    `class_names[i]` names label i. `fingerprint` is the sha256 of the pixels and labels of all
+    images found, regardless of order and before the seed splits them: runs with different seeds,
+    folds or subsets share it. `order` has the sha256 of each split's images in their order, by
+    the split's name. `description` says in a few words what the images are. For a folder, `files`
+    names each split's files. `notes` are lines for the user.
     """
 
     train: Split
@@ -68,20 +68,20 @@ def load(
 
     Args:
         source: `"cifar10"`, `"shapes"`, or the path of an `.npz` file or of a folder.
-        image_size, on_bad_image: Of a folder: see `folders.load`.
-        seed: Seed of all that is drawn: the split where the reader made none, folds, amounts.
-        images_per_class: Trains on so many images of each class, 0 for all; those of a smaller
-            amount are among those of a larger one. Validation and test stay whole.
-        folds: Cuts training and validation images together into so many stratified parts, 0 for
-            none, of which one validates and the others train.
-        fold: The number of the part that validates, from 1.
+        image_size, on_bad_image: For a folder: see `folders.load`.
+        seed: Seed of all that is drawn: splits that the user did not make, folds, subsets.
+        images_per_class: Trains on so many images of each class, 0 for all; a smaller subset is
+            contained in a larger one. Validation and test stay whole.
+        folds: Divides the training and validation images together into so many stratified folds,
+            0 for none; one is for validation, the others for training.
+        fold: The number of the validation fold, from 1.
 
     Returns:
-        A `Dataset` of square images: of others the middle. Of the training images, in the order of
-        the source, the last fifth validates:
-        for CIFAR-10 that is 40,000 / 10,000 / 10,000, as in the 2018 report. Where that fifth or
-        the rest lacks a class, a fifth of each class validates. Of a folder's images a tenth
-        validates and a tenth tests, where it has no folders for them.
+        A `Dataset` of square images: of others, the largest central square. The last fifth of the
+        training images, in the order of the source, is held out for validation: for CIFAR-10 that
+        gives 40,000 / 10,000 / 10,000, as in the 2018 report. If that fifth or the rest lacks a
+        class, a fifth of each class is held out. Of a folder's images a tenth is for validation and
+        a tenth for test, if it has no folders for them.
 
     Raises:
         ValueError: The source is unknown, its content is not what it should be, or it has too few
@@ -160,12 +160,11 @@ def _load_folder(root, image_size, on_bad_image, folds):
     )
     notes = layout.notes + folder.notes
     if layout.own:
-        uses = {"validation": "validates", "test": "tests"}
         for split in drawn:
             if not (folds and split == "validation"):
                 notes.append(
-                    f"there is no {split} folder: of the training images a tenth {uses[split]}, drawn "
-                    "by the seed"
+                    f"there is no {split} folder: a tenth of the training images, drawn by the "
+                    f"seed, is held out for {split}"
                 )
     about = {"description": f"{printable(root.resolve().name)}/", "files": files, "notes": notes}
     return found, folder.take, about
@@ -176,7 +175,7 @@ def _of_arrays(source, train, test, class_names, description):
     height, width = train.images.shape[1:3]
     if height != width:  # as of a folder's images, and as predict.py sees a picture
         train, test = (Split(_middle(images), labels) for images, labels in (train, test))
-        notes.append(f"of {width} x {height} pixels the largest square in the middle is seen")
+        notes.append(f"of {width} x {height} pixels, only the largest central square is used")
     found = splits.Found(
         printable(source),
         np.concatenate([train.labels, test.labels]),
@@ -220,8 +219,8 @@ def _load_cifar10():
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
             f"CIFAR-10 can't be downloaded ({error}): put that file into ~/.keras/datasets (or "
-            "$KERAS_HOME/datasets) as cifar-10-batches-py-target_archive, or take drawn images by "
-            "--data shapes --weights none (`make demo` needs no network at all)"
+            "$KERAS_HOME/datasets) as cifar-10-batches-py-target_archive, or use drawn images with "
+            "--data shapes --weights none (`make demo` needs no internet access)"
         ) from error
     train = Split(x_train, y_train[:, 0].astype("i8"))
     test = Split(x_test, y_test[:, 0].astype("i8"))
@@ -259,7 +258,7 @@ def _load_npz(path):
     if len(train.images) < 5:
         raise ValueError(
             f"{path}: x_train has {len(train.images)} images: expected 5 or more, as a fifth of "
-            "them validates"
+            "them is held out for validation"
         )
     classes = int(train.labels.max()) + 1
     missing = np.setdiff1d(np.arange(classes), train.labels)

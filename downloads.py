@@ -24,7 +24,7 @@ def patiently(download):
                 return download()
             except Exception as error:  # noqa: BLE001  (whatever it likes)
                 reason = " ".join(str(error).split())
-                print(f"download    failed: {reason}; again in {wait} s", flush=True)
+                print(f"download    failed: {reason}; retrying in {wait} s", flush=True)
                 time.sleep(wait)
         return download()
     finally:

@@ -1,4 +1,4 @@
-"""One run, top to bottom: what is asked (Config), how it is asked (parse_config), run()."""
+"""One run, top to bottom: its settings (Config), the command line (parse_config), run()."""
 
 import argparse
 import dataclasses
@@ -21,7 +21,7 @@ import recipes
 import runs
 
 # Each one's default learning rate as a multiple of Adam's, which the recipes give, and its settings.
-# A recipe's weight decay is all of theirs: beside it, adamw is adam.
+# All of them use the recipe's weight decay, so adamw is the same as adam.
 OPTIMIZERS = {
     "adam": (1, {}),
     "adamw": (1, {}),
@@ -52,13 +52,13 @@ def flag(default, help, **limits):
 class Config:
     """All settings of a run. Those with a help text are flags of the command line.
 
-    The defaults are those of the recipe `tuned`, RECIPES has what the others set. What is None
-    follows from the images, see recipes.py, unless the reader or a train script gives it.
+    The defaults are those of the recipe `tuned`; RECIPES has what the others set. A setting that
+    is None follows from the images (see recipes.py), unless the user or a train script sets it.
     """
 
     regime: str
 
-    data: str = flag("cifar10", "cifar10, shapes (drawn, no network), FILE.npz or a folder")
+    data: str = flag("cifar10", "cifar10, shapes (drawn, no download), FILE.npz or a folder")
     weights: str = flag("imagenet", "imagenet, none (random) or the FILE of SqueezeNet's weights")
     recipe: str = flag(
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
@@ -67,7 +67,7 @@ class Config:
     # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
     image_size: int | None = flag(None, "side in pixels to which images are resized", minimum=32)
     epochs: int | None = flag(None, "passes over the training images", minimum=1)
-    batch_size: int | None = flag(None, "images a training step", minimum=1)
+    batch_size: int | None = flag(None, "images per training step", minimum=1)
     learning_rate: float | None = flag(None, "of the optimizer, at its peak", above=0)
     # A step takes this fraction of the rate off each weight (Adam's, decoupled: arXiv 1711.05101).
     weight_decay: float | None = flag(None, "of the weights that train", minimum=0)
@@ -77,41 +77,41 @@ class Config:
         None, "how far training images move, as a fraction of their side", minimum=0, below=1
     )
     zoom: float | None = flag(
-        None, "by how much of their side training images are cut smaller", minimum=0, below=1
+        None, "how much smaller random crops may be, as a fraction of the side", minimum=0, below=1
     )
     # Of what is frozen, the features of each view are computed once.
     views: int | None = flag(
-        None, "of a training image, kept where layers are frozen; 0: new each epoch", minimum=0
+        None, "kept per training image where layers are frozen; 0: new each epoch", minimum=0
     )
     # A random head would distort the layers below it.
-    head_epochs: int | None = flag(None, "epochs that train a new head alone, before", minimum=0)
+    head_epochs: int | None = flag(None, "epochs that first train the head alone", minimum=0)
 
-    optimizer: str = flag("adam", "which one", choices=tuple(OPTIMIZERS))
+    optimizer: str = flag("adam", "the optimizer", choices=tuple(OPTIMIZERS))
     early_stopping: int = flag(
-        0, "epochs without a lower validation loss after which to stop; 0: never", minimum=0
+        0, "stop after so many epochs without a lower validation loss; 0: never", minimum=0
     )
     # Caffe's BGR and means: without them no channel has the values the weights were trained on.
     preprocessing: str = "caffe"
-    # What is frozen, or hardly moves, is worth more the more of it is read.
+    # Frozen or barely changing layers help more, the more of them the head reads.
     head: str = "pooled"
     # A mirrored truck is a truck.
     mirror: bool = True
-    # Rises over the first tenth of the steps, then falls to nothing along a cosine.
+    # Warm-up over the first tenth of the steps, then cosine decay to zero.
     schedule: str = "cosine"
 
     # 0 stands for all, and for one run.
     images_per_class: int = flag(
-        0, "trains on so many of each class, drawn by the seed", minimum=1, shown="all"
+        0, "train on so many of each class, drawn at random by the seed", minimum=1, shown="all"
     )
     folds: int = flag(
-        0, "trains so many runs, each validated on another fold", minimum=2, shown="one run"
+        0, "train so many runs, each validated on a different fold", minimum=2, shown="one run"
     )
     # Which of them this run is, from 1.
     fold: int = 0
 
     evaluation: str = flag(
         "plain",
-        "of the images as they are, or averaged with that of their mirrored copies",
+        "of images as they are, or averaged with their mirrored copies",
         choices=("plain", "mirrored"),
     )
     histograms: bool = flag(False, "of all weights, each epoch, for TensorBoard")
@@ -122,11 +122,11 @@ class Config:
         "stop", "of a folder that can't be read: name all and stop, or skip", choices=("stop", "skip")
     )
     class_weights: str = flag(
-        "none", "of the loss; balanced counts each class alike", choices=("none", "balanced")
+        "none", "of the loss; balanced gives each class equal weight", choices=("none", "balanced")
     )
     seed: int = flag(0, "of weights, order and views, and of a folder's split", minimum=0)
     precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
-    resume: str = flag("", "folder of a run to go on with, under its own settings")
+    resume: str = flag("", "folder of a run to resume, with that run's settings")
     logs: str = flag("logs", "folder of all runs")
     name: str = flag("", "of the run's folder (default: recipe and time)")
 
@@ -154,7 +154,7 @@ def parse_config(defaults, arguments=None):
         arguments: List of strings; by default those of the program.
 
     Returns:
-        A `Config`. A flag goes before the recipe, the recipe before `defaults`. An argument out
+        A `Config`. A flag overrides the recipe, the recipe overrides `defaults`. An argument out
         of range ends the program with one line and exit status 2.
     """
     parser = cli.Parser(
@@ -193,14 +193,14 @@ def _resumed(parser, defaults, given):
         finished = (folder / "metrics.json").exists()
         done = runs.read_metrics(folder)["epochs"] if finished else 0
     except (OSError, ValueError, TypeError) as error:
-        parser.error(f"argument --resume: {folder} is no run to go on with ({error})")
+        parser.error(f"argument --resume: {folder} can't be resumed ({error})")
     given |= {"regime": defaults.regime} | located(given)
     for key, value in given.items():
         grows = key == "epochs" and value >= saved.epochs
         if getattr(saved, key) != value and not grows:
             parser.error(
                 f"argument --resume: {folder} has {key} {getattr(saved, key)}, not {value}; only "
-                "--epochs may differ, and grow"
+                "--epochs may be increased"
             )
     epochs = given.get("epochs", saved.epochs)
     if finished and epochs == saved.epochs:
@@ -482,7 +482,7 @@ def train(model, trainable, dataset, config, facts, progress):
         progress.restore(state)
         print(f"resume      after epoch {progress.epochs} of {config.epochs}", flush=True)
 
-    # A bar an epoch, but where that were hundreds.
+    # A progress bar per epoch, unless there would be hundreds.
     bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
     trained.fit(
         training.dataset(),
@@ -509,7 +509,7 @@ def train(model, trainable, dataset, config, facts, progress):
     )
     if progress.diverged:
         cli.stop(
-            f"the loss became infinite or no number: {progress.kept()}; try a lower --learning-rate"
+            f"the loss became infinite or NaN: {progress.kept()}; try a lower --learning-rate"
         )
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
@@ -517,10 +517,10 @@ def train(model, trainable, dataset, config, facts, progress):
 
 
 class Progress:
-    """The epochs that are reported: each one's model is in the run's folder before it counts.
+    """The epochs that are reported; one counts only once its model is in the run's folder.
 
-    With a patience, only that of the lowest validation loss is kept, and training stops after so
-    many epochs that were no better.
+    With a patience, only the model with the lowest validation loss is kept, and training stops
+    after that many epochs without a better one.
     """
 
     def __init__(self, folder, patience=0, resumed=False):
@@ -597,14 +597,14 @@ class Progress:
         return True
 
     def kept(self):
-        """Says what there is of an unfinished run, how to go on, and where."""
+        """Says what an unfinished run has saved, and how to resume it."""
         if self.as_it_was:
-            return f"{self.folder} is as it was, and the same command goes on"
+            return f"{self.folder} is unchanged; the same command continues the run"
         if not self.kept_epoch:
             return "no model was saved yet, so there is nothing to resume"
         return (
             f"{self.folder}/model.keras is the model after epoch {self.kept_epoch} of {self.total}; "
-            f"--resume {self.folder} goes on"
+            f"--resume {self.folder} continues the run"
         )
 
 
@@ -626,7 +626,7 @@ def check_weights(weights):
         h5py.File(weights).close()
     except OSError as error:
         raise OSError(
-            f"--weights {weights} is damaged or no HDF5 file ({error}): expected SqueezeNet's weights"
+            f"--weights {weights} is damaged or not HDF5 ({error}): expected SqueezeNet's weights"
         ) from error
 
 
@@ -645,14 +645,14 @@ def choose_precision(requested):
         details = tf.config.experimental.get_device_details(gpus[0])
         # Tensor cores take bfloat16 from compute capability 8.0 (NVIDIA's Ampere).
         if details.get("compute_capability", (0, 0)) >= (8, 0):
-            return "mixed_bfloat16", f"{details['device_name']} multiplies in bfloat16"
-        return "float32", "the GPU does not multiply in bfloat16"
+            return "mixed_bfloat16", f"{details['device_name']} supports bfloat16"
+        return "float32", "the GPU has no bfloat16 arithmetic"
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     found = sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"})
     if found:
         return "mixed_bfloat16", f"the processor has {found[0]}"
-    return "float32", "no bfloat16 instructions are known of this processor"
+    return "float32", "this CPU is not known to have bfloat16 instructions"
 
 
 def build(config, classes):
@@ -696,20 +696,20 @@ def set_trainable(model, trainable):
 def train_head(model, dataset, config):
     """Trains the head of a model alone, under the regime's rule, and says how far it gets.
 
-    A head of random weights sends gradients through the pretrained layers that distort them
-    (Kumar et al. 2022, https://arxiv.org/abs/2202.10054): this one starts trained.
+    Gradients through a randomly initialised head would distort the pretrained layers
+    (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), so the head is trained first.
     """
 
     def only_head(layer):
         return layer.name.startswith("head_")
 
-    # On features that hold still, it is trained as that of train_frozen.py.
+    # As the features are fixed, it is trained like the head of train_frozen.py.
     by_the_images = ("batch_size", "learning_rate", "weight_decay", "shift", "zoom", "views")
     alone = dict.fromkeys(by_the_images) | {
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
     }  # fmt: skip
     config, _ = follow(dataclasses.replace(config, **alone), dataset)
-    # The features that the regime keeps will do; where it keeps none, those of all that is frozen now.
+    # Reads the features that the regime keeps; if it keeps none, those of the frozen backbone.
     if all(layer.trainable for layer in model.layers if layer.weights):
         set_trainable(model, only_head)
     tail, training, validation = feed(model, dataset, config)

@@ -71,11 +71,11 @@ def normalizations(model):
 def standardise(model, inputs, batches):
     """Gives a model's Normalization layers the mean and variance of what they read.
 
-    Both are exact, over the views that are kept of the training images, or over those images and,
-    where they are mirrored, their mirrored copies. They are those of the features before training,
-    and stay: training and evaluation see the same function. Of few images a variance is uncertain,
-    and may be nothing of a feature that they all have in common, so it is drawn towards the mean
-    variance of the layer's features, by `PRIOR_IMAGES` images that would have that one.
+    Both are exact, over the views that are kept of the training images, or, if none are kept, over
+    the images and, with `mirror`, their mirrored copies. They are computed before training and stay
+    fixed, so that training and evaluation see the same function. With few images a variance is
+    uncertain, and may be zero for a feature that they all share, so it is shrunk towards the mean
+    variance of the layer's features, as if by `PRIOR_IMAGES` more images of that variance.
 
     Args:
         model: The whole model.
@@ -168,7 +168,7 @@ class Cache:
         if needed > free:
             raise OSError(
                 f"the features need {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB "
-                "free: make room, set KERAS_HOME to another disk, or take --features none"
+                "free: free some space, move KERAS_HOME to another disk, or use --features none"
             )
         computed = iter(self._compute(missing) if missing else ())
         return [tensors or next(computed) for tensors in found]

@@ -1,9 +1,9 @@
-"""A reader's own images: decoded once to equal squares, and mapped from the disk.
+"""A user's own images: decoded once to squares of one size, and memory-mapped from the disk.
 
-Which image is of which class and split, layouts.py says. Of an image the largest square in its
-middle is seen. All become squares of one side: the image size asked for, or the largest square of
-the folder where that is smaller. They are kept under $KERAS_HOME/images in the order in which they
-were found, so that another seed, fold or amount decodes nothing again.
+layouts.py says which image belongs to which class and split. Only the largest central square of an
+image is used. All squares have the same side: the image size asked for, or that of the largest
+square in the folder if it is smaller. They are kept under $KERAS_HOME/images in the order in which
+they were found, so that a different seed, fold or subset needs no decoding again.
 """
 
 import concurrent.futures
@@ -44,11 +44,12 @@ class Folder(NamedTuple):
     def take(self, numbers):
         """Gives some of the images, by number: uint8 (n, side, side, 3), mapped from the disk.
 
-        What is not in one piece, as are splits by the reader, is copied to a file of its own, so that
-        TensorFlow can take it without a copy in memory; it has no name and is gone with the process.
+        Images that are not contiguous, such as those of a drawn split, are copied to a file of
+        their own, so that TensorFlow can take them without a copy in memory. The file has no name
+        and disappears with the process.
 
         Args:
-            numbers: Of the images, ascending.
+            numbers: Numbers of the images, ascending.
 
         Raises:
             OSError: There is no room for it, or the decoded images are gone.
@@ -98,7 +99,7 @@ def load(root, layout, image_size, on_bad_image="stop"):
         if layouts.find(root).entries != entries or _states(root, entries) != states:
             path.with_suffix(".json").unlink()
             raise ValueError(
-                f"{printable(root)} changed while it was read: try again when it holds still"
+                f"{printable(root)} changed while it was read: try again once nothing changes it"
             )
         kept = _read(path)
     good = [row for row, digest in enumerate(kept["digests"]) if digest]
@@ -124,7 +125,7 @@ def _read(path):
 
 def _write(path, root, entries, image_size, on_bad_image):
     side = _side(root, entries, image_size)
-    # Once for all, and once for the splits that are taken of them.
+    # Once for all images, and once for the copies that `take` makes.
     _refuse_full(path.parent, 2 * len(entries) * side * side * 3)
     with runs.written_whole(path) as whole:
         digests, bad = _decode(root, entries, side, whole)
@@ -178,8 +179,8 @@ def _refuse(root, bad, count, on_bad_image):
         cli.complain(error)
     if bad and on_bad_image == "stop":
         raise ValueError(
-            f"{printable(root)} has {counted(len(bad), 'image')} that can't be read, listed above: mend or "
-            "remove what is listed, or take --on-bad-image skip"
+            f"{printable(root)} has {counted(len(bad), 'image')} that can't be read, listed "
+            "above: fix or remove them, or use --on-bad-image skip"
         )
 
 

@@ -1,4 +1,4 @@
-"""Reads pictures as people have them: of many formats, any mode, any size, any orientation."""
+"""Reads image files: of seven formats, any mode, any size, any orientation."""
 
 import glob
 import hashlib
@@ -61,10 +61,10 @@ def digest(pixels):
 
 
 def read(path, largest):
-    """Reads a picture's middle: the largest square in it, of at most `largest` pixels a side.
+    """Reads the largest central square of an image, shrunk to at most `largest` pixels a side.
 
-    It is turned as its EXIF data say, laid on white where it is transparent, and of an animation
-    the first frame.
+    The image is rotated as its EXIF data say and put on white where it is transparent; of an
+    animation the first frame is read.
 
     Returns:
         uint8 (side, side, 3), RGB.
@@ -98,7 +98,7 @@ def decode(path, least=None):
                 image.draft("RGB", (least, least))
             return _to_rgb(path, image)
     except UnidentifiedImageError:
-        reason = "is empty" if not Path(path).stat().st_size else "is no picture"
+        reason = "is empty" if not Path(path).stat().st_size else "is not an image"
         raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise OSError(f"{path} can't be read: {error.strerror}") from error

@@ -1,10 +1,10 @@
-"""How people lay out their images: which file is of which class, and of which split.
+"""How people lay out their images: which file belongs to which class, and to which split.
 
-    DIR/cat/1.jpg, DIR/dog/2.png          a folder a class, split by the seed
-    DIR/train/cat/1.jpg, DIR/val/cat/2.jpg, DIR/test/cat/3.jpg    split by the reader
+    DIR/cat/1.jpg, DIR/dog/2.png          a folder for each class, split by the seed
+    DIR/train/cat/1.jpg, DIR/val/cat/2.jpg, DIR/test/cat/3.jpg    split by the user
 
-A split has any of the names that Hugging Face's imagefolder knows, in any case; the seed draws
-those that are missing from the training images. What can't be told for sure is refused.
+A split has any of the names that Hugging Face's imagefolder knows, in upper or lower case; missing
+splits are drawn from the training images by the seed. An ambiguous layout is refused.
 """
 
 import mimetypes
@@ -25,8 +25,8 @@ SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
 JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
 SHOWN = 5  # names in a line
 EXPECTED = (
-    "expected two or more folders of images, one a class, or train/, validation/ and test/ with such "
-    "folders inside"
+    "expected two or more folders of images, one per class, or train/, validation/ and test/ with "
+    "such folders inside"
 )
 
 
@@ -219,7 +219,8 @@ def _by_split(root, base, names):
 
 def _of_classes(root, base, split):
     entries = []
-    for folder in base.bare:
+    if base.bare:
+        folder = base.bare[0]
         raise ValueError(
             f"{printable(root / folder.path)} has no image that can be used, but such as "
             f"{printable(folder.useless.name)}: expected {', '.join(images.FORMATS)}, and no links "

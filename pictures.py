@@ -1,4 +1,4 @@
-"""The pictures of the project, drawn to be read without colour."""
+"""The plots of the project, drawn to be read without colour."""
 
 import io
 import math
@@ -23,7 +23,7 @@ STYLES = {  # marker and grey of each regime; others take the last
     "full": ("^", "black"),
     None: ("D", "0.8"),
 }
-BARS = "bars: 95 % interval, of several runs ± standard deviation"
+BARS = "bars: 95 % interval; for several runs ± standard deviation"
 NAMED_POINTS = 8  # the best ones
 NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
 
@@ -68,8 +68,8 @@ def confusion(matrix, class_names):
 
 
 def _draw_confusion(axes, matrix, class_names):
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(fractions, cmap="Greys", vmin=0, vmax=1)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title("validation images of each true class", fontsize="medium")
     if len(class_names) > NAMED_CLASSES:
@@ -79,7 +79,7 @@ def _draw_confusion(axes, matrix, class_names):
     axes.set_yticks(places, class_names)
     for (true, predicted), images in np.ndenumerate(matrix):
         if images:
-            ink = "white" if shares[true, predicted] > 0.5 else "black"
+            ink = "white" if fractions[true, predicted] > 0.5 else "black"
             place = {"ha": "center", "va": "center", "color": ink, "fontsize": "x-small"}
             axes.text(predicted, true, f"{images:.0f}", **place)
 

@@ -25,8 +25,8 @@ class Batches:
         mirror: Whether half of the images, at random, are mirrored left to right.
         shift: Images are moved at random by up to this fraction of their side, either way, in both
             directions; the edge is repeated.
-        zoom: Before that, a square of the image takes its place: at random, anywhere in it, smaller
-            by up to this fraction of its side.
+        zoom: Before that, a random crop of the image takes its place: anywhere in it, smaller by
+            up to this fraction of its side.
         views: Number of views of each image, which follow from the seed alone and of which an
             epoch draws one: the image as it is, with `mirror` its mirrored copy, then random
             ones. 0 draws a new view each epoch.
@@ -65,11 +65,11 @@ class Batches:
     def dataset(self):
         """Makes the `tf.data.Dataset` of an epoch.
 
-        Not a keras.utils.PyDataset, of which Keras makes a Dataset.from_generator: from
-        TensorFlow 2.21 on that has malloc return all memory at once, which slows every step. And
-        no autotuning: an epoch's end would wait for its next look, up to as long as the epoch.
-        No prefetching either: a batch is gathered in less time than a thread beside the network's
-        costs it.
+        Not a keras.utils.PyDataset, which Keras wraps in a Dataset.from_generator: since
+        TensorFlow 2.21 that makes malloc return all memory at once, which slows every step. No
+        autotuning either: an epoch's end would wait for the tuner to wake up, for as long as an
+        epoch at worst. And no prefetching: gathering a batch takes less time than a second thread
+        would take from the network's.
         """
         inputs, labels = self.inputs(), tf.constant(self.labels)
 
@@ -124,7 +124,7 @@ class Batches:
         return facts
 
     def draw_view(self, view):
-        """Takes the images in their order, each in that one of its views, counted from 0."""
+        """Takes the images in their own order, each in the given view, counted from 0."""
         order = np.arange(len(self.images))
         self._assign(order, np.full_like(order, view), *self._fixed(view))
 
@@ -179,8 +179,8 @@ class Batches:
 
 
 def mapped(array):
-    """Makes a tensor of an array: of a mapped file without reading it, else of a copy."""
-    # TensorFlow aborts the program over memory that it does not find aligned.
+    """Makes a tensor from an array: a mapped file is not read, anything else is copied."""
+    # TensorFlow aborts the program if the memory is not aligned.
     if not isinstance(array, np.memmap) or array.ctypes.data % 64:
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
@@ -223,7 +223,7 @@ def evaluate(path, split, evaluation="plain"):
     model = keras.models.load_model(path, compile=False)
     classes, plain = model.output_shape[-1], evaluation != "mirrored"
     if plain:
-        # Of logits, as fit() has it: probabilities have lost what tells the very small ones apart.
+        # From logits, as in fit(): very small probabilities have lost their precision.
         logits = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
         asked = keras.Model(model.inputs[0], logits)
     else:

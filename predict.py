@@ -1,10 +1,10 @@
-"""What is on these pictures? Asks a trained model, by default that of the best finished run.
+"""What is in these images? Asks a trained model, by default that of the best finished run.
 
-    python predict.py PICTURE ...           # files, folders or patterns; a line each
+    python predict.py IMAGE ...             # files, folders or patterns; one line each
 
-Of a picture the model sees the largest square in its middle. With --explain FILE.png the pictures
-are drawn beside the places that spoke for their class: where the network ends in class maps (heads
-conv, conv_relu and average) by the map of that class, which is exact, else by Grad-CAM
+The model sees the largest central square of an image. With --explain FILE.png each image is drawn
+beside the regions that count towards its class: where the network ends in class maps (heads conv,
+conv_relu and average) by the map of that class, which is exact, otherwise by Grad-CAM
 (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391) on the last fire module.
 """
 
@@ -21,16 +21,16 @@ BATCH = 64
 
 
 def main(arguments=None):
-    parser = cli.Parser(description="Names what is on pictures.", allow_abbrev=False)
+    parser = cli.Parser(description="Names what is in images.", allow_abbrev=False)
     parser.add_argument("pictures", nargs="+", help="files, folders or patterns such as '*.jpg'")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
     which.add_argument("--model", type=Path, help="a model.keras that a train script wrote")
     which.add_argument("--data", help="the best run on these data, as --data named them")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
-    parser.add_argument("--top", type=int, default=1, help="classes shown of each picture [1]")
-    parser.add_argument("--explain", type=Path, metavar="FILE.png", help="draw what spoke for them")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    parser.add_argument("--top", type=int, default=1, help="classes shown per image [1]")
+    parser.add_argument("--explain", type=Path, metavar="FILE.png", help="draw the evidence for it")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     asked = parser.parse_args(arguments)
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
@@ -102,7 +102,7 @@ def best_run(logs, data=None):
     finished, _ = runs.find(logs)
     if not finished:
         raise ValueError(
-            f"no finished run under {logs}: train one first, such as by train_frozen.py, or give "
+            f"no finished run under {logs}: train one first, e.g. with train_frozen.py, or give "
             "--run or --model"
         )
     if data:
@@ -128,7 +128,7 @@ def load(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: expected a model.keras")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no Keras file, or was cut short: expected a model.keras")
+        raise ValueError(f"{path} is not a Keras file, or was cut short: expected a model.keras")
     keras = cli.import_keras()
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)

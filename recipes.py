@@ -1,10 +1,10 @@
-"""Settings that follow from the data: how long, how fast and how regularised a run trains.
+"""Settings that follow from the data: training length, learning rate and regularisation.
 
-A recipe is a rule for each regime: a function of the number of training images. What was measured
-at a few amounts of images holds in between by a power law, so that no image more or less makes a
-jump; beyond them, what was measured last holds. After BiT's hyper-rule (Kolesnikov et al. 2020,
-https://arxiv.org/abs/1912.11370), which counts steps, not epochs: ten images a class need as many
-updates as a thousand.
+A recipe is a rule for each regime: a function of the number of training images. Values measured at a
+few numbers of images are interpolated by a power law, so that one image more or less never makes a
+jump; outside that range the nearest measured value holds. Modelled on BiT's hyper-rule (Kolesnikov
+et al. 2020, https://arxiv.org/abs/1912.11370), which counts steps, not epochs: few images need many
+more epochs than many images do.
 """
 
 import math
@@ -29,9 +29,9 @@ def between(images, measured):
 
 
 def kept_views(images):
-    """Gives of how many views of an image the features are kept, the image and its mirrored copy first.
+    """Gives how many views of an image to keep features of, itself and its mirrored copy first.
 
-    Each costs a pass through the frozen layers. It is few images that need many.
+    Each view costs a pass through the frozen layers; only a small set of images needs many.
     """
     return round(between(images, {500: 20, 10_000: 2}))
 
@@ -42,7 +42,7 @@ def frozen(images):
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
         # The head is new and holds nothing to lose.
         "learning_rate": 1e-3,
-        # Few images say little of thousands of features: decay keeps what they say modest.
+        # Few images can't determine weights for thousands of features: decay keeps those small.
         "weight_decay": between(images, {250: 10, 1_000: 3, 40_000: 0.3}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         "shift": 0.0,
@@ -56,10 +56,10 @@ def last_fire(images):
     return {
         "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
-        # Few images must not change pretrained layers much; over the many steps that many images
-        # take, a rate this high would lose what they knew.
+        # Few images should not change pretrained layers much; and over the many steps that many
+        # images take, a rate of 1e-3 would destroy what those layers have learnt.
         "learning_rate": between(images, {100: 3e-4, 1_000: 1e-3, 40_000: 3e-4}),
-        # A tail this small learns the images by heart unless its weights must be worth their while.
+        # Even a tail this small overfits unless decay keeps its weights small.
         "weight_decay": between(images, {250: 20, 1_000: 3, 40_000: 1.5}),
         "dropout": 0.5,
         "shift": 0.0,
@@ -77,7 +77,7 @@ def full(images):
         "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
-        # All layers can learn the images by heart: views that are new each time make that harder.
+        # With all layers trainable the network overfits: new views each epoch counter that.
         "shift": 0.125,
         "zoom": 0.5,
         "views": 0,
@@ -106,8 +106,8 @@ RULES = {
 }
 
 
-# The least side in pixels to which a recipe enlarges images, by regime. Smaller ones leave last maps
-# of too few cells; a step through all layers, though, costs as much as the image is large.
+# The side in pixels to which a recipe enlarges smaller images, by regime. Below it the last map has
+# too few cells; but a step through all layers costs time in proportion to the image's area.
 LEAST_SIZE = {"frozen": 160, "last_fire": 160, "full": 128}
 # The side of the images on which the ImageNet weights were trained: of larger ones they see no more.
 LARGEST_SIZE = 224
@@ -135,7 +135,7 @@ def settings(recipe, regime, images, side, given):
         chosen["zoom"] = 0
     chosen["image_size"] = min(LARGEST_SIZE, max(least, side))
     chosen |= given
-    # Views that were asked for are not of the rule's number, and mirrored copies are no choice.
+    # The rule's number of views holds only for its own shift and zoom, and only if one is above 0.
     if "views" not in given and (
         {"shift", "zoom"} & given.keys() or not chosen["shift"] + chosen["zoom"]
     ):

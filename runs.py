@@ -137,7 +137,7 @@ def removed_if_empty(made):
 
 @contextlib.contextmanager
 def written_whole(path):
-    """Gives a path to write to that becomes `path` when all went well, and else disappears."""
+    """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise."""
     part = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield part

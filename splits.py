@@ -1,6 +1,6 @@
-"""Which images train, validate and test: what the seed divides, folds and amounts.
+"""Which images are for training, validation and test: splits by the seed, folds and subsets.
 
-All is done on the numbers of images, so that nothing needs to be read or decoded again for it.
+All of it works on the images' indices, so that nothing needs to be read or decoded again.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ FOLDS, AMOUNTS = 1, 2
 class Found(NamedTuple):
     """The images of a source, before the seed divides them.
 
-    `name` is what errors call the source, `labels` int64 (n,) and `digests` n sha256 are of its
-    images, and `given` names the split of each, or is None where the seed divides. From those
-    `fractions` draws splits: `{"validation": 0.1}`. `in_order` says that the last are to validate,
-    rather than any, where all classes are among them. `title(i)` names image i.
+    `name` is what errors call the source. `labels`, int64 (n,), and `digests`, n sha256 hashes, are
+    those of its images; `given` has the split of each, or None where the seed decides. `fractions`
+    says how much of those each drawn split takes: `{"validation": 0.1}`. With `in_order`, the last
+    ones are for validation, not random ones, if they have all classes. `title(i)` names image i.
     """
 
     name: str
@@ -100,7 +100,9 @@ def divide(found, seed=0, images_per_class=0, folds=0, fold=0):
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
-            notes.append("the last fifth lacks a class or has all of one: a fifth of each validates")
+            notes.append(
+                "the last fifth lacks a class or has all of one: a fifth of each is held out"
+            )
     del rows["divided"]
     if folds:
         together = np.sort(np.concatenate([rows["train"], rows["validation"]]))
@@ -127,10 +129,10 @@ def _last_fifth(found, rows):
 
 
 def _without_duplicates(found, rows):
-    """Leaves images out of `rows` that are in two splits, or might be; gives lines that say which.
+    """Removes from `rows` images that are in two splits, or might be; gives lines that say which.
 
-    Test keeps all of its images, validation what is not in test, training what is in neither. Of
-    what the seed divides one copy of each stays, so that which do does not depend on the seed.
+    Test keeps all of its images, validation those not in test, training those in neither. Among
+    images that the seed divides, one copy of each stays: always the same one, whatever the seed.
     """
     notes, seen = [], {}
     for split in ("test", "validation", "train", "divided"):
@@ -171,7 +173,7 @@ def _folds(found, rows, folds, seed):
     expected = f"to train and validate: expected {folds} or more for {folds} folds, one to validate in each"
     _refuse_fewer(found, rows, folds, "different image", expected)
     random = np.random.default_rng((seed, FOLDS))
-    # Dealt out in turn, on from class to class: folds differ by one image at most, in all as well.
+    # Dealt out in turn across classes: folds differ by at most one image, per class and in total.
     dealt = np.concatenate([random.permutation(own) for own in _by_class(found, rows)])
     return [np.sort(dealt[start::folds]) for start in range(folds)]
 
@@ -180,7 +182,7 @@ def _amount(found, rows, count, seed):
     expected = f"to train: expected {count:,} or more for {counted(count, 'image')} per class"
     _refuse_fewer(found, rows, count, "different image", expected)
     random = np.random.default_rng((seed, AMOUNTS))
-    # The first of one order: what few images are is in what more are.
+    # The first of one fixed order, so that a smaller subset is contained in a larger one.
     return np.sort(np.concatenate([random.permutation(own)[:count] for own in _by_class(found, rows)]))
 
 

@@ -160,7 +160,7 @@ def fire_module(x, squeeze, expand, name):
         name: Prefix of the layers' names.
 
     Returns:
-        Keras tensor of the same height and width with `2 * expand` channels, not negative.
+        Keras tensor of the same height and width with `2 * expand` channels, all non-negative.
     """
     x = layers.Conv2D(squeeze, 1, activation="relu", name=f"{name}_squeeze1x1")(x)
     left = layers.Conv2D(expand, 1, activation="relu", name=f"{name}_expand1x1")(x)
@@ -228,8 +228,8 @@ def imagenet_weights(include_top=False):
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
             f"the ImageNet weights can't be downloaded ({error}): put {url} (hash {expected}) "
-            f"into {path.parent}, or take random weights by --weights none (`make demo` needs no "
-            "network at all)"
+            f"into {path.parent}, or use random weights with --weights none (`make demo` needs no "
+            "internet access)"
         ) from error
     return path
 
@@ -349,7 +349,7 @@ def pixels(size, preprocessing="caffe"):
     resize = layers.Resizing(
         size, size, data_format="channels_last", dtype="float32", name="resize"
     )
-    # Its default, training, would hold for all layers after it when the model is called plainly.
+    # Its default, training=True, would spread to all later layers in a call without `training`.
     return resize(x, training=False)
 
 
@@ -398,7 +398,7 @@ def conv_relu_head(backbone, classes, dropout):
 def average_head(backbone, classes, dropout):
     """A linear classifier on the last map's average.
 
-    Of a whole map it is what `conv` is, but that dropout leaves out channels, not cells of them.
+    It is equivalent to `conv`, except that dropout drops whole channels, not single cells.
     """
     x = backbone.get_layer("fire9_concat").output
     x = layers.GlobalAveragePooling2D(name="head_pool9")(x)

@@ -24,15 +24,15 @@ ASKED = (
 STANDING = ("regime", "recipe", "epochs", "folds")
 ABOUT = (
     "± is the standard deviation over seeds and folds. [low, high] is the 95 % Wilson score "
-    "interval of a single run's accuracy, which says how far chance among so few or many validation "
-    "images may move it; comparison.csv has that of every row, of several runs around their mean. "
+    "interval of a single run's accuracy: how far chance may move it with that many validation "
+    "images. comparison.csv has it for every row, for several runs around their mean. "
     "Rows whose intervals overlap are not called better or worse than each other. Between rows that "
     "validate on the same images this is conservative: what is hard in them is hard for both, so a "
     "difference may be real although the intervals overlap. Runs from before validation images "
     "were counted have no interval.\n\n"
-    "The gap is the training accuracy, measured with dropout and changed views, less the validation "
-    "accuracy. A setting has a column where rows differ in it otherwise than by regime, recipe and "
-    "images per class, which choose the rest. A row's run is its best.\n"
+    "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
+    "accuracy. A setting has a column if rows differ in it for other reasons than their regime, "
+    "recipe and images per class, which choose the rest. A row's run is its best.\n"
 )
 
 
@@ -54,7 +54,7 @@ def metric(title, key, format="{}"):
 
 
 def gap(run):
-    """Training accuracy, with dropout and changed views, less validation accuracy."""
+    """Training accuracy, with dropout and augmentation, less validation accuracy."""
     return runs.training_accuracy(run.metrics) - run.metrics["validation_accuracy"]
 
 
@@ -144,7 +144,7 @@ def identity(run):
 
 
 def one_a_seed(finished):
-    """Leaves of runs that are alike but for their folder the one that was finished last.
+    """Of runs that differ only in their folder, keeps the one that finished last.
 
     Returns:
         The runs, and for every other one a line that says why it is not among them.

@@ -44,8 +44,8 @@ CHANGES = (
     (
         "larger images",
         tuned("image_size", "precision"),
-        "The filters know objects that fill 224 pixels; of 32 pixels the last map is 1x1, and most "
-        + "of what they look for lies outside. (In bfloat16 from here on, where there is.)",
+        "The filters know objects that fill 224 pixels; at 32 pixels the last map is 1x1, computed "
+        + "mostly from zero padding. (In bfloat16 from here on, where the hardware supports it.)",
     ),
     (
         "head on all fire modules",
@@ -61,8 +61,8 @@ CHANGES = (
     (
         "learning rate, batch, epochs",
         tuned("learning_rate", "schedule", "batch_size", "epochs", "weight_decay"),
-        "A new classifier bears ten times the rate, if that falls to nothing at the end; with "
-        + "features computed once, more epochs are cheap; decay keeps them from being learnt by heart.",
+        "A new classifier tolerates ten times the rate, if that decays to zero; with features "
+        + "computed once, more epochs are cheap, and weight decay keeps them from overfitting.",
     ),
 )
 

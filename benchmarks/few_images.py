@@ -3,9 +3,9 @@
     python -m benchmarks.few_images --data ~/.keras/datasets/cifar10-jpeg.npz
     python -m benchmarks.few_images --folder hymenoptera_data     # all images of a folder
 
-Each trial is a process of its own, without features that an earlier one left: its seconds are those
-that a reader waits. It is kept in benchmarks/few_images.json as soon as it is done, and a second call
-makes those that are missing; few_images.md and few_images.png show them. The peer: linear_peer.py.
+Each trial is a process of its own, without features from an earlier one, so that its seconds are
+what a user would wait. It is saved in benchmarks/few_images.json as soon as it is done; a second
+call runs only what is missing; few_images.md and .png show them. The peer is in linear_peer.py.
 """
 
 import json
@@ -66,7 +66,7 @@ def main(arguments=None):
             for regime in asked.regimes:
                 if (about["sha256"], amount, seed, regime) in known:
                     continue
-                name = f"{regime}, {amount} images a class, seed {seed}"
+                name = f"{regime}, {amount} images per class, seed {seed}"
                 start = time.perf_counter()
                 try:
                     figures = measure(regime, source, about["images_per_class"], seed)
@@ -86,7 +86,7 @@ def main(arguments=None):
 
 
 def plan(source, amounts):
-    """Gives for each amount what its trials have in common; all there are go without a draw."""
+    """Gives for each amount what its trials have in common; taking all needs no random draw."""
     dataset = data.load(source, recipes.LARGEST_SIZE)
     images, classes = len(dataset.train.labels), len(dataset.class_names)
     drawn = [0 if amount in ("all", images / classes) else amount for amount in amounts]

@@ -21,7 +21,7 @@ from benchmarks import report
 
 RESULTS = Path(__file__).with_name("optimizers.json")
 SEEDS = range(1)
-# Smaller than the default's, as what is asked is which optimizer does better, seven times.
+# Smaller than the defaults, as there are seven optimizers and only their order matters.
 SETTINGS = {"image_size": 96, "epochs": 3}
 STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--", "+:")
 

@@ -1,4 +1,4 @@
-"""How fast is this beside what a reader would otherwise use, and what bounds it?
+"""How fast is this compared with what one would otherwise use, and what limits it?
 
     python -m benchmarks.speed --data cifar10                 # all sections: an hour and a half
     python -m benchmarks.speed --only step pipeline           # these; the others keep their figures
@@ -292,7 +292,7 @@ def peak_gigabytes():
 
 
 def subset(source, count, folder):
-    """Writes a source's first images, a fifth of them more for validation, as an `.npz`."""
+    """Writes a source's first images, plus a quarter as many for validation, as an `.npz`."""
     dataset, path = data.load(source), Path(folder, f"{count}.npz")
     train, validation, test = dataset.train, dataset.validation, dataset.test
     np.savez(

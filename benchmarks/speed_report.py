@@ -60,7 +60,7 @@ def _regimes(rows):
 
 def _step(rows):
     head = ("precision", "ours, ms an image", "PyTorch, ms an image", "times faster",
-            "GFLOP/s", "matrix product, GFLOP/s", "share")  # fmt: skip
+            "GFLOP/s", "matrix product, GFLOP/s", "fraction")  # fmt: skip
     return cli.markdown_table(
         head,
         [
@@ -80,7 +80,7 @@ def _step(rows):
 
 def _pipeline(rows):
     return cli.markdown_table(
-        ("regime", "steps a second", "of one fixed batch", "share"),
+        ("regime", "steps per second", "with one fixed batch", "fraction"),
         [
             (
                 row["regime"],

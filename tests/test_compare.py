@@ -152,7 +152,7 @@ def test_runs_on_different_data_are_not_ranked_against_each_other(logs, script):
     # The others can't be drawn, their images being different ones; the rest goes on.
     assert result.status == 0, result.err
     assert "Not evaluated or drawn: shapes has changed since" in result.out
-    assert result.out.count("Picture: ") == 1
+    assert result.out.count("Plot: ") == 1
     text = (logs / "comparison.md").read_text()
     assert text.count("| regime |") == 2 and "## others" in text
 
@@ -473,7 +473,7 @@ def test_points_are_named_by_the_amount_where_rows_differ_in_it(write, tmp_path)
         write(f"of-{amount}", 0.5 - amount / 100, images_per_class=amount)
     ((_, rows),) = table.rank(runs.find(tmp_path)[0])
     assert [compare.name(row, rows) for row in rows] == [
-        "frozen, tuned, all images", "frozen, tuned, 10 a class"
+        "frozen, tuned, all images", "frozen, tuned, 10 per class"
     ]  # fmt: skip
     assert compare.name(rows[0], rows[:1]) == "frozen, tuned"
 

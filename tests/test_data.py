@@ -42,7 +42,7 @@ def test_of_an_npz_that_is_not_square_the_middle_is_seen(npz):
     dataset = data.load(str(npz(x_train=wide, x_test=wide[:10])))
     np.testing.assert_array_equal(dataset.train.images, wide[:40, :, 2:10])
     np.testing.assert_array_equal(dataset.test.images, wide[:10, :, 2:10])
-    assert any("12 x 8 pixels the largest square" in note for note in dataset.notes)
+    assert any("12 x 8 pixels, only the largest central square" in note for note in dataset.notes)
     dataset = data.load(str(npz(x_train=np.repeat(tall, 5, axis=0), x_test=tall)))
     np.testing.assert_array_equal(dataset.test.images, tall[:, 2:10])
 
@@ -169,7 +169,7 @@ def test_an_npz_sorted_by_class_validates_on_every_class(npz, seed):
     dataset = data.load(str(npz(y_train=np.arange(50) // 10)), seed=seed)
     for split, each in zip(dataset[:2], (8, 2), strict=True):
         assert np.bincount(split.labels).tolist() == [each] * 5
-    assert "a fifth of each validates" in dataset.notes[0]
+    assert "a fifth of each is held out" in dataset.notes[0]
     assert sorted(numbers(dataset.train) + numbers(dataset.validation)) == list(range(50))
     with pytest.raises(ValueError, match="class 4 has 1 different image"):
         data.load(str(npz(y_train=np.minimum(np.arange(50) // 10, 3) + (np.arange(50) == 49))))

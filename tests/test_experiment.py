@@ -242,7 +242,7 @@ def test_a_loss_that_becomes_no_number_stops_the_run(script, one_line, tmp_path,
     monkeypatch.setattr(Batches, "dataset", spoilt)
     arguments = (*TINY[:-1], 3, "--logs", tmp_path, "--name", "nan")
     result = script("train_frozen.py", *arguments)
-    one_line(result, "no number", "after epoch 1 of 3", "--learning-rate")
+    one_line(result, "NaN", "after epoch 1 of 3", "--learning-rate")
     folder = tmp_path / "frozen" / "nan"
     assert not (folder / "metrics.json").exists()
     for weights in keras.models.load_model(folder / "model.keras").get_weights():
@@ -251,7 +251,7 @@ def test_a_loss_that_becomes_no_number_stops_the_run(script, one_line, tmp_path,
 
 def test_a_rate_far_too_high_stops_the_run(script, one_line, tmp_path):
     result = script("train_full.py", *TINY, "--logs", tmp_path, "--learning-rate", "1e38")
-    one_line(result, "no number", "--learning-rate")
+    one_line(result, "NaN", "--learning-rate")
 
 
 def test_a_rule_that_matches_no_layer_is_an_error():

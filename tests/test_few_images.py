@@ -364,7 +364,7 @@ def test_folders_that_can_not_be_trained_on(
     result = script("train_frozen.py", *flags, *arguments)
     # Skipped images have a line each, before that of the refusal.
     *skipped, refusal = result.err.splitlines(keepends=True)
-    assert len(skipped) == len(bad) and all("is no picture" in line for line in skipped)
+    assert len(skipped) == len(bad) and all("is not an image" in line for line in skipped)
     result.err = refusal
     one_line(result, words)
     assert not (tmp_path / "logs").exists()

@@ -99,7 +99,7 @@ def test_a_bad_image_stops_or_is_skipped(root, capfd):
     with pytest.raises(ValueError, match=r"2 images that can't be read.*--on-bad-image skip"):
         data.load(str(root), image_size=32)
     complaints = capfd.readouterr().err
-    assert "bad.jpg is no picture" in complaints and "empty.png is empty" in complaints
+    assert "bad.jpg is not an image" in complaints and "empty.png is empty" in complaints
     dataset = data.load(str(root), image_size=32, on_bad_image="skip")
     assert sum(len(split.images) for split in dataset[:3]) == 80
     assert any("2 images that can't be read" in note for note in dataset.notes)

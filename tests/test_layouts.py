@@ -455,7 +455,7 @@ def test_a_first_look_at_a_folder(tree, script, one_line, tmp_path):
     arguments = ("--output", tmp_path / "preview.png", "--seed", 1)
     result = script("data.py", tree.root, *arguments)
     assert result.status == 0, result.err
-    assert "note        there is no test folder: of the training images a tenth tests" in result.out
+    assert "note        there is no test folder: a tenth of the training images" in result.out
     drawn = (tmp_path / "preview.png").read_bytes()
     assert script("data.py", tree.root, *arguments[:2]).status == 0
     assert (tmp_path / "preview.png").read_bytes() != drawn

@@ -223,7 +223,7 @@ def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
     for path, words in {
         bad["empty.png"]: "is empty: expected JPEG",
         bad["cut.png"]: "is damaged",
-        bad["text.jpg"]: "is no picture: expected JPEG",
+        bad["text.jpg"]: "is not an image: expected JPEG",
         bad["bomb.png"]: "60,000 x 10 pixels",
         bad["area.png"]: "20,000 x 20,000 pixels",
         bad["pipe.png"]: "is a pipe: expected a file",
@@ -287,7 +287,7 @@ def test_no_run_and_no_model(command, one_line, trained, tmp_path, picture):
     one_line(refused("--model", tmp_path / "none.keras"), "does not exist")
     one_line(refused("--run", tmp_path), str(tmp_path))
     (tmp_path / "text.keras").write_text("not one")
-    one_line(refused("--model", tmp_path / "text.keras"), "is no Keras file")
+    one_line(refused("--model", tmp_path / "text.keras"), "is not a Keras file")
     one_line(refused("--run", trained.full.folder, "--top", 0), "--top: expected 1 or more")
 
 

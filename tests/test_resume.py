@@ -93,7 +93,7 @@ def test_an_extension_that_is_cut_off_is_no_finished_run(whole, command, tmp_pat
             process.send_signal(signal.SIGINT)
     process.wait()
     assert process.returncode == 130
-    assert f"{folder} is as it was, and the same command goes on" in process.stderr.read()
+    assert f"{folder} is unchanged; the same command continues the run" in process.stderr.read()
     assert figures(folder) == finished
     assert json.loads((folder / "config.json").read_text())["epochs"] == 4
 
@@ -136,12 +136,12 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
     refused("--epochs", 3, words=["epochs 4, not 3"])
     refused("--learning-rate", 0.5, "--epochs", 5, words=["learning_rate", "not 0.5"])
     refused("--epochs", 5, script="train_full.py", words=["regime frozen, not full"])
-    one_line(command("train_frozen.py", "--resume", tmp_path / "no"), "no run to go on with")
+    one_line(command("train_frozen.py", "--resume", tmp_path / "no"), "can't be resumed")
     (checkpoint,) = folder.glob("checkpoint-*.json")
     kept = json.loads(checkpoint.read_text())
     kept["facts"]["data"] = "0" * 64
     checkpoint.write_text(json.dumps(kept))
-    refused("--epochs", 5, words=["can't go on: data was 000"])
+    refused("--epochs", 5, words=["can't be resumed: data was 000"])
     assert json.loads((folder / "config.json").read_text())["epochs"] == 4
 
 
