@@ -127,7 +127,8 @@ def images_of(best, group):
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in (best, *group))
     there = [source for source in sources if data.exists(source)]
     config = best.metrics["config"]
-    how = {key: config[key] for key in ("image_size", "seed", "on_bad_image") if key in config}
+    names = ("image_size", "seed", "on_bad_image", "near_duplicates")
+    how = {key: config[key] for key in names if key in config}
     how |= {key: config[key] for key in runs.COUNTS if config.get(key)}
     for source in there:
         dataset = data.load(source, **how)

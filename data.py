@@ -62,7 +62,14 @@ class Dataset(NamedTuple):
 
 
 def load(
-    source, image_size=224, seed=0, on_bad_image="stop", images_per_class=0, folds=0, fold=0
+    source,
+    image_size=224,
+    seed=0,
+    on_bad_image="stop",
+    images_per_class=0,
+    folds=0,
+    fold=0,
+    near_duplicates="keep",
 ):
     """Loads a source of images.
 
@@ -75,6 +82,7 @@ def load(
         folds: Divides the training and validation images together into so many stratified folds,
             0 for none; one is for validation, the others for training.
         fold: The number of the validation fold, from 1.
+        near_duplicates: "keep", or "drop" those of a folder: see `splits.divide`.
 
     Returns:
         A `Dataset` of square images: of others, the largest central square. The last fifth of the
@@ -101,7 +109,7 @@ def load(
             f"unknown data {printable(source)!r}: expected {', '.join(SOURCES)} or the path of an .npz "
             "file or of a folder with a folder of images for each class"
         )
-    rows, notes = splits.divide(found, seed, images_per_class, folds, fold)
+    rows, notes = splits.divide(found, seed, images_per_class, folds, fold, near_duplicates)
     labelled = [
         pixels + int(label).to_bytes(8, "little")
         for pixels, label in zip(found.digests, found.labels, strict=True)
@@ -152,6 +160,7 @@ def _load_folder(root, image_size, on_bad_image, folds):
         name,
         np.array([number[entry.class_name] for entry in folder.entries], "i8"),
         [bytes.fromhex(digest) for digest in folder.digests],
+        np.array(folder.hashes, "u8"),
         [entry.split for entry in folder.entries],
         tuple(class_names),
         fractions,
@@ -180,6 +189,7 @@ def _of_arrays(source, train, test, class_names, description):
         printable(source),
         np.concatenate([train.labels, test.labels]),
         [digest(image).digest() for split in (train, test) for image in split.images],
+        None,
         [None] * count + ["test"] * len(test.images),
         tuple(class_names),
         {"validation": 0.2},
@@ -384,12 +394,20 @@ def main(arguments=None):
     parser.add_argument(
         "--on-bad-image", choices=("stop", "skip"), default="stop", help="of a folder [stop]"
     )
+    parser.add_argument(
+        "--near-duplicates", choices=("keep", "drop"), default="keep", help="of a folder [keep]"
+    )
     parser.add_argument("--output", type=Path, default="preview.png", help="picture [preview.png]")
     asked = parser.parse_args(arguments)
     if asked.seed < 0:
         parser.error(f"argument --seed: expected 0 or more. Received: {asked.seed}")
     with one_line_errors():
-        dataset = load(asked.source, seed=asked.seed, on_bad_image=asked.on_bad_image)
+        dataset = load(
+            asked.source,
+            seed=asked.seed,
+            on_bad_image=asked.on_bad_image,
+            near_duplicates=asked.near_duplicates,
+        )
         import pictures
 
         pictures.save(pictures.preview(dataset), asked.output)

@@ -108,6 +108,8 @@ class Config:
     )
     # Which of them this run is, from 1.
     fold: int = 0
+    # The epochs that it was first meant to have, if it got more: its rate then decayed more than once.
+    extended_from: str = ""
 
     evaluation: str = flag(
         "plain",
@@ -120,6 +122,9 @@ class Config:
     )
     on_bad_image: str = flag(
         "stop", "of a folder that can't be read: name all and stop, or skip", choices=("stop", "skip")
+    )
+    near_duplicates: str = flag(
+        "keep", "of a folder, that are in two splits: keep or drop", choices=("keep", "drop")
     )
     class_weights: str = flag(
         "none", "of the loss; balanced gives each class equal weight", choices=("none", "balanced")
@@ -210,7 +215,10 @@ def _resumed(parser, defaults, given):
             f"argument --resume: {folder} stopped early, after epoch {done} of {saved.epochs}; it "
             "would stop there again"
         )
-    return dataclasses.replace(saved, epochs=epochs, resume=str(folder))
+    extended = saved.extended_from
+    if epochs > saved.epochs and saved.schedule == "cosine":
+        extended = f"{extended}, {saved.epochs}" if extended else str(saved.epochs)
+    return dataclasses.replace(saved, epochs=epochs, extended_from=extended, resume=str(folder))
 
 
 def located(settings):
@@ -303,6 +311,7 @@ def _run(title, trainable, config, progress):
             config.images_per_class,
             config.folds,
             config.fold,
+            config.near_duplicates,
         )
         classes, folder = len(dataset.class_names), progress.folder
         config = dataclasses.replace(config, **located(dataclasses.asdict(config)))

@@ -22,20 +22,23 @@ import runs
 from layouts import counted, printable, shown
 
 FEW = 10  # images a class below which a class is named
-VERSION = 2  # of the files' layout
+VERSION = 3  # of the files' layout
 CHUNK = 256
 
 
 class Folder(NamedTuple):
     """The images of a folder that can be read.
 
-    `entries` has a `layouts.Entry` for each, and `digests` the sha256 of its size and pixels before
-    they were cut and shrunk, hexadecimal. `side` is that of the squares, in pixels, and `path` the
-    file of them all, in this order; `rows` are their places in it. `notes` are lines for the reader.
+    `entries` has a `layouts.Entry` for each, `digests` the sha256 of its size and pixels before
+    they were cut and shrunk, hexadecimal, and `hashes` the perceptual hash of its square, 64 bits,
+    which hardly differs between copies of an image in other sizes and qualities. `side` is that of
+    the squares, in pixels, and `path` the file of them all, in this order; `rows` are their places
+    in it. `notes` are lines for the reader.
     """
 
     entries: list
     digests: list
+    hashes: list
     side: int
     path: Path
     rows: list
@@ -105,7 +108,8 @@ def load(root, layout, image_size, on_bad_image="stop"):
     good = [row for row, digest in enumerate(kept["digests"]) if digest]
     readable = [entries[row] for row in good]
     notes = _about(readable, len(entries) - len(good))
-    return Folder(readable, [kept["digests"][row] for row in good], kept["side"], path, good, notes)
+    digests, hashes = ([kept[name][row] for row in good] for name in ("digests", "hashes"))
+    return Folder(readable, digests, hashes, kept["side"], path, good, notes)
 
 
 def _states(root, entries):
@@ -128,10 +132,10 @@ def _write(path, root, entries, image_size, on_bad_image):
     # Once for all images, and once for the copies that `take` makes.
     _refuse_full(path.parent, 2 * len(entries) * side * side * 3)
     with runs.written_whole(path) as whole:
-        digests, bad = _decode(root, entries, side, whole)
+        digests, hashes, bad = _decode(root, entries, side, whole)
         _refuse(root, bad, len(entries), on_bad_image)
         sha256 = runs.digest(whole)
-    facts = {"side": side, "sha256": sha256, "digests": digests}
+    facts = {"side": side, "sha256": sha256, "digests": digests, "hashes": hashes}
     runs.write_json(path.with_suffix(".json"), facts)
 
 
@@ -147,27 +151,35 @@ def _side(root, entries, image_size):
 
 
 def _decode(root, entries, side, path):
-    """Decodes all images into a file; gives each one's digest, and the errors of the bad ones."""
+    """Decodes all images into a file.
+
+    Returns:
+        Each one's digest and perceptual hash, None of a bad one, and the errors of those.
+    """
+    import imagehash
     import keras
 
     def read(entry):
         try:
             image = images.decode(root / entry.path)
         except (OSError, ValueError) as error:
-            return np.zeros((side, side, 3), "u1"), None, error
-        pixels = np.asarray(images.square(image, side).resize((side, side)))
-        return pixels, images.digest(np.asarray(image)).hexdigest(), None
+            return np.zeros((side, side, 3), "u1"), None, None, error
+        square = images.square(image, side)
+        pixels = np.asarray(square.resize((side, side)))
+        digest = images.digest(np.asarray(image)).hexdigest()
+        return pixels, digest, int(str(imagehash.phash(square)), 16), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image")
-    digests, bad = [], []
+    digests, hashes, bad = [], [], []
     with concurrent.futures.ThreadPoolExecutor() as pool, path.open("wb") as file:
         for start in range(0, len(entries), CHUNK):
-            for pixels, digest, error in pool.map(read, entries[start : start + CHUNK]):
+            for pixels, digest, phash, error in pool.map(read, entries[start : start + CHUNK]):
                 pixels.tofile(file)
                 digests.append(digest)
+                hashes.append(phash)
                 bad += [error] if error else []
             bar.update(len(digests))
-    return digests, bad
+    return digests, hashes, bad
 
 
 def _refuse(root, bad, count, on_bad_image):

@@ -64,6 +64,14 @@ class Run(NamedTuple):
         """How it is evaluated; `plain` for a run that is older than the setting."""
         return self.metrics["config"].get("evaluation", "plain")
 
+    @property
+    def weights(self):
+        """Names the weights that it began with: those of a file by its name and sha256."""
+        source = str(self.metrics["config"].get("weights", "imagenet"))
+        about = self.metrics.get("weights")
+        sha256 = str(about.get("sha256") or "") if isinstance(about, dict) else ""
+        return source if source in ("imagenet", "none") else f"{Path(source).name} {sha256[:8]}".strip()
+
     def is_on(self, names):
         """Says whether its images are one of those, by the name that --data gave them or printed."""
         about = self.metrics["data"]

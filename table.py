@@ -18,7 +18,7 @@ KIND = ("regime", "recipe", "images_per_class", "folds")
 # Settings that no rule chooses by the number of images: a table shows them wherever rows differ.
 ASKED = (
     "images_per_class", "optimizer", "image_size", "weights", "evaluation", "class_weights",
-    "early_stopping",
+    "early_stopping", "near_duplicates",
 )  # fmt: skip
 # Settings with a column of their own.
 STANDING = ("regime", "recipe", "epochs", "folds")
@@ -132,9 +132,10 @@ class Row(NamedTuple):
 def settings(run):
     """Gives the settings by which runs are told apart."""
     metrics = run.metrics
-    known = dict.fromkeys(runs.COUNTS, 0) | metrics["config"]
+    known = dict.fromkeys(runs.COUNTS, 0) | {"extended_from": "", "near_duplicates": "keep"} | metrics["config"]
     # Precision as it was: "auto" is another one on other hardware.
     known |= {key: metrics[key] for key in ("regime", "recipe", "precision")}
+    known["weights"] = run.weights
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 
@@ -220,6 +221,8 @@ def show(value):
     match value:
         case None:
             return "-"
+        case "":
+            return "none"
         case bool():
             return "yes" if value else "no"
         case int():

@@ -400,6 +400,16 @@ def test_settings_have_columns_where_rows_differ_in_them(write, shown):
     assert result.csv[1]["mirror"] == "False"
 
 
+def test_other_weights_of_one_name_and_extended_runs_are_other_rows(write, shown):
+    for seed, (sha256, extended) in enumerate((("a" * 64, ""), ("b" * 64, ""), ("b" * 64, "10"))):
+        config = {"weights": f"/{seed}/mine.h5", "extended_from": extended, "seed": seed}
+        folder = write(f"run{seed}", 0.5 + seed / 10, **config)
+        edit(folder, weights={"source": "mine.h5", "sha256": sha256})
+    result = shown()
+    assert column(result, "weights") == ["mine.h5 bbbbbbbb", "mine.h5 bbbbbbbb", "mine.h5 aaaaaaaa"]
+    assert column(result, "extended from") == ["10", "none", "none"]
+
+
 def test_settings_that_say_nothing_about_training_make_no_row(write, shown):
     write("one", 0.5, seed=0)
     others = {"features": "none", "histograms": True, "on_bad_image": "skip", "resume": "x"}

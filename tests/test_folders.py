@@ -86,6 +86,42 @@ def test_a_duplicate_across_splits_is_kept_in_one_only(tmp_path, monkeypatch):
     assert any("left out: 2 duplicates of train: train/a/007.png" in note for note in dataset.notes)
 
 
+def photographs(count, seed):
+    """Smooth images, as photographs are and noise is not, 64 pixels a side."""
+    for pixels in np.random.default_rng(seed).integers(0, 256, (count, 6, 6, 3), "uint8"):
+        yield Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+
+
+def test_copies_in_another_size_or_quality_are_named_and_dropped_if_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    root = tmp_path / "images"
+    for seed, name in enumerate("ab"):
+        for folder in ("train", "validation", "test"):
+            (root / folder / name).mkdir(parents=True)
+        for number, image in enumerate(photographs(24, seed)):
+            split = ("train", "train", "validation", "test")[number % 4]
+            image.save(root / split / name / f"{number}.png")
+            if number == 0:
+                image.resize((48, 48)).save(root / "validation" / name / "small.png")
+            if number == 2:
+                image.save(root / "test" / name / "poor.jpg", quality=50)
+    dataset = data.load(str(root), image_size=64)
+    assert [len(split.images) for split in dataset[:3]] == [24, 14, 14]
+    note = "2 images of train that look like one of validation or test, see --near-duplicates drop"
+    assert any(f"{note}: train/a/0.png is like validation/a/small.png" in n for n in dataset.notes)
+    note = "2 images of validation that look like one of test, see"
+    assert any(note in n and "validation/a/2.png is like test/a/poor.jpg" in n for n in dataset.notes)
+    dropped = data.load(str(root), image_size=64, near_duplicates="drop")
+    assert [len(split.images) for split in dropped[:3]] == [22, 12, 14]
+    assert any("left out: 2 images of train that look like" in n for n in dropped.notes)
+    assert dropped.fingerprint == dataset.fingerprint
+    for path in (root / "train" / "b").iterdir():
+        if path.name != "0.png":
+            path.unlink()
+    with pytest.raises(ValueError, match="class b has 0 images left to train on"):
+        data.load(str(root), image_size=64, near_duplicates="drop")
+
+
 def test_few_images_and_imbalance_are_named(root):
     put(root / "rare", noise(4, 99))
     notes = data.load(str(root), image_size=32).notes

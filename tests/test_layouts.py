@@ -527,7 +527,8 @@ def build(root, files):
 
 
 def counted(notes, words):
-    found = (note.removeprefix("left out: ") for note in notes if words in note)
+    left_out = [note.split(": ")[1] for note in notes if note.startswith("left out: ")]
+    found = (note for note in left_out if words in note)
     return sum(int(note.split()[0].replace(",", "")) for note in found)
 
 

@@ -79,6 +79,7 @@ def test_epochs_may_grow(whole, command, tmp_path):
     assert result.status == 0, result.err
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == 5 and len(metrics["history"]["loss"]) == 5
+    assert metrics["config"]["extended_from"] == "4"
     before = json.loads((whole["frozen"] / "metrics.json").read_text())["history"]["loss"]
     assert metrics["history"]["loss"][:4] == before
     assert not (folder / "test.json").exists()
