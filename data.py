@@ -20,10 +20,10 @@ import numpy as np
 
 import layouts
 import splits
-from cli import Parser, import_keras, one_line_errors
+from cli import Parser, ends_quietly, import_keras, one_line_errors
 from downloads import patiently
 from images import digest
-from layouts import SPLITS, printable
+from layouts import SPLITS, printable, shown
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -97,6 +97,8 @@ def load(
         OSError: The source can't be read or downloaded.
     """
     splits.check(images_per_class, folds, fold)
+    if not source:
+        raise ValueError(f"no data are named: expected {', '.join(SOURCES)}, FILE.npz or a folder")
     path = Path(os.path.expanduser(source))  # Path.expanduser() has a RuntimeError for ~nobody
     if source in SOURCES:
         found, take, about = _of_arrays(source, *SOURCES[source]())
@@ -289,6 +291,11 @@ def _load_npz(path):
             f"{path}: class_names should be {classes} strings, one a class. "
             f"Received: {names.dtype} {names.shape}"
         )
+    for name in names:
+        if not name.isprintable() or np.sum(names == name) > 1:
+            raise ValueError(
+                f"{path}: class_names should be printable and different. Received: {str(name)!r}"
+            )
     return train, test, [str(name) for name in names], path.name
 
 
@@ -332,7 +339,7 @@ def _checked_split(images, labels, name, path):
             f"{path}: y_{name} should be {len(images)} whole numbers, one an image. "
             f"Received: {labels.dtype} {labels.shape}"
         )
-    if labels.min() < 0 or labels.max() >= len(images):
+    if labels.min() < 0 or (name == "train" and labels.max() >= len(images)):
         raise ValueError(
             f"{path}: y_{name} should be class numbers from 0 up. "
             f"Received: {labels.min()}..{labels.max()}"
@@ -399,8 +406,14 @@ def main(arguments=None):
     )
     parser.add_argument("--output", type=Path, default="preview.png", help="picture [preview.png]")
     asked = parser.parse_args(arguments)
-    if asked.seed < 0:
-        parser.error(f"argument --seed: expected 0 or more. Received: {asked.seed}")
+    if not 0 <= asked.seed < 2**32:
+        parser.error(f"argument --seed: expected 0 to {2**32 - 1}. Received: {asked.seed}")
+    with ends_quietly("nothing was drawn"):
+        preview(asked)
+
+
+def preview(asked):
+    """Prints and draws a first look at what was asked for."""
     with one_line_errors():
         dataset = load(
             asked.source,
@@ -413,7 +426,9 @@ def main(arguments=None):
         pictures.save(pictures.preview(dataset), asked.output)
     for name, split in zip(SPLITS, dataset[:3], strict=True):
         print(f"{name:12}{len(split.images):,} images")
-    print(f"{'classes':12}{len(dataset.class_names)}: {', '.join(dataset.class_names)}")
+    names = dataset.class_names
+    listed = ", ".join(names) if len(names) <= 20 else shown(names)
+    print(f"{'classes':12}{len(names)}: {listed}")
     for note in dataset.notes:
         print(f"{'note':12}{note}")
     print(f"{'picture':12}{asked.output}")

@@ -129,7 +129,7 @@ class Config:
     class_weights: str = flag(
         "none", "of the loss; balanced gives each class equal weight", choices=("none", "balanced")
     )
-    seed: int = flag(0, "of weights, order and views, and of a folder's split", minimum=0)
+    seed: int = flag(0, "of weights, order and views, and of a folder's split", minimum=0, below=2**32)
     precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
     resume: str = flag("", "folder of a run to resume, with that run's settings")
     logs: str = flag("logs", "folder of all runs")
@@ -240,8 +240,9 @@ def _check_range(parser, field, value):
         parser.error(f"argument {option}: expected more than {above}. Received: {value}")
     if below is not None and not value < below:
         parser.error(f"argument {option}: expected less than {below}. Received: {value}")
-    if field.name == "name" and Path(value).name != value:
-        parser.error(f"argument {option}: expected a folder's name, not a path. Received: {value}")
+    path = field.name == "name" and (Path(value).name != value or value == "..")
+    if path or (field.name == "name" and not value.isprintable()):
+        parser.error(f"argument {option}: expected a plain name, not a path. Received: {value!r}")
 
 
 def run(title, trainable, config):
@@ -299,6 +300,12 @@ def _run_one(title, trainable, config):
         cli.stop(f"interrupted: {progress.kept()}", status=130)
     except OSError as error:  # such as of a disk that is full
         cli.stop(f"{error}: {progress.kept()}")
+    except Exception as error:
+        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, of disk or memory
+            raise
+        full = "No space left on device" in str(error)
+        reason = "no space is left on the disk" if full else "memory ran out, try a smaller --batch-size"
+        cli.stop(f"{reason}: {progress.kept()}")
 
 
 def _run(title, trainable, config, progress):
@@ -416,7 +423,9 @@ def follow(config, dataset):
     if "learning_rate" not in given:
         chosen["learning_rate"] *= multiple
     shown = [
-        f"{name.replace('_', ' ')} {chosen[name]:.3g}" for name in names if name not in given
+        f"{name.replace('_', ' ')} {chosen[name]:.3g}"
+        for name in names
+        if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
     line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
     return dataclasses.replace(config, **chosen), line if shown else ""

@@ -164,7 +164,7 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         state = f"to compute, {free / 1e9:.1f} GB free" if missing else "already computed"
-        print(f"features    {total / 1e9:.2f} GB in {self.folder} ({state})", flush=True)
+        print(f"features    {total / 1e6:,.0f} MB in {self.folder} ({state})", flush=True)
         if needed > free:
             raise OSError(
                 f"the features need {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB "

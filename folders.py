@@ -9,6 +9,7 @@ they were found, so that a different seed, fold or subset needs no decoding agai
 import concurrent.futures
 import hashlib
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -169,7 +170,7 @@ def _decode(root, entries, side, path):
         digest = images.digest(np.asarray(image)).hexdigest()
         return pixels, digest, int(str(imagehash.phash(square)), 16), None
 
-    bar = keras.utils.Progbar(len(entries), unit_name="image")
+    bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
     digests, hashes, bad = [], [], []
     with concurrent.futures.ThreadPoolExecutor() as pool, path.open("wb") as file:
         for start in range(0, len(entries), CHUNK):

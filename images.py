@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ Image.init()
 KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 FORMATS = [name for name in KNOWN if name in Image.OPEN]  # AVIF is not in every build of Pillow
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
+# Of EXIF data that are damaged, Pillow takes what it can.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 # A picture is refused by its header: a few bytes can stand for more pixels than there is memory.
 LARGEST_SIDE = 30_000
 LARGEST_AREA = 100_000_000
@@ -35,13 +39,23 @@ def find(names):
     found = []
     for name in names:
         if Path(name).is_dir():
-            below = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES)
+            below = sorted(
+                path
+                for path in Path(name).rglob("*")
+                if path.suffix.lower() in SUFFIXES
+                and not any(map(is_hidden, path.relative_to(name).parts))
+            )
             found += below or [Path(name)]
         elif Path(name).exists():
             found.append(Path(name))
         else:
             found += [Path(path) for path in sorted(glob.glob(name, recursive=True))] or [Path(name)]
     return found
+
+
+def is_hidden(name):
+    """Says whether a file or folder of that name is none of the reader's own."""
+    return name.startswith(".") or name in JUNK
 
 
 def side(path):
@@ -100,7 +114,9 @@ def decode(path, least=None):
     except UnidentifiedImageError:
         reason = "is empty" if not Path(path).stat().st_size else "is not an image"
         raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except IsADirectoryError:
+        raise OSError(f"{path} is a folder without images: expected {', '.join(FORMATS)}") from None
+    except (FileNotFoundError, PermissionError) as error:
         raise OSError(f"{path} can't be read: {error.strerror}") from error
     except Refused:
         raise

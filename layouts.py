@@ -22,7 +22,6 @@ NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
-JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
 SHOWN = 5  # names in a line
 EXPECTED = (
     "expected two or more folders of images, one per class, or train/, validation/ and test/ with "
@@ -101,7 +100,8 @@ def find(root):
     else:
         entries = _of_classes(root, base, None)
         if splits:
-            notes.append(f"{shown(splits)} is a class here, as it holds images and no classes")
+            what = "is a class here, as it holds" if len(splits) == 1 else "are classes here, as they hold"
+            notes.append(f"{shown(splits)} {what} images and no classes")
     for folder in loose:
         if folder.images:
             names = shown([path.name for path in folder.images])
@@ -140,7 +140,7 @@ def _scan(root):
                     image = path.suffix.lower() in images.SUFFIXES
                     leads = not entry.is_symlink() or leads_on(root / path)
                     plain = leads and entry.is_file()
-                    if entry.name.startswith(".") or entry.name in JUNK:
+                    if images.is_hidden(entry.name):
                         hidden += [path.name] if image and plain else []
                     elif not leads:
                         links.append(path)
@@ -156,10 +156,12 @@ def _scan(root):
                             folder.useless = path
         except OSError as error:
             raise OSError(f"{printable(root / folder.path)} can't be read: {error.strerror}") from error
+    bare = set()
     for folder in reversed(tree):
         for name, below in list(folder.folders.items()):
             if not below.images and not below.folders:
                 del folder.folders[name]
+                bare.add(below.path)
                 if below.useless:
                     folder.bare.append(below)
                     folder.useless = below.useless
@@ -169,6 +171,9 @@ def _scan(root):
         found = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
         others = f", but {found}"
         notes.append(f"left out: {found}")
+    bare = sorted(path for path in bare if path.parent not in bare)
+    if bare:
+        notes.append(f"left out: {counted(len(bare), 'folder')} without an image: {shown(bare)}")
     if links:
         found = f"{counted(len(links), 'link')} out of the folder, to nothing or in a circle: {shown(links)}"
         others += f"{' and' if others else ', but'} {found}"

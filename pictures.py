@@ -2,7 +2,9 @@
 
 import io
 import math
+import warnings
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -16,6 +18,10 @@ from matplotlib.ticker import (
 from PIL import Image
 
 import runs
+
+mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
+# A name that no font here can draw shows as boxes, which say so by themselves.
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 
 STYLES = {  # marker and grey of each regime; others take the last
     "frozen": ("o", "0.6"),

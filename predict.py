@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cli
 import runs
+from layouts import printable
 
 BATCH = 64
 
@@ -181,7 +182,7 @@ def classify(model, pictures):
 
 
 def show_text(path, classes):
-    return f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes)
+    return f"{printable(path)}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes)
 
 
 def show_json(path, classes):

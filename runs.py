@@ -270,7 +270,10 @@ def read_metrics(folder):
         FileNotFoundError: There is none: the run is not finished.
         ValueError: It is damaged, or of another layout.
     """
-    metrics = read_json(folder / "metrics.json")
+    try:
+        metrics = read_json(folder / "metrics.json")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} is no finished run, it has no metrics.json") from None
     lack = _lack(metrics, REQUIRED)
     if not lack:
         epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])

@@ -141,27 +141,32 @@ def _last_fifth(found, rows):
 
 
 def _without_duplicates(found, rows):
-    """Removes from `rows` images that are in two splits, or might be; gives lines that say which.
+    """Removes from `rows` copies of an image; gives lines that say which.
 
-    Test keeps all of its images, validation those not in test, training those in neither. Among
-    images that the seed divides, one copy of each stays: always the same one, whatever the seed.
+    Of the copies in several splits that of test stays, else that of validation; in one split the
+    first stays, whatever the seed. Labels that contradict each other are named.
     """
-    notes, seen = [], {}
+    notes, first, contradictions = [], {}, []
     for split in ("test", "validation", "train", "divided"):
-        own, copies = {}, []
+        copies = []
         for i in rows[split].tolist():
-            digest = found.digests[i]
-            known = seen.get(digest, own.get(digest) if split == "divided" else None)
-            if known is None:
-                own[digest] = i
-            else:
+            known = first.setdefault(found.digests[i], i)
+            if known != i:
                 copies.append((i, known))
+        contradictions += [
+            (i, known) for i, known in copies if found.labels[i] != found.labels[known]
+        ]
         if copies:
             pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in copies)
             place = "" if split == "divided" else f" of {split}"
             notes.append(f"left out: {counted(len(copies), 'duplicate')}{place}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in copies])
-        seen |= own
+    if contradictions:
+        pairs = shown(f"{found.title(i)} and {found.title(known)}" for i, known in contradictions)
+        notes.append(
+            f"in two classes: {counted(len(contradictions), 'image')}, of which the class of the "
+            f"second name counts: {pairs}"
+        )
     return notes
 
 

@@ -56,10 +56,13 @@ def test_unknown_flag(command, no_keras, one_line, script):
         ("--views", "-1", "0 or more"),
         ("--head-epochs", "-1", "0 or more"),
         ("--name", "../elsewhere", "not a path"),
+        ("--name", "..", "not a path"),
+        ("--seed", str(2**32), "less than 4294967296"),
         ("--weights", "nowhere.h5", "does not exist"),
         ("--weights", "README.md", "HDF5"),
         ("--data", "cifar11", "cifar10, shapes"),
         ("--data", "nowhere.npz", "does not exist"),
+        ("--data", "", "no data are named"),
     ],
 )
 def test_argument_out_of_range(command, no_keras, one_line, tmp_path, flag, value, expected):

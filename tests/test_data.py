@@ -64,11 +64,30 @@ def test_cifar10_is_split_as_in_the_report(monkeypatch):
     assert dataset.class_names[0] == "airplane"
 
 
-@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1)])
+@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1)])
 def test_grey_images_become_rgb(npz, shape):
     dataset = data.load(str(npz(x_train=images(50, shape), x_test=images(10, shape))))
-    assert dataset.train.images.shape == (40, 9, 7, 3)
+    assert dataset.train.images.shape == (40, 9, 9, 3)
     assert (dataset.train.images == dataset.train.images[..., :1]).all()
+
+
+def test_a_test_split_may_be_small(npz):
+    labels = np.array([4, 3])
+    dataset = data.load(str(npz(x_test=images(2, seed=1), y_test=labels)))
+    np.testing.assert_array_equal(dataset.test.labels, labels)
+
+
+@pytest.mark.parametrize("names", [["a\nb", "c", "d", "e", "f"], ["a", "a", "c", "d", "e"]])
+def test_class_names_that_cant_be_shown_or_told_apart_are_refused(npz, names):
+    with pytest.raises(ValueError, match="class_names should be printable and different"):
+        data.load(str(npz(class_names=np.array(names))))
+
+
+def test_a_dollar_in_a_name_is_drawn(npz, script, tmp_path):
+    path = npz(class_names=np.array(["$_$", "b", "c", "d", "e"]))
+    result = script("data.py", path, "--output", tmp_path / "preview.png")
+    assert result.status == 0, result.err
+    assert "5: $_$, b, c, d, e" in result.out
 
 
 def test_class_names_of_an_npz(npz):

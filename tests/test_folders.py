@@ -86,6 +86,23 @@ def test_a_duplicate_across_splits_is_kept_in_one_only(tmp_path, monkeypatch):
     assert any("left out: 2 duplicates of train: train/a/007.png" in note for note in dataset.notes)
 
 
+def test_copies_in_one_split_count_once_and_contradictions_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    root = tmp_path / "images"
+    for seed, name in enumerate("ab"):
+        for part, split in enumerate(("train", "validation", "test")):
+            put(root / split / name, noise(4, 10 * seed + part))
+    for place in ("train/a/copy.png", "train/b/copy.png", "test/b/copy.png"):
+        first = "test/b/000.png" if place.startswith("test") else "train/a/000.png"
+        (root / place).write_bytes((root / first).read_bytes())
+    dataset = data.load(str(root), image_size=32)
+    assert [len(split.images) for split in dataset[:3]] == [8, 8, 8]
+    notes = "\n".join(dataset.notes)
+    assert "left out: 1 duplicate of test: test/b/copy.png is test/b/000.png" in notes
+    assert "left out: 2 duplicates of train: train/a/copy.png is train/a/000.png" in notes
+    assert "in two classes: 1 image" in notes and "train/b/copy.png and train/a/000.png" in notes
+
+
 def photographs(count, seed):
     """Smooth images, as photographs are and noise is not, 64 pixels a side."""
     for pixels in np.random.default_rng(seed).integers(0, 256, (count, 6, 6, 3), "uint8"):
