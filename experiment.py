@@ -106,8 +106,9 @@ class Config:
     folds: int = flag(
         0, "train so many runs, each validated on a different fold", minimum=2, shown="one run"
     )
-    # Which of them this run is, from 1.
-    fold: int = 0
+    fold: int = flag(
+        0, "train this one of the folds alone, from 1", minimum=1, shown="all of them"
+    )
     # The epochs that it was first meant to have, if it got more: its rate then decayed more than once.
     extended_from: str = ""
 

@@ -336,6 +336,12 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     shutil.rmtree(folders[0])
     one_line(script("train_frozen.py", *arguments, "--folds", 3), f"{folders[1]} exists")
     assert sorted((tmp_path / "frozen").iterdir()) == folders[1:]
+    alone = ("--folds", 3, "--fold", 1, "--name", folders[0].name)
+    assert script("train_frozen.py", *arguments, *alone).status == 0
+    again = json.loads((folders[0] / "metrics.json").read_text())
+    assert again["history"] == folds[0]["history"]
+    one_line(script("train_frozen.py", *arguments, "--fold", 1), "expected 0, as there are no folds")
+    one_line(script("train_frozen.py", *arguments, "--folds", 2, "--fold", 3), "expected 1 to 2")
 
 
 @pytest.mark.parametrize(
