@@ -28,6 +28,10 @@ from table import (
 MISTAKES = 18
 
 
+class Gone(Exception):
+    """The images of a run are not where they were."""
+
+
 def main(arguments=None):
     parser = cli.Parser(description="Compares the finished runs.", allow_abbrev=False)
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
@@ -64,7 +68,7 @@ def compare(asked):
         name = "comparison.png" if number == 1 else f"comparison-{number}.png"
         try:
             report_best(description, rows, Path(asked.logs) / name)
-        except LookupError as gone:
+        except Gone as gone:
             print(gone, end="\n\n")
         except (OSError, ValueError) as error:
             cli.complain(error)
@@ -104,7 +108,7 @@ def report_best(description, rows, picture):
     """Says which run is the best and how it does on the test images; draws the picture.
 
     Raises:
-        LookupError: Its images are gone.
+        Gone: Its images are not there.
         OSError, ValueError: They, or its model, can't be read.
     """
     best = rows[0].runs[0]
@@ -121,7 +125,7 @@ def images_of(best, group):
     """Loads the images of a run, from where any of the runs on the same images found them.
 
     Raises:
-        LookupError: They are gone, or others are in their place.
+        Gone: They do not exist any more, or others are in their place.
         OSError, ValueError: They can't be read.
     """
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in (best, *group))
@@ -135,7 +139,7 @@ def images_of(best, group):
         if dataset.fingerprint == best.fingerprint:
             return dataset
     names = ", ".join(there or sources)
-    raise LookupError(
+    raise Gone(
         f"Not evaluated or drawn: {names} "
         + ("has changed since, its images are not the run's" if there else "does not exist any more")
     )

@@ -361,6 +361,8 @@ def _run(title, trainable, config, progress):
         "versions": versions(),
     }
     board = train(model, trainable, dataset, config, facts, progress)
+    if progress.as_it_was:  # what was trained further was no better
+        runs.reopen(folder, settings)
 
     # The printed figures are those of the file, not of the model in memory.
     probabilities, loss, accuracy = evaluate(
