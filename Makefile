@@ -11,7 +11,7 @@ DATA_FLAG = $(if $(DATA),--data $(call quoted,$(DATA)))
 LOGS_FLAG = --logs $(call quoted,$(LOGS))
 FLAGS = $(LOGS_FLAG) $(DATA_FLAG) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
-.PHONY: compare demo test speed ablation optimizers few-images
+.PHONY: compare demo test test-slow speed ablation optimizers few-images
 
 compare: .venv/installed
 	$(VENV) train_frozen.py $(FLAGS)
@@ -38,7 +38,11 @@ few-images: .venv/installed-for-benchmarks
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check .
-	$(VENV) -m pytest
+	$(VENV) -m pytest --numprocesses 2 --dist loadfile
+
+# What takes minutes; TESTS= names a part of it.
+test-slow: .venv/installed-for-tests
+	$(VENV) -m pytest -m slow $(TESTS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
