@@ -86,7 +86,10 @@ def test_a_boundary_of_several_outputs():
 )
 @pytest.mark.parametrize("regime", REGIMES)
 def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path, regime, views):
-    """No dropout, no views that are new each epoch, float32: the same losses to 1e-5."""
+    """No dropout, no views that are new each epoch, float32: the same losses but for rounding.
+
+    Adam makes more of it the smaller a gradient is: on CPUs without AVX-512 up to 8e-5 was seen.
+    """
     trainable, defaults = rule(regime)
     results = {}
     for kept in ("cache", "none"):
@@ -101,8 +104,8 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
         results[kept] = metrics["history"], predictions
     assert bool(list(home.rglob("*.bin"))) == (regime != "full")
     for key in ("loss", "val_loss"):
-        np.testing.assert_allclose(results["cache"][0][key], results["none"][0][key], rtol=1e-5)
-    np.testing.assert_allclose(results["cache"][1], results["none"][1], atol=1e-5)
+        np.testing.assert_allclose(results["cache"][0][key], results["none"][0][key], rtol=5e-4)
+    np.testing.assert_allclose(results["cache"][1], results["none"][1], atol=5e-4)
 
 
 def run_frozen(script, logs, *arguments):
@@ -122,8 +125,11 @@ def test_a_second_run_finds_the_features(home, first, script, tmp_path):
     assert second.out.splitlines()[-3:] == first.out.splitlines()[-3:]
 
 
-@pytest.mark.parametrize("other", [("--image-size", 33), ("--precision", "float32"), ("--seed", 1)])
+@pytest.mark.parametrize("other", [("--image-size", 33), ("--precision", None), ("--seed", 1)])
 def test_other_features_have_another_key(first, script, tmp_path, other):
+    if other[1] is None:  # that which `auto` does not take on this CPU
+        chosen, _ = experiment.choose_precision("auto")
+        other = ("--precision", "mixed_bfloat16" if chosen == "float32" else "float32")
     assert "to compute" in run_frozen(script, tmp_path, *other).out
 
 
