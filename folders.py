@@ -22,7 +22,7 @@ import layouts
 import runs
 from layouts import counted, printable, shown
 
-FEW = 10  # images a class below which a class is named
+FEW = 10  # images per class below which a class is named
 VERSION = 3  # of the files' layout
 CHUNK = 256
 

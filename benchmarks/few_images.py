@@ -1,4 +1,4 @@
-"""What do few images a class give, with each regime and with a linear classifier beside it?
+"""What do few images per class give, with each regime and with a linear classifier beside it?
 
     python -m benchmarks.few_images --data ~/.keras/datasets/cifar10-jpeg.npz
     python -m benchmarks.few_images --folder hymenoptera_data     # all images of a folder
@@ -39,7 +39,7 @@ ABOUT = {"cifar10-jpeg.npz": "CIFAR-10 re-encoded as JPEG"}
 
 
 def main(arguments=None):
-    parser = report.parser("Each regime and a linear classifier on few images a class.", RESULTS)
+    parser = report.parser("Each regime and a linear classifier on few images per class.", RESULTS)
     parser.add_argument(
         "--per-class", type=int, nargs="+", default=AMOUNTS, help="images of each class %(default)s"
     )
@@ -197,7 +197,7 @@ def tables(trials):
                 (f"{amount:,}" if amount != "all" else amount, *map(cell, columns)),
                 ("", *map(seconds, columns)),
             ]
-        table = cli.markdown_table(("images a class", *REGIMES), rows)
+        table = cli.markdown_table(("images per class", *REGIMES), rows)
         shown.append(f"{measured_on(own)}.\n\n{table}")
     return "\n\n".join(shown)
 
@@ -209,7 +209,7 @@ def write(results, path):
     for axes, trials in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
         draw(axes, trials)
     about = (
-        "# Few images a class\n\n"
+        "# Few images per class\n\n"
         "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
         "over the seeds (mean validation loss); below it the mean seconds of a trial on two cores, "
         "from start to end, features included. The peer is a linear classifier, scikit-learn's "
@@ -238,7 +238,7 @@ def draw(axes, trials):
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(
-        xlabel="training images a class (logarithmic; bars: ± standard deviation over the seeds)",
+        xlabel="training images per class (logarithmic; bars: ± standard deviation over the seeds)",
         ylabel="validation accuracy",
     )
     axes.set_title(measured_on(trials), fontsize="medium")
