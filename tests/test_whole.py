@@ -67,6 +67,7 @@ class Whole(RuleBasedStateMachine):
             (self.images / name).mkdir(parents=True)
             for _ in range(count):
                 self.draw(name)
+        self.train_as("frozen", "--epochs", 2)
 
     def teardown(self):
         if hasattr(self, "home"):
@@ -154,12 +155,15 @@ class Whole(RuleBasedStateMachine):
         after=st.booleans(),
     )
     def train(self, regime, seed, epochs, skip, mirrored, patience, killed, after):
-        arguments = ["--data", self.images, "--logs", self.logs, "--weights", "none"]
-        arguments += ["--image-size", 32, "--epochs", epochs, "--seed", seed]
+        arguments = ["--epochs", epochs, "--seed", seed]
         arguments += ["--on-bad-image", "skip"] if skip else []
         arguments += ["--evaluation", "mirrored"] if mirrored else []
         arguments += ["--early-stopping", patience] if patience else []
-        self.go(f"train_{regime}.py", arguments, killed, after)
+        self.train_as(regime, *arguments, killed=killed, after=after)
+
+    def train_as(self, regime, *arguments, killed=0, after=False):
+        arguments += ("--data", self.images, "--logs", self.logs, "--weights", "none")
+        self.go(f"train_{regime}.py", (*arguments, "--image-size", 32), killed, after)
 
     @precondition(lambda self: self.folders())
     @rule(
@@ -185,6 +189,7 @@ class Whole(RuleBasedStateMachine):
         for folder in self.folders():
             self.check(folder)
 
+    @precondition(lambda self: list(self.logs.glob("*/*/metrics.json")))
     @rule()
     def compare(self):
         self.call("compare.py", "--logs", self.logs)
