@@ -26,7 +26,7 @@ import data
 import runs
 from pipeline import evaluate
 
-SEQUENCES = int(os.environ.get("WHOLE", "5"))
+SEQUENCES = int(os.environ.get("WHOLE", "3"))
 CLASSES = ("ant", "bee", "cat")
 PICK = st.integers(0, 2**16)
 
