@@ -32,7 +32,7 @@ speed: .venv/installed
 ablation optimizers: .venv/installed
 	$(VENV) -m benchmarks.$@ $(DATA_FLAG)
 
-# Each regime, and scikit-learn's linear classifier, on 10 to 4,000 images a class: hours.
+# Each regime, and scikit-learn's linear classifier, on 10 to 4,000 images per class: hours.
 few-images: .venv/installed-for-benchmarks
 	$(VENV) -m benchmarks.few_images $(DATA_FLAG)
 

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 import pictures
 from data import Split
-from pipeline import Batches
+from pipeline import Batches, views_of
 
 VIEWS = 24  # training images shown, six in a row
 PROJECTED = 2000  # validation images in the projector
@@ -108,9 +108,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def show_views(self, split, config):
         """Shows training images as the network sees them: moved, mirrored and resized."""
         few = Split(split.images[:VIEWS], split.labels[:VIEWS])
-        names = ("seed", "mirror", "shift", "zoom", "views")
-        drawn = {name: getattr(config, name) for name in names}
-        batches = Batches(few, len(self.class_names), batch_size=VIEWS, **drawn)
+        batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views_of(config))
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)
         seen = np.asarray(keras.ops.cast(keras.ops.image.resize(images, size), "uint8"))

@@ -113,7 +113,7 @@ def report_best(description, rows, picture):
     """
     best = rows[0].runs[0]
     print(headline(rows), flush=True)
-    dataset = images_of(best, [run for row in rows for run in row.runs])
+    dataset = images_of([run for row in rows for run in row.runs])
     test = test_figures(best, dataset)
     print(f"Test loss: {test['loss']}")
     print(f"Test accuracy (NORMALIZED): {test['accuracy']}")
@@ -121,14 +121,15 @@ def report_best(description, rows, picture):
     print(f"Plot: {picture}", end="\n\n")
 
 
-def images_of(best, group):
-    """Loads the images of a run, from where any of the runs on the same images found them.
+def images_of(group):
+    """Loads the images of the first of some runs, from where any of them found the same images.
 
     Raises:
         Gone: They do not exist any more, or others are in their place.
         OSError, ValueError: They can't be read.
     """
-    sources = dict.fromkeys(run.metrics["data"]["source"] for run in (best, *group))
+    best = group[0]
+    sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
     there = [source for source in sources if data.exists(source)]
     config = best.metrics["config"]
     names = ("image_size", "seed", "on_bad_image", "near_duplicates")
@@ -138,9 +139,8 @@ def images_of(best, group):
         dataset = data.load(source, **how)
         if dataset.fingerprint == best.fingerprint:
             return dataset
-    names = ", ".join(there or sources)
     raise Gone(
-        f"Not evaluated or drawn: {names} "
+        f"Not evaluated or drawn: {', '.join(there or sources)} "
         + ("has changed since, its images are not the run's" if there else "does not exist any more")
     )
 

@@ -291,12 +291,14 @@ def _load_npz(path):
             f"{path}: class_names should be {classes} strings, one a class. "
             f"Received: {names.dtype} {names.shape}"
         )
+    names = [str(name) for name in names]
+    counts = Counter(names)
     for name in names:
-        if not name.isprintable() or np.sum(names == name) > 1:
+        if not name.isprintable() or counts[name] > 1:
             raise ValueError(
-                f"{path}: class_names should be printable and different. Received: {str(name)!r}"
+                f"{path}: class_names should be printable and different. Received: {name!r}"
             )
-    return train, test, [str(name) for name in names], path.name
+    return train, test, names, path.name
 
 
 def _refuse_bomb(path):

@@ -32,10 +32,14 @@ OPTIMIZERS = {
     "sgd": (10, {"momentum": 0.9, "nesterov": True}),
 }
 
+# The settings that a recipe chooses by the number of images.
+BY_THE_IMAGES = (
+    "image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay", "dropout",
+    "shift", "zoom", "views",
+)  # fmt: skip
+
 # Lines of progress, confusion matrices and the like in a run, at most.
 REPORTS = 20
-
-WEIGHTS = ("imagenet", "none")
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -224,7 +228,7 @@ def _resumed(parser, defaults, given):
 
 def located(settings):
     """Gives those of the settings that are paths as they hold in any working directory: absolute."""
-    known = {"data": data.SOURCES, "weights": WEIGHTS}
+    known = {"data": data.SOURCES, "weights": runs.WEIGHTS}
     return {
         key: os.path.abspath(os.path.expanduser(settings[key]))
         for key in known.keys() & settings.keys()
@@ -241,8 +245,7 @@ def _check_range(parser, field, value):
         parser.error(f"argument {option}: expected more than {above}. Received: {value}")
     if below is not None and not value < below:
         parser.error(f"argument {option}: expected less than {below}. Received: {value}")
-    path = field.name == "name" and (Path(value).name != value or value == "..")
-    if path or (field.name == "name" and not value.isprintable()):
+    if field.name == "name" and not (value.isprintable() and Path(value).name == value != ".."):
         parser.error(f"argument {option}: expected a plain name, not a path. Received: {value!r}")
 
 
@@ -361,8 +364,7 @@ def _run(title, trainable, config, progress):
         "versions": versions(),
     }
     board = train(model, trainable, dataset, config, facts, progress)
-    if progress.as_it_was:  # what was trained further was no better
-        runs.reopen(folder, settings)
+    progress.reopen()  # it still is as it was where what was trained further was no better
 
     # The printed figures are those of the file, not of the model in memory.
     probabilities, loss, accuracy = evaluate(
@@ -416,18 +418,15 @@ def follow(config, dataset):
         together = images + len(dataset.validation.labels)
         images = together * (config.folds - 1) // config.folds
     multiple, _ = OPTIMIZERS[config.optimizer]
-    names = (
-        *("image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay"),
-        *("dropout", "shift", "zoom", "views"),
-    )
-    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    values = {name: getattr(config, name) for name in BY_THE_IMAGES}
+    given = {name: value for name, value in values.items() if value is not None}
     side = min(dataset.train.images.shape[1:3])
     chosen = recipes.settings(config.recipe, config.regime, images, side, given)
     if "learning_rate" not in given:
         chosen["learning_rate"] *= multiple
     shown = [
         f"{name.replace('_', ' ')} {chosen[name]:.3g}"
-        for name in names
+        for name in BY_THE_IMAGES
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
     line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
@@ -582,6 +581,12 @@ class Progress:
     def out_of_patience(self):
         return 0 < self.patience <= self.epochs - self.kept_epoch
 
+    def reopen(self):
+        """Lets a run that goes on be as it was no longer; of any other it does nothing."""
+        if self.as_it_was:
+            runs.reopen(self.folder, self.settings)
+            self.as_it_was = False
+
     def epoch_end(self, epoch, model, trained, logs, report):
         """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it.
 
@@ -595,9 +600,7 @@ class Progress:
             return False
         self.epochs = epoch
         if not self.patience or logs["val_loss"] < self.best_loss:
-            if self.as_it_was:
-                runs.reopen(self.folder, self.settings)
-                self.as_it_was = False
+            self.reopen()
             with runs.written_whole(self.folder / "model.keras") as part:
                 model.save(part)
             self.kept_epoch, self.best_loss = self.epochs, logs["val_loss"]
@@ -635,7 +638,7 @@ def check_weights(weights):
     Raises:
         OSError: It does not exist or can't be read as HDF5.
     """
-    if weights in WEIGHTS:
+    if weights in runs.WEIGHTS:
         return
     import h5py
 
@@ -725,8 +728,7 @@ def train_head(model, dataset, config):
         return layer.name.startswith("head_")
 
     # As the features are fixed, it is trained like the head of train_frozen.py.
-    by_the_images = ("batch_size", "learning_rate", "weight_decay", "shift", "zoom", "views")
-    alone = dict.fromkeys(by_the_images) | {
+    alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
     }  # fmt: skip
     config, _ = follow(dataclasses.replace(config, **alone), dataset)
@@ -762,10 +764,10 @@ def feed(model, dataset, config, standardised=False):
     import keras
 
     from features import Cache, FeatureBatches, split, standardise
-    from pipeline import Batches
+    from pipeline import Batches, views_of
 
     classes = len(dataset.class_names)
-    drawn = {name: getattr(config, name) for name in ("seed", "mirror", "shift", "zoom", "views")}
+    drawn = views_of(config)
     training = Batches(dataset.train, classes, config.batch_size, **drawn)
     validation = Batches(dataset.validation, classes)
     # Views that are new each epoch are too many to keep.

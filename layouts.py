@@ -156,12 +156,12 @@ def _scan(root):
                             folder.useless = path
         except OSError as error:
             raise OSError(f"{printable(root / folder.path)} can't be read: {error.strerror}") from error
-    bare = set()
+    empty = set()
     for folder in reversed(tree):
         for name, below in list(folder.folders.items()):
             if not below.images and not below.folders:
                 del folder.folders[name]
-                bare.add(below.path)
+                empty.add(below.path)
                 if below.useless:
                     folder.bare.append(below)
                     folder.useless = below.useless
@@ -171,9 +171,9 @@ def _scan(root):
         found = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
         others = f", but {found}"
         notes.append(f"left out: {found}")
-    bare = sorted(path for path in bare if path.parent not in bare)
-    if bare:
-        notes.append(f"left out: {counted(len(bare), 'folder')} without an image: {shown(bare)}")
+    empty = sorted(path for path in empty if path.parent not in empty)
+    if empty:
+        notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links:
         found = f"{counted(len(links), 'link')} out of the folder, to nothing or in a circle: {shown(links)}"
         others += f"{' and' if others else ', but'} {found}"

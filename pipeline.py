@@ -178,6 +178,12 @@ class Batches:
         return np.tile(np.float32([0, 0, 1, 1]), (len(self.images), 1))
 
 
+def views_of(config):
+    """Gives the settings of a run that say how `Batches` draws views, by the names of its arguments."""
+    names = ("seed", "mirror", "shift", "zoom", "views")
+    return {name: getattr(config, name) for name in names}
+
+
 def mapped(array):
     """Makes a tensor from an array: a mapped file is not read, anything else is copied."""
     # TensorFlow aborts the program if the memory is not aligned.

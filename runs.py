@@ -39,6 +39,8 @@ REQUIRED = {
     "data": {"source": str, "sha256": str, "description": str, "class_names": list},
     "config": {"optimizer": str, "image_size": int, "seed": int},
 }
+# Weights that are no file.
+WEIGHTS = ("imagenet", "none")
 # Settings that older runs lack, whole numbers from 0.
 COUNTS = ("images_per_class", "folds", "fold")
 TEST = {"loss": float, "accuracy": float}
@@ -70,7 +72,7 @@ class Run(NamedTuple):
         source = str(self.metrics["config"].get("weights", "imagenet"))
         about = self.metrics.get("weights")
         sha256 = str(about.get("sha256") or "") if isinstance(about, dict) else ""
-        return source if source in ("imagenet", "none") else f"{Path(source).name} {sha256[:8]}".strip()
+        return source if source in WEIGHTS else f"{Path(source).name} {sha256[:8]}".strip()
 
     def is_on(self, names):
         """Says whether its images are one of those, by the name that --data gave them or printed."""

@@ -179,9 +179,9 @@ def _without_near_duplicates(found, rows, drop):
     notes = []
     for split, others in (("train", ("validation", "test")), ("validation", ("test",))):
         held_out = np.concatenate([rows[other] for other in others])
-        near = []
+        hashes, near = found.hashes[held_out], []
         for i in rows[split].tolist():
-            distances = np.bitwise_count(found.hashes[held_out] ^ found.hashes[i])
+            distances = np.bitwise_count(hashes ^ found.hashes[i])
             if len(distances) and distances.min() <= NEAR:
                 near.append((i, held_out[distances.argmin()]))
         if not near:

@@ -105,6 +105,14 @@ def one_line():
     return check
 
 
+def predicted(out):
+    """Reads what predict.py --json printed: probabilities by image, of the classes in their order."""
+    return [
+        [entry["probability"] for entry in sorted(json.loads(line)["classes"], key=lambda e: e["class"])]
+        for line in out.splitlines()
+    ]
+
+
 # Elements of a page, and of the shadow trees in it of which TensorBoard is made, by their text.
 ELEMENTS = """
 const [wanted] = arguments, found = [];

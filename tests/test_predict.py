@@ -9,7 +9,7 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from conftest import REGIMES, TINY, start
+from conftest import REGIMES, TINY, predicted, start
 from PIL import Image, features
 
 import images
@@ -75,12 +75,8 @@ def test_answers_as_the_run_was_evaluated(evaluation, script, tmp_path):
     files = [row["file"] for row in json.loads((run / "split.json").read_text())["validation"]]
     paths = [tmp_path / "images" / file for file in files]
     out = script("predict.py", *paths, "--run", run, "--json", "--top", 2).out
-    found = [
-        [entry["probability"] for entry in sorted(json.loads(line)["classes"], key=lambda e: e["class"])]
-        for line in out.splitlines()
-    ]
     with np.load(run / "validation.npz") as file:
-        np.testing.assert_allclose(found, file["probabilities"], atol=1e-5)
+        np.testing.assert_allclose(predicted(out), file["probabilities"], atol=1e-5)
 
 
 def test_folders_and_patterns(trained, script, picture, tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, predicted
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -37,7 +37,7 @@ class Killed(BaseException):
 
 @contextlib.contextmanager
 def killed_at(moment, after):
-    """Ends a run at the moment of its writing a file for the last time but so many."""
+    """Ends a run at that one of the files it writes, counted from 1, before or after it; 0: never."""
     replace, left = os.replace, moment
 
     def counted(*paths):
@@ -232,12 +232,8 @@ class Whole(RuleBasedStateMachine):
         np.testing.assert_allclose(found, kept, atol=1e-5)
         names = [self.images / row["file"] for row in split["validation"]]
         _, out, _ = self.call("predict.py", *names, "--run", folder, "--json", "--top", len(CLASSES))
-        asked = [
-            [entry["probability"] for entry in sorted(json.loads(line)["classes"], key=lambda e: e["class"])]
-            for line in out.splitlines()
-        ]
         # As all images are of one size, nothing is enlarged before the model does it.
-        np.testing.assert_allclose(asked, kept, atol=1e-4)
+        np.testing.assert_allclose(predicted(out), kept, atol=1e-4)
 
 
 @pytest.mark.slow
