@@ -138,11 +138,12 @@ def _scan(root):
                 for entry in sorted(found, key=lambda entry: entry.name):
                     path = folder.path / entry.name
                     image = path.suffix.lower() in images.SUFFIXES
+                    if images.is_hidden(entry.name):
+                        hidden += [path.name] if image and entry.is_file(follow_symlinks=False) else []
+                        continue
                     leads = not entry.is_symlink() or leads_on(root / path)
                     plain = leads and entry.is_file()
-                    if images.is_hidden(entry.name):
-                        hidden += [path.name] if image and plain else []
-                    elif not leads:
+                    if not leads:
                         links.append(path)
                         folder.useless = path
                     elif entry.is_dir():

@@ -246,6 +246,7 @@ def test_links_inside_the_folder_are_followed(tree):
         (tree.root / "a" / f"{number}.png").symlink_to(tree.root / ".store" / f"{number}.png")
     for number, place in enumerate(("b", "b/again", ".classes/b/up")):
         (tree.root / place).symlink_to(tree.root / ".classes" / ("b" if number < 2 else ""))
+    (tree.root / ".a").symlink_to(tree.root / ".classes/b")  # hidden, so it uses nothing up
     dataset = tree.load()
     assert [len(split.images) for split in dataset[:3]] == [24, 3, 3]
     assert dataset.class_names == ("a", "b")
