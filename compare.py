@@ -11,10 +11,9 @@ the runs as comparison.md, .csv and .png.
 import sys
 from pathlib import Path
 
-import cli
 import data
-import runs
-from table import (
+from transfer import files, results, runs, terminal
+from transfer.table import (
     ACCURACY,
     PARAMETERS,
     SECONDS,
@@ -33,13 +32,13 @@ class Gone(Exception):
 
 
 def main(arguments=None):
-    parser = cli.Parser(description="Compares the finished runs.", allow_abbrev=False)
+    parser = terminal.Parser(description="Compares the finished runs.", allow_abbrev=False)
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     parser.add_argument("--regime", nargs="+", help="only runs of these regimes")
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
     parser.add_argument("--data", nargs="+", help="only runs on these data, as --data named them")
     asked = parser.parse_args(arguments)
-    with cli.ends_quietly("the runs are as they were, call it again for the rest"):
+    with terminal.ends_quietly("the runs are as they were, call it again for the rest"):
         status = compare(asked)
     return status
 
@@ -50,17 +49,17 @@ def compare(asked):
     for line in others:
         print(f"skipped {line}")
     if not finished:
-        cli.stop(f"no finished run under {asked.logs}: train one first, e.g. with train_frozen.py")
+        terminal.stop(f"no finished run under {asked.logs}: train one first, e.g. with train_frozen.py")
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
-        cli.stop(f"none of the {len(finished)} finished runs under {asked.logs} match the options")
+        terminal.stop(f"none of the {len(finished)} finished runs under {asked.logs} match the options")
     chosen, others = one_a_seed(chosen)
     for line in others:
         print(f"skipped {line}")
     groups = rank(chosen)
     for _, rows in groups:
         print(text_table(rows), end="\n\n")
-    with cli.one_line_errors():
+    with terminal.one_line_errors():
         write_tables(groups, Path(asked.logs))
         remove_plots(Path(asked.logs), above=len(groups))
     status = 0
@@ -71,7 +70,7 @@ def compare(asked):
         except Gone as gone:
             print(gone, end="\n\n")
         except (OSError, ValueError) as error:
-            cli.complain(error)
+            terminal.complain(error)
             status = 2
     return status
 
@@ -134,7 +133,7 @@ def images_of(group):
     config = best.metrics["config"]
     names = ("image_size", "seed", "on_bad_image", "near_duplicates")
     how = {key: config[key] for key in names if key in config}
-    how |= {key: config[key] for key in runs.COUNTS if config.get(key)}
+    how |= {key: config[key] for key in results.COUNTS if config.get(key)}
     for source in there:
         dataset = data.load(source, **how)
         if dataset.fingerprint == best.fingerprint:
@@ -151,20 +150,20 @@ def test_figures(run, dataset):
     Raises:
         OSError, ValueError: The model can't be read.
     """
-    figures = runs.read_test(run.folder)
+    figures = results.read_test(run.folder)
     if figures:
         return figures
     _, loss, accuracy = evaluate(run, dataset.test)
     figures = {"loss": loss, "accuracy": accuracy}
-    runs.write_json(run.folder / "test.json", figures)
+    files.write_json(run.folder / "test.json", figures)
     return figures
 
 
 def evaluate(run, split):
-    cli.import_keras()
-    import pipeline
+    terminal.import_keras()
+    from transfer import evaluation
 
-    return pipeline.evaluate(run.folder / "model.keras", split, run.evaluation)
+    return evaluation.evaluate(run.folder / "model.keras", split, run.evaluation)
 
 
 def validation_probabilities(run, dataset):
@@ -180,7 +179,7 @@ def validation_probabilities(run, dataset):
 def draw(title, rows, best, dataset, path):
     import numpy as np
 
-    import pictures
+    from transfer import plots
 
     probabilities = validation_probabilities(best, dataset)
     images, labels = dataset.validation
@@ -199,12 +198,12 @@ def draw(title, rows, best, dataset, path):
         if run.metrics["regime"] not in seen:
             seen.add(run.metrics["regime"])
             curves.append((run.metrics["regime"], name(row, rows), run.metrics["history"]))
-    figure = pictures.comparison(title, curves, points(rows), matrix, names, mistakes)
-    pictures.save(figure, path)
+    figure = plots.comparison(title, curves, points(rows), matrix, names, mistakes)
+    plots.save(figure, path)
 
 
 def points(rows):
-    """Gives of each row what `pictures.comparison` takes."""
+    """Gives of each row what `plots.comparison` takes."""
     found = []
     for row in rows:
         parameters, seconds, accuracy = map(row.mean, (PARAMETERS, SECONDS, ACCURACY))

@@ -10,34 +10,23 @@
 
 import hashlib
 import os
-import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-import layouts
-import splits
-from cli import Parser, ends_quietly, import_keras, one_line_errors
-from downloads import patiently
-from images import digest
-from layouts import SPLITS, printable, shown
+from transfer import arrays, layouts, shapes, splits
+from transfer.downloads import patiently
+from transfer.images import digest
+from transfer.layouts import SPLITS, printable, shown
+from transfer.splits import Split
+from transfer.terminal import Parser, ends_quietly, import_keras, one_line_errors
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 
-SHAPES_SEED = 2018
-SHAPES_COUNTS = (2500, 500)  # training (a fifth of it validates) and test images
-
-
-class Split(NamedTuple):
-    """Images uint8 (n, height, width, 3) RGB, and their labels int64 (n,), class numbers from 0."""
-
-    images: np.ndarray
-    labels: np.ndarray
 
 
 class Dataset(NamedTuple):
@@ -105,7 +94,7 @@ def load(
     elif path.is_dir():
         found, take, about = _load_folder(path, image_size, on_bad_image, folds)
     elif path.suffix == ".npz":
-        found, take, about = _of_arrays(source, *_load_npz(path))
+        found, take, about = _of_arrays(source, *arrays.load(path))
     else:
         raise ValueError(
             f"unknown data {printable(source)!r}: expected {', '.join(SOURCES)} or the path of an .npz "
@@ -151,7 +140,7 @@ def _load_folder(root, image_size, on_bad_image, folds):
     splits.enough(name, [counts[class_name] for class_name in class_names], class_names, fractions)
 
     import_keras()
-    import folders
+    from transfer import folders
 
     folder = folders.load(root, layout, image_size, on_bad_image)
     files = [
@@ -239,161 +228,7 @@ def _load_cifar10():
     return train, test, CIFAR10_CLASSES, "CIFAR-10"
 
 
-def _load_npz(path):
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: expected an .npz file")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is not an .npz file, or was cut short: expected what numpy.savez writes"
-        )
-    arrays = {}
-    try:
-        _refuse_bomb(path)
-        with np.load(path, allow_pickle=False) as file:
-            for name in ("x_train", "y_train", "x_test", "y_test"):
-                if name not in file.files:
-                    raise ValueError(
-                        f"{path} has no array {name}: expected x_train, y_train, x_test, y_test"
-                    )
-                arrays[name] = _read_array(file, name, path)
-            names = _read_array(file, "class_names", path) if "class_names" in file.files else None
-    except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
-
-    train = _checked_split(arrays["x_train"], arrays["y_train"], "train", path)
-    test = _checked_split(arrays["x_test"], arrays["y_test"], "test", path)
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(
-            f"{path}: x_train has images of {train.images.shape[1:]}, x_test of "
-            f"{test.images.shape[1:]}: expected the same size and channels"
-        )
-    if len(train.images) < 5:
-        raise ValueError(
-            f"{path}: x_train has {len(train.images)} images: expected 5 or more, as a fifth of "
-            "them is held out for validation"
-        )
-    classes = int(train.labels.max()) + 1
-    missing = np.setdiff1d(np.arange(classes), train.labels)
-    if classes < 2 or len(missing):
-        problem = f"no image of class {missing[0]}" if len(missing) else "one class only"
-        raise ValueError(
-            f"{path}: y_train has {problem}: expected class numbers 0, 1, 2, ... with at least two "
-            "classes and an image of each"
-        )
-    if test.labels.max() >= classes:
-        raise ValueError(
-            f"{path}: y_test has class {test.labels.max()}: expected 0..{classes - 1}, as in y_train"
-        )
-    if names is None:
-        names = [str(label) for label in range(classes)]
-    elif names.dtype.kind != "U" or names.shape != (classes,):
-        raise ValueError(
-            f"{path}: class_names should be {classes} strings, one a class. "
-            f"Received: {names.dtype} {names.shape}"
-        )
-    names = [str(name) for name in names]
-    counts = Counter(names)
-    for name in names:
-        if not name.isprintable() or counts[name] > 1:
-            raise ValueError(
-                f"{path}: class_names should be printable and different. Received: {name!r}"
-            )
-    return train, test, names, path.name
-
-
-def _refuse_bomb(path):
-    """Refuses a file whose arrays would take far more memory than it takes on disk."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > 1e9 and size > 100 * path.stat().st_size:
-        raise ValueError(f"{path} would grow a hundredfold, to {size / 1e9:.0f} GB: it is refused")
-
-
-def _read_array(file, name, path):
-    try:
-        return file[name]
-    except (ValueError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
-        if "allow_pickle" in str(error):
-            raise ValueError(
-                f"{path}: {name} is a pickled object, which can run code and is refused: expected "
-                "a plain array"
-            ) from error
-        raise ValueError(f"{path}: {name} is damaged ({error}): write the file again") from error
-
-
-def _checked_split(images, labels, name, path):
-    """Checks one pair of arrays; grey images (n, height, width[, 1]) become RGB."""
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"{path}: x_{name} should be uint8 images of shape (n, height, width), with 3 channels "
-            f"(RGB) or none (grey). Received: {images.dtype} {images.shape}"
-        )
-    if not images.size:
-        raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
-    if images.shape[-1] == 1:
-        images = np.repeat(images, 3, axis=-1)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-        raise ValueError(
-            f"{path}: y_{name} should be {len(images)} whole numbers, one an image. "
-            f"Received: {labels.dtype} {labels.shape}"
-        )
-    if labels.min() < 0 or (name == "train" and labels.max() >= len(images)):
-        raise ValueError(
-            f"{path}: y_{name} should be class numbers from 0 up. "
-            f"Received: {labels.min()}..{labels.max()}"
-        )
-    return Split(images, labels.astype("i8"))
-
-
-# Each shape as a mask over coordinates u, v (radius r, angle a) in which it fills the unit disc.
-SHAPES = {
-    "disc": lambda u, v, r, a: r < 0.9,
-    "ring": lambda u, v, r, a: (r < 0.95) & (r > 0.55),
-    "square": lambda u, v, r, a: np.maximum(abs(u), abs(v)) < 0.75,
-    "frame": lambda u, v, r, a: abs(np.maximum(abs(u), abs(v)) - 0.6) < 0.2,
-    "triangle": lambda u, v, r, a: r * np.cos(a % (2 * np.pi / 3) - np.pi / 3) < 0.5,
-    "star": lambda u, v, r, a: r < 0.6 + 0.35 * np.cos(5 * a),
-    "cross": lambda u, v, r, a: (np.minimum(abs(u), abs(v)) < 0.22) & (r < 0.95),
-    "bar": lambda u, v, r, a: (abs(v) < 0.25) & (abs(u) < 0.95),
-    "two bars": lambda u, v, r, a: (abs(abs(v) - 0.5) < 0.2) & (abs(u) < 0.8),
-    "checkers": lambda u, v, r, a: (u * v > 0) & (np.maximum(abs(u), abs(v)) < 0.8),
-}
-
-
-def _draw_shapes():
-    random = np.random.default_rng(SHAPES_SEED)
-    train, test = (_draw(count, random) for count in SHAPES_COUNTS)
-    return train, test, SHAPES, "shapes (drawn, not photographs)"
-
-
-def _draw(count, random, size=32):
-    """Draws shapes of random place, size, turn and colours on a noisy ground, classes in turn."""
-    labels = np.arange(count) % len(SHAPES)
-    x, y = np.meshgrid(np.arange(size), np.arange(size))
-    radius = random.uniform(0.22, 0.42, (count, 1, 1)) * size
-    centre_x, centre_y = random.uniform(0.4, 0.6, (2, count, 1, 1)) * size
-    turn = random.uniform(0, 2 * np.pi, (count, 1, 1))
-    dx, dy = (x - centre_x) / radius, (y - centre_y) / radius
-    u, v = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
-    r, a = np.hypot(u, v), np.arctan2(v, u)
-
-    masks = np.empty((count, size, size, 1), bool)
-    for label, mask in enumerate(SHAPES.values()):
-        which = labels == label
-        masks[which, ..., 0] = mask(u[which], v[which], r[which], a[which])
-    ground = random.uniform(0, 255, (count, 1, 1, 3))
-    contrast = random.uniform(80, 128, (count, 1, 1, 3))
-    ink = np.where(ground < 128, ground + contrast, ground - contrast)
-    images = np.where(masks, ink, ground) + random.normal(0, 8, (count, size, size, 3))
-    order = random.permutation(count)
-    return Split(np.clip(images, 0, 255).astype(np.uint8)[order], labels[order])
-
-
-SOURCES = {"cifar10": _load_cifar10, "shapes": _draw_shapes}
+SOURCES = {"cifar10": _load_cifar10, "shapes": shapes.draw}
 
 
 def main(arguments=None):
@@ -423,9 +258,9 @@ def preview(asked):
             on_bad_image=asked.on_bad_image,
             near_duplicates=asked.near_duplicates,
         )
-        import pictures
+        from transfer import plots
 
-        pictures.save(pictures.preview(dataset), asked.output)
+        plots.save(plots.preview(dataset), asked.output)
     for name, split in zip(SPLITS, dataset[:3], strict=True):
         print(f"{name:12}{len(split.images):,} images")
     names = dataset.class_names

@@ -14,15 +14,14 @@ import sys
 import zipfile
 from pathlib import Path
 
-import cli
-import runs
-from layouts import printable
+from transfer import results, runs, terminal
+from transfer.layouts import printable
 
 BATCH = 64
 
 
 def main(arguments=None):
-    parser = cli.Parser(description="Names what is in images.", allow_abbrev=False)
+    parser = terminal.Parser(description="Names what is in images.", allow_abbrev=False)
     parser.add_argument("pictures", nargs="+", help="files, folders or patterns such as '*.jpg'")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
@@ -36,21 +35,21 @@ def main(arguments=None):
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
 
-    with cli.ends_quietly("the pictures that are left were not looked at"):
+    with terminal.ends_quietly("the pictures that are left were not looked at"):
         failed = answer(asked)
     sys.exit(int(failed))
 
 
 def answer(asked):
     """Prints what is on the pictures asked for; says whether any of them could not be read."""
-    with cli.one_line_errors():
+    with terminal.one_line_errors():
         path, class_names, evaluation = choose_model(asked)
         model = load(path)
         class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
         if len(class_names) != model.output_shape[-1]:
             raise ValueError(f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}")
-    import images
-    from pipeline import classifier
+    from transfer import images
+    from transfer.evaluation import classifier
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
@@ -60,7 +59,7 @@ def answer(asked):
             failed = True
             if asked.json:
                 print(json.dumps({"picture": str(path), "error": str(image)}))
-            cli.complain(image)
+            terminal.complain(image)
             continue
         best = probabilities.argsort()[::-1][: asked.top]
         print(show(path, [(class_names[i], float(probabilities[i])) for i in best]))
@@ -68,7 +67,7 @@ def answer(asked):
             title = f"{path.name}\n{class_names[best[0]]} {probabilities[best[0]]:.1%}"
             explained.append((image, best[0], title))
     if explained:
-        with cli.one_line_errors():
+        with terminal.one_line_errors():
             draw(model, explained, asked.explain)
     return failed
 
@@ -85,9 +84,9 @@ def choose_model(asked):
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
             return asked.model, None, "plain"
-        run = runs.Run(beside.parent, runs.read_metrics(beside.parent))
+        run = runs.Run(beside.parent, results.read_metrics(beside.parent))
     elif asked.run:
-        run = runs.Run(asked.run, runs.read_metrics(asked.run))
+        run = runs.Run(asked.run, results.read_metrics(asked.run))
     else:
         run = best_run(asked.logs, asked.data)
     path = asked.model or run.folder / "model.keras"
@@ -130,7 +129,7 @@ def load(path):
         raise FileNotFoundError(f"{path} does not exist: expected a model.keras")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a Keras file, or was cut short: expected a model.keras")
-    keras = cli.import_keras()
+    keras = terminal.import_keras()
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         model.get_layer("resize")
@@ -151,7 +150,7 @@ def predict(model, largest, paths):
         For each path the path, the image uint8 (side, side, 3) and its probabilities (classes,); or
         the path, the error that it gave, and None.
     """
-    import images
+    from transfer import images
 
     def read(path):
         try:
@@ -191,13 +190,13 @@ def show_json(path, classes):
 
 
 def draw(model, explained, path):
-    import pictures
+    from transfer import plots
 
     method, evidence = explainer(model)
     drawn = [
         (image, evidence(image, label), f"{title}\n{method}") for image, label, title in explained
     ]
-    pictures.save(pictures.explanations(drawn), path)
+    plots.save(plots.explanations(drawn), path)
 
 
 def explainer(model):

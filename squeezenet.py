@@ -5,6 +5,7 @@ References:
     v1.1: https://github.com/forresti/SqueezeNet/tree/master/SqueezeNet_v1.1
 """
 
+import functools
 import hashlib
 import math
 import os
@@ -15,8 +16,6 @@ import keras
 import numpy as np
 from keras import layers
 from keras.applications import imagenet_utils
-
-import downloads
 
 WEIGHTS_URL = "https://github.com/DeepCognition/keras-squeezenet/releases/download/v0.4/"
 SECOND_URL = "https://github.com/rcmalli/keras-squeezenet/releases/download/v1.0/"
@@ -203,8 +202,13 @@ def decode_predictions(preds, top=5):
     return imagenet_utils.decode_predictions(preds, top=top)
 
 
-def imagenet_weights(include_top=False):
+def imagenet_weights(include_top=False, attempt=None):
     """Finds the published ImageNet weights in Keras' cache, or downloads them there.
+
+    Args:
+        include_top: Whether they are to have the classifier of the 1,000 classes.
+        attempt: Optional function that calls the download, a function without arguments, perhaps
+            more than once.
 
     Returns:
         Path of the file, its hash checked.
@@ -224,7 +228,8 @@ def imagenet_weights(include_top=False):
             )
         return path
     try:
-        downloads.patiently(lambda: _download(name, path))
+        download = functools.partial(_download, name, path)
+        attempt(download) if attempt else download()
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
             f"the ImageNet weights can't be downloaded ({error}): put {url} (hash {expected}) "

@@ -3,7 +3,9 @@
     python train_frozen.py --images-per-class 100    # 72.0 ± 0.5 % validation (3 seeds, cifar10-jpeg)
 """
 
-from experiment import Config, parse_config, run
+from transfer.command_line import parse_config
+from transfer.run import run
+from transfer.settings import Config
 
 
 def trainable(layer):

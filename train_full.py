@@ -3,7 +3,9 @@
     python train_full.py    # 89.7 % validation (seed 0, cifar10-jpeg)
 """
 
-from experiment import Config, parse_config, run
+from transfer.command_line import parse_config
+from transfer.run import run
+from transfer.settings import Config
 
 
 def trainable(layer):

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-import cli
 import data
-import experiment
 import train_frozen
 from benchmarks import report
+from transfer import run, settings, terminal
 
 RESULTS = Path(__file__).with_name("ablation.json")
 SEEDS = range(1)
@@ -70,12 +69,12 @@ CHANGES = (
 def steps(source, dataset):
     """Gives for each step its name, its cause and its `Config`; the first is report, the last tuned."""
     tuned_by_default = dataclasses.replace(train_frozen.DEFAULTS, data=source)
-    goal, _ = experiment.follow(tuned_by_default, dataset)
-    report_settings = {"recipe": "report"} | experiment.RECIPES["report"]
-    config, _ = experiment.follow(dataclasses.replace(tuned_by_default, **report_settings), dataset)
+    goal, _ = settings.follow(tuned_by_default, dataset)
+    report_settings = {"recipe": "report"} | settings.RECIPES["report"]
+    config, _ = settings.follow(dataclasses.replace(tuned_by_default, **report_settings), dataset)
     yield "report (2018)", "", config
-    for name, settings, cause in CHANGES:
-        config = dataclasses.replace(config, **settings(goal))
+    for name, changed, cause in CHANGES:
+        config = dataclasses.replace(config, **changed(goal))
         yield name, cause, config
     if dataclasses.replace(config, recipe="tuned") != goal:
         raise ValueError("the ablation does not end at the recipe tuned: a setting is missing")
@@ -88,7 +87,7 @@ def main(arguments=None):
     with tempfile.TemporaryDirectory() as logs:
         for name, cause, config in list(steps(asked.data, data.load(asked.data))):  # all, so that a slip shows at once
             made = [
-                experiment.run(
+                run.run(
                     f"Ablation: {name}",
                     train_frozen.trainable,
                     dataclasses.replace(config, logs=logs, seed=seed),
@@ -102,7 +101,7 @@ def main(arguments=None):
 
 
 def table(rows):
-    return cli.markdown_table(
+    return terminal.markdown_table(
         ("change", "validation accuracy, seeds", "why"),
         [(row["change"], report.over_seeds(row["accuracies"], 3), row["cause"]) for row in rows],
     )

@@ -20,12 +20,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
-import cli
 import data
-import pictures
-import recipes
-import runs
 from benchmarks import report
+from transfer import files, plots, recipes, results, terminal
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("few_images.json")
@@ -50,14 +47,14 @@ def main(arguments=None):
     if min(asked.per_class) < 1 or min(asked.seeds) < 0:
         parser.error("expected amounts of 1 or more and seeds of 0 or more")
     if "peer" in asked.regimes and not find_spec("sklearn"):
-        cli.stop(f"scikit-learn is missing: {sys.executable} -m pip install -r benchmarks/requirements.txt")
+        terminal.stop(f"scikit-learn is missing: {sys.executable} -m pip install -r benchmarks/requirements.txt")
     source, path = asked.folder or asked.data, Path(asked.output)
-    with cli.one_line_errors():
+    with terminal.one_line_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
-        results = runs.read_json(path) if path.exists() else {"trials": []}
-        if "trials" not in results:
+        measured = files.read_json(path) if path.exists() else {"trials": []}
+        if "trials" not in measured:
             raise ValueError(f"{path} has other figures than this benchmark's: choose another --output")
-        trials = results["trials"]
+        trials = measured["trials"]
         planned = plan(source, ["all"] if asked.folder else asked.per_class)
     known = {tuple(trial[key] for key in KEY) for trial in trials}
     failed = False
@@ -71,16 +68,16 @@ def main(arguments=None):
                 try:
                     figures = measure(regime, source, about["images_per_class"], seed)
                 except (OSError, ValueError, RuntimeError) as error:
-                    cli.complain(f"{name}: {error}")
+                    terminal.complain(f"{name}: {error}")
                     failed = True
                     continue
                 trial = {"regime": regime, "amount": amount, "seed": seed} | about | figures
                 trial |= {"seconds": time.perf_counter() - start, "commit": commit()}
                 trials.append(trial)
-                runs.write_json(path, results)
+                files.write_json(path, measured)
                 print(f"{name}: {cell([trial])}, {trial['seconds']:.0f} s", flush=True)
     if trials:
-        write(results, path)
+        write(measured, path)
         print(tables(trials))
     raise SystemExit(int(failed))
 
@@ -124,7 +121,7 @@ def measure(regime, source, images_per_class, seed):
             *("--name", "trial"),
             KERAS_HOME=folder,
         )
-        metrics = runs.read_metrics(Path(folder, regime, "trial"))
+        metrics = results.read_metrics(Path(folder, regime, "trial"))
     names = ("validation_images", "validation_accuracy", "validation_loss", "total_params")
     figures = {name: metrics[name] for name in names}
     return figures | {
@@ -197,14 +194,14 @@ def tables(trials):
                 (f"{amount:,}" if amount != "all" else amount, *map(cell, columns)),
                 ("", *map(seconds, columns)),
             ]
-        table = cli.markdown_table(("images per class", *REGIMES), rows)
+        table = terminal.markdown_table(("images per class", *REGIMES), rows)
         shown.append(f"{measured_on(own)}.\n\n{table}")
     return "\n\n".join(shown)
 
 
-def write(results, path):
+def write(measured, path):
     """Writes the figures to `path` (.json), the tables beside it (.md) and the picture (.png)."""
-    sources = list(grouped(results["trials"], "sha256").values())
+    sources = list(grouped(measured["trials"], "sha256").values())
     figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
     for axes, trials in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
         draw(axes, trials)
@@ -215,7 +212,7 @@ def write(results, path):
         "from start to end, features included. The peer is a linear classifier, scikit-learn's "
         "LogisticRegressionCV, on pooled features of fire3 to fire9."
     )
-    report.write(path, results, about, tables(results["trials"]), figure)
+    report.write(path, measured, about, tables(measured["trials"]), figure)
 
 
 def draw(axes, trials):
@@ -224,7 +221,7 @@ def draw(axes, trials):
         points = grouped([trial for trial in trials if trial["regime"] == name], "images").values()
         if not points:
             continue
-        marker, grey = pictures.STYLES.get(name, pictures.STYLES[None])
+        marker, grey = plots.STYLES.get(name, plots.STYLES[None])
         amounts = [some[0]["images"] / some[0]["classes"] for some in points]
         ticks.update(amounts)
         axes.errorbar(

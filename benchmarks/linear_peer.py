@@ -21,11 +21,10 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-import cli
 import data
-import recipes
 import squeezenet
-from pipeline import EVALUATION_BATCH
+from transfer import recipes, terminal
+from transfer.batches import EVALUATION_BATCH
 
 SIZE = 160
 CS = np.logspace(-6, 0, 7)
@@ -104,5 +103,5 @@ def fit_peer(training, labels, validation, seed):
 
 if __name__ == "__main__":
     source, images_per_class, seed = sys.argv[1:]
-    with cli.one_line_errors():
+    with terminal.one_line_errors():
         print(json.dumps(peer(source, int(images_per_class), int(seed))))

@@ -14,10 +14,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-import cli
-import experiment
 import train_last_fire
 from benchmarks import report
+from transfer import command_line, run, settings, terminal
 
 RESULTS = Path(__file__).with_name("optimizers.json")
 SEEDS = range(1)
@@ -31,13 +30,13 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as logs:
-        for optimizer in experiment.OPTIMIZERS:
+        for optimizer in settings.OPTIMIZERS:
             given = ["--data", asked.data, "--logs", logs]
             made = [
-                experiment.run(
+                run.run(
                     f"Optimizer: {optimizer}",
                     train_last_fire.trainable,
-                    experiment.parse_config(
+                    command_line.parse_config(
                         dataclasses.replace(train_last_fire.DEFAULTS, **SETTINGS),
                         [*given, "--optimizer", optimizer, "--seed", str(seed)],
                     ),
@@ -64,7 +63,7 @@ def mean(row):
 
 
 def table(rows):
-    return cli.markdown_table(
+    return terminal.markdown_table(
         ("optimizer", "learning rate", "validation accuracy, seeds", "validation loss"),
         [
             (

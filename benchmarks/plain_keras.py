@@ -11,9 +11,10 @@ import importlib
 import sys
 import time
 
-import data
 from experiment import build, follow, make_optimizer, parse_config, set_trainable
-from pipeline import EVALUATION_BATCH, Batches
+
+import data
+from transfer.batches import EVALUATION_BATCH, Batches
 
 
 def train(trainable, config):
@@ -21,7 +22,7 @@ def train(trainable, config):
 
     Args:
         trainable: The regime's rule, a function of a Keras layer.
-        config: `experiment.Config`; its `features`, `precision` and views have no effect.
+        config: `settings.Config`; its `features`, `precision` and views have no effect.
 
     Returns:
         A dict of `seconds` in fit(), and the `validation_accuracy` of the last epoch.
@@ -29,7 +30,7 @@ def train(trainable, config):
     import keras
     import tensorflow as tf
 
-    from features import standardise
+    from transfer.features import standardise
 
     dataset = data.load(config.data)
     config, _ = follow(config, dataset)

@@ -5,13 +5,12 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import cli
-import runs
+from transfer import files, terminal
 
 
 def parser(description, output):
     """Makes the parser of a benchmark: what it trains on, and where its figures go."""
-    made = cli.Parser(description=description, allow_abbrev=False)
+    made = terminal.Parser(description=description, allow_abbrev=False)
     made.add_argument("--data", default="cifar10", help="source of images [cifar10]")
     made.add_argument("--output", default=str(output), help="file of the figures [%(default)s]")
     return made
@@ -39,6 +38,6 @@ def over_seeds(figures, digits):
 
 def write(path, results, about, shown, figure):
     """Writes results (.json), what is said of them and their table (.md), and the picture (.png)."""
-    runs.write_json(path, results)
+    files.write_json(path, results)
     path.with_suffix(".md").write_text(f"{about}\n\n{shown}\n")
     figure.savefig(path.with_suffix(".png"), dpi=120)

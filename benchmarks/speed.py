@@ -27,10 +27,8 @@ from pathlib import Path
 import numpy as np
 
 import data
-import experiment
-import recipes
-import runs
 from benchmarks import report, speed_report
+from transfer import files, fitting, network, recipes, run
 
 REGIMES = ("frozen", "last_fire", "full")
 SIZE = 96
@@ -180,7 +178,7 @@ def train(config):
     with report.home_without_features() as folder:
         os.environ["KERAS_HOME"] = folder
         config = dataclasses.replace(config, logs=f"{folder}/logs")
-        metrics = experiment.run(config.regime, trainable(config), config)
+        metrics = run.run(config.regime, trainable(config), config)
     return metrics | {"gigabytes": peak_gigabytes() - before}
 
 
@@ -258,16 +256,16 @@ def step_rates(config):
 
 
 def prepare(config):
-    """Makes what experiment.run() trains, and its training batches."""
+    """Makes what run.run() trains, and its training batches."""
     import keras
 
     dataset = data.load(config.data)
-    precision, _ = experiment.choose_precision(config.precision)
+    precision, _ = network.choose_precision(config.precision)
     keras.config.set_dtype_policy(precision)
-    model, _ = experiment.build(config, len(dataset.class_names))
-    experiment.set_trainable(model, trainable(config))
-    trained, training, _ = experiment.feed(model, dataset, config)
-    experiment.compile_model(trained, experiment.make_optimizer(config, steps=10_000))
+    model, _ = network.build(config, len(dataset.class_names))
+    network.set_trainable(model, trainable(config))
+    trained, training, _ = fitting.feed(model, dataset, config)
+    fitting.compile_model(trained, fitting.make_optimizer(config, steps=10_000))
     return trained, training
 
 
@@ -308,7 +306,7 @@ def subset(source, count, folder):
 def machine():
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
-    versions = ", ".join(f"{name} {value}" for name, value in experiment.versions().items())
+    versions = ", ".join(f"{name} {value}" for name, value in run.versions().items())
     return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}, {versions}"
 
 
@@ -329,7 +327,7 @@ def main():
             "machine": machine(),
             "rows": rows,
         }
-        runs.write_json(RESULTS, results)
+        files.write_json(RESULTS, results)
         speed_report.write(results, RESULTS)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-import cli
+from transfer import terminal
 
 WHY_IMAGES = (
     "The fixed part is what a run does once: tracing and optimising the graphs of the prefix, the "
@@ -41,7 +41,7 @@ def write(results, path):
 def _regimes(rows):
     head = ("regime", "ours, s", "plain Keras, s", "times faster", "precision",
             "validation accuracy", "plain Keras")  # fmt: skip
-    return cli.markdown_table(
+    return terminal.markdown_table(
         head,
         [
             (
@@ -61,7 +61,7 @@ def _regimes(rows):
 def _step(rows):
     head = ("precision", "ours, ms an image", "PyTorch, ms an image", "times faster",
             "GFLOP/s", "matrix product, GFLOP/s", "fraction")  # fmt: skip
-    return cli.markdown_table(
+    return terminal.markdown_table(
         head,
         [
             (
@@ -79,7 +79,7 @@ def _step(rows):
 
 
 def _pipeline(rows):
-    return cli.markdown_table(
+    return terminal.markdown_table(
         ("regime", "steps per second", "with one fixed batch", "fraction"),
         [
             (
@@ -94,7 +94,7 @@ def _pipeline(rows):
 
 
 def _memory(rows):
-    return cli.markdown_table(
+    return terminal.markdown_table(
         ("regime", "1 epoch, GB", "3 epochs, GB"),
         [(row["regime"], f"{row['one_epoch']:.2f}", f"{row['three_epochs']:.2f}") for row in rows],
     )
@@ -112,7 +112,7 @@ def _sizes(rows):
 
 def _growth(rows, key, sizes, unit, scale, why):
     """A table of seconds, for each regime the straight line through them, and what departs."""
-    table = cli.markdown_table(
+    table = terminal.markdown_table(
         (key, *(f"{regime}, s" for regime in STYLES)),
         [(f"{row[key]:,}", *(f"{row[regime]:.1f}" for regime in STYLES)) for row in rows],
     )

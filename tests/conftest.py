@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-import cli
+from transfer import terminal
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # A shell's background job ignores Ctrl-C, and so would the scripts that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-cli.import_keras()
+terminal.import_keras()
 
 ROOT = Path(__file__).parent.parent
 KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))

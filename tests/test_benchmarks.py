@@ -6,6 +6,8 @@ import sys
 import pytest
 from conftest import ROOT, TINY
 
+from transfer import command_line, settings
+
 SECTIONS = {
     "frozen": [{
         "regime": "frozen", "seconds": 40.0, "validation_accuracy": 0.8, "precision": "float32",
@@ -71,16 +73,15 @@ def test_the_tables_kept_are_those_of_the_figures_kept(tmp_path):
 
 def test_the_ablation_goes_from_report_to_tuned():
     import data
-    import experiment
     import train_frozen
     from benchmarks import ablation
 
     dataset = data.load("shapes")
     (_, _, first), *others = ablation.steps("shapes", dataset)
     given = ["--data", "shapes"]
-    report = experiment.parse_config(train_frozen.DEFAULTS, [*given, "--recipe", "report"])
-    assert first == experiment.follow(report, dataset)[0]
-    goal, _ = experiment.follow(experiment.parse_config(train_frozen.DEFAULTS, given), dataset)
+    report = command_line.parse_config(train_frozen.DEFAULTS, [*given, "--recipe", "report"])
+    assert first == settings.follow(report, dataset)[0]
+    goal, _ = settings.follow(command_line.parse_config(train_frozen.DEFAULTS, given), dataset)
     assert others[-1][2] == dataclasses.replace(goal, recipe="report")
     configs = [first] + [config for *_, config in others]
     assert len(set(configs)) == len(configs)

@@ -14,9 +14,7 @@ from PIL import Image
 
 import compare
 import data
-import pictures
-import runs
-import table
+from transfer import plots, results, runs, table
 
 
 @pytest.fixture
@@ -113,8 +111,8 @@ def test_picture_needs_no_model(logs, script):
 
 def test_the_picture_shows_the_confusion_and_the_most_confident_mistakes(logs, monkeypatch):
     seen = {}
-    monkeypatch.setattr(pictures, "comparison", lambda *shown: seen.update(shown=shown))
-    monkeypatch.setattr(pictures, "save", lambda *_: None)
+    monkeypatch.setattr(plots, "comparison", lambda *shown: seen.update(shown=shown))
+    monkeypatch.setattr(plots, "save", lambda *_: None)
     compare.main(["--logs", str(logs)])
     _, curves, points, matrix, _, mistakes = seen["shown"]
     dataset = data.load("shapes")
@@ -262,16 +260,16 @@ def column(shown, title):
 
 def test_wilsons_interval():
     # The examples and ends of Newcombe 1998 (Statistics in Medicine 17, 857-872, table I, method 3).
-    assert runs.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert runs.wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert runs.wilson(0.0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    assert runs.wilson(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-    assert runs.wilson(13 / 15, 15) == pytest.approx((0.621, 0.963), abs=5e-4)
+    assert results.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert results.wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert results.wilson(0.0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+    assert results.wilson(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert results.wilson(13 / 15, 15) == pytest.approx((0.621, 0.963), abs=5e-4)
     for images in (1, 2, 3, 4, 10_000, 2**62):
         for accuracy in (0.0, 1 / 3, 0.5, 1.0):
-            low, high = runs.wilson(accuracy, images)
+            low, high = results.wilson(accuracy, images)
             assert 0 <= low <= accuracy <= high <= 1
-        assert runs.wilson(0.0, images)[0] == 0 and runs.wilson(1.0, images)[1] == 1
+        assert results.wilson(0.0, images)[0] == 0 and results.wilson(1.0, images)[1] == 1
 
 
 def test_a_single_run_shows_its_interval(write, shown):
@@ -285,10 +283,10 @@ def test_a_single_run_shows_its_interval(write, shown):
     assert column(result, "seconds")[2] == "10 ± 0" and column(result, "epochs")[2] == "2"
     few, uncounted, several = result.csv
     low, high = (float(few[f"validation_accuracy_{end}"]) for end in ("low", "high"))
-    assert (low, high) == pytest.approx(runs.wilson(13 / 15, 15))
+    assert (low, high) == pytest.approx(results.wilson(13 / 15, 15))
     assert uncounted["validation_accuracy_low"] == uncounted["validation_accuracy_high"] == ""
     # Its seeds validated on the same 15 images, not on 30.
-    assert float(several["validation_accuracy_low"]) == pytest.approx(runs.wilson(0.15, 15)[0])
+    assert float(several["validation_accuracy_low"]) == pytest.approx(results.wilson(0.15, 15)[0])
     text = (write("other", 0.5).parents[1] / "comparison.md").read_text()
     assert "95 % Wilson score interval" in text and "conservative" in text
 
@@ -327,7 +325,7 @@ def test_folds_are_one_row(write, shown):
     all_folds, _, some = result.csv
     assert (all_folds["folds"], all_folds["runs"], some["runs"]) == ("5", "5", "3")
     # Folds validate on images of their own, 50 in all.
-    assert float(all_folds["validation_accuracy_low"]) == pytest.approx(runs.wilson(0.7, 50)[0])
+    assert float(all_folds["validation_accuracy_low"]) == pytest.approx(results.wilson(0.7, 50)[0])
 
 
 def test_folds_under_several_seeds_are_one_row_too(write, shown):
@@ -339,7 +337,7 @@ def test_folds_under_several_seeds_are_one_row_too(write, shown):
     mean = statistics.fmean((0.2, 0.4, 0.6, 0.2, 0.4))
     assert column(result, "validation accuracy")[0].startswith(f"{mean:.4f} ± ")
     (row,) = result.csv
-    assert float(row["validation_accuracy_low"]) == pytest.approx(runs.wilson(mean, 30)[0])
+    assert float(row["validation_accuracy_low"]) == pytest.approx(results.wilson(mean, 30)[0])
 
 
 def test_without_folds_there_is_no_column_of_them(write, shown):
@@ -458,7 +456,7 @@ def test_the_plot_shows_intervals_of_single_runs_and_deviations_of_several(write
     write("uncounted", 0.4, regime="last_fire")
     ((_, rows),) = table.rank(runs.find(tmp_path)[0])
     ends = {regime: ends for regime, *_, ends in compare.points(rows)}
-    assert ends["frozen"] == pytest.approx(runs.wilson(0.5, 20))
+    assert ends["frozen"] == pytest.approx(results.wilson(0.5, 20))
     assert ends["full"] == pytest.approx((0.65 - 0.005**0.5, 0.65 + 0.005**0.5))
     assert ends["last_fire"] is None
 
@@ -468,7 +466,7 @@ def test_error_bars_reach_from_end_to_end():
 
     def drawn(ends):
         axes = Figure().subplots()
-        pictures._draw_points(axes, [("full", "full", 10, 5, 0.5, ends)], lambda p: p[2], "seconds")
+        plots._draw_points(axes, [("full", "full", 10, 5, 0.5, ends)], lambda p: p[2], "seconds")
         bars = [bar.get_segments()[0][:, 1] for bar in axes.collections]
         return axes.get_xlabel(), bars
 
@@ -523,7 +521,7 @@ def test_plots_of_more_groups_than_there_are_now_are_removed(write, script, tmp_
 def test_a_test_json_of_another_layout_is_computed_again(content, write, monkeypatch):
     folder = write("run", 0.5)
     (folder / "test.json").write_text(content)
-    run = runs.Run(folder, runs.read_metrics(folder))
+    run = runs.Run(folder, results.read_metrics(folder))
     monkeypatch.setattr(compare, "evaluate", lambda run, split: (None, 0.5, 0.75))
     dataset = data.Dataset(*[None] * 7)
     expected = {"loss": 0.5, "accuracy": 0.75}

@@ -271,8 +271,8 @@ def test_a_first_look_that_cant_be_had(script, one_line, tmp_path):
 def test_features_of_validation_are_those_of_every_amount(npz, monkeypatch, tmp_path):
     import keras
 
-    import features
-    from pipeline import Batches
+    from transfer import features
+    from transfer.batches import Batches
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     image = keras.Input((8, 8, 3))

@@ -8,8 +8,8 @@ import h5py
 import pytest
 from conftest import WEIGHTS
 
-import downloads
 import squeezenet
+from transfer import downloads
 
 pytestmark = pytest.mark.real
 

@@ -13,9 +13,8 @@ import tensorflow as tf
 from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
 
 import data
-import experiment
-import recipes
-from pipeline import Batches
+from transfer import command_line, fitting, network, recipes, settings
+from transfer.batches import Batches
 
 TITLES = {
     "frozen": "SqueezeNet with frozen layers",
@@ -76,9 +75,9 @@ def test_metrics(trained, regime):
 @pytest.mark.parametrize("regime", REGIMES)
 def test_trains_what_the_regime_says_and_nothing_else(trained, regime):
     result = getattr(trained, regime)
-    config = experiment.Config(**result.metrics["config"])
+    config = settings.Config(**result.metrics["config"])
     keras.utils.set_random_seed(config.seed)
-    before, _ = experiment.build(config, classes=10)
+    before, _ = network.build(config, classes=10)
     after = keras.models.load_model(result.folder / "model.keras")
     for old, new in zip(before.layers, after.layers, strict=True):
         changed = [
@@ -165,11 +164,11 @@ def test_a_head_is_trained_alone_before_the_layers_it_would_distort(trained, scr
     arguments = (*TINY, "--logs", tmp_path, "--name", "still", "--learning-rate", 1e-30)
     result = script("train_full.py", *arguments)
     assert result.status == 0, result.err
-    config = experiment.Config(
+    config = settings.Config(
         **json.loads((tmp_path / "full" / "still" / "config.json").read_text())
     )
     keras.utils.set_random_seed(config.seed)
-    before, _ = experiment.build(config, classes=10)
+    before, _ = network.build(config, classes=10)
     after = keras.models.load_model(tmp_path / "full" / "still" / "model.keras")
     for old, new in zip(before.layers, after.layers, strict=True):
         for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
@@ -255,18 +254,18 @@ def test_a_rate_far_too_high_stops_the_run(script, one_line, tmp_path):
 
 
 def test_a_rule_that_matches_no_layer_is_an_error():
-    config = experiment.Config(regime="none", weights="none", image_size=32, dropout=0.5)
-    model, _ = experiment.build(config, classes=2)
+    config = settings.Config(regime="none", weights="none", image_size=32, dropout=0.5)
+    model, _ = network.build(config, classes=2)
     with pytest.raises(ValueError, match="matches no layer"):
-        experiment.set_trainable(model, lambda layer: layer.name.startswith("fire1_"))
+        network.set_trainable(model, lambda layer: layer.name.startswith("fire1_"))
 
 
-@pytest.mark.parametrize("optimizer", experiment.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", settings.OPTIMIZERS)
 def test_optimizers(optimizer):
-    config = experiment.Config(
+    config = settings.Config(
         regime="full", optimizer=optimizer, learning_rate=1e-3, weight_decay=0.0
     )
-    made = experiment.make_optimizer(config, steps=100)
+    made = fitting.make_optimizer(config, steps=100)
     assert type(made).__name__.lower() == optimizer
 
 
@@ -274,8 +273,8 @@ def test_an_optimizer_has_a_rate_of_its_own():
     dataset = data.load("shapes")
 
     def rate(*given):
-        config = experiment.parse_config(experiment.Config(regime="any"), ["--optimizer", *given])
-        return experiment.follow(config, dataset)[0].learning_rate
+        config = command_line.parse_config(settings.Config(regime="any"), ["--optimizer", *given])
+        return settings.follow(config, dataset)[0].learning_rate
 
     assert rate("sgd") == pytest.approx(10 * rate("adam"))
     assert rate("lion") == pytest.approx(0.1 * rate("adam"))
@@ -284,8 +283,8 @@ def test_an_optimizer_has_a_rate_of_its_own():
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_weight_decay_is_worth_the_same_for_each_optimizer(optimizer):
-    multiple, _ = experiment.OPTIMIZERS[optimizer]
-    config = experiment.Config(
+    multiple, _ = settings.OPTIMIZERS[optimizer]
+    config = settings.Config(
         regime="any",
         optimizer=optimizer,
         learning_rate=0.01 * multiple,
@@ -293,13 +292,13 @@ def test_weight_decay_is_worth_the_same_for_each_optimizer(optimizer):
         schedule="constant",
     )
     weight = keras.Variable([1.0])
-    experiment.make_optimizer(config, steps=1).apply([keras.ops.zeros(1)], [weight])
+    fitting.make_optimizer(config, steps=1).apply([keras.ops.zeros(1)], [weight])
     assert float(weight[0]) == pytest.approx(1 - 0.01 * 0.5)
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
-    config = experiment.Config(regime="full", learning_rate=0.5, weight_decay=0.0)
-    rate = experiment.make_optimizer(config, steps=100)._learning_rate
+    config = settings.Config(regime="full", learning_rate=0.5, weight_decay=0.0)
+    rate = fitting.make_optimizer(config, steps=100)._learning_rate
     rates = [float(rate(step)) for step in range(101)]
     assert np.argmax(rates) == 10
     assert rates[10] == pytest.approx(0.5)
@@ -320,7 +319,7 @@ def test_precision_follows_the_processors_flags(monkeypatch):
         def read_text(self):
             return self.text
 
-    monkeypatch.setattr(experiment, "Path", Cpuinfo)
+    monkeypatch.setattr(network, "Path", Cpuinfo)
     for text, expected in (
         ("flags : fpu avx512f avx512_bf16", "mixed_bfloat16"),
         ("flags : fpu amx_tile amx_bf16", "mixed_bfloat16"),
@@ -329,8 +328,8 @@ def test_precision_follows_the_processors_flags(monkeypatch):
         (None, "float32"),
     ):
         Cpuinfo.text = text
-        assert experiment.choose_precision("auto")[0] == expected
-    assert experiment.choose_precision("mixed_float16")[0] == "mixed_float16"
+        assert network.choose_precision("auto")[0] == expected
+    assert network.choose_precision("mixed_float16")[0] == "mixed_float16"
 
 
 # --- batches ---------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ import pytest
 from conftest import REGIMES, ROOT, TINY, finish, start
 
 import data
-import experiment
-import features
+from transfer import features, network, run
 
 
 @pytest.fixture
@@ -47,8 +46,8 @@ def rule(regime):
 def built(regime, **changes):
     trainable, defaults = rule(regime)
     config = dataclasses.replace(defaults, weights="none", image_size=32, dropout=0.5, **changes)
-    model, _ = experiment.build(config, classes=10)
-    experiment.set_trainable(model, trainable)
+    model, _ = network.build(config, classes=10)
+    network.set_trainable(model, trainable)
     return model
 
 
@@ -98,7 +97,7 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
             precision="float32", optimizer="sgd", learning_rate=1e-4, shift=0.0, dropout=0.0,
             head_epochs=0, features=kept, logs=str(tmp_path), name=kept, **views,
         )  # fmt: skip
-        metrics = experiment.run("title", trainable, config)
+        metrics = run.run("title", trainable, config)
         model = keras.models.load_model(tmp_path / regime / kept / "model.keras")
         predictions = model.predict(data.load("shapes").validation.images, verbose=0)
         results[kept] = metrics["history"], predictions
@@ -128,7 +127,7 @@ def test_a_second_run_finds_the_features(home, first, script, tmp_path):
 @pytest.mark.parametrize("other", [("--image-size", 33), ("--precision", None), ("--seed", 1)])
 def test_other_features_have_another_key(first, script, tmp_path, other):
     if other[1] is None:  # that which `auto` does not take on this CPU
-        chosen, _ = experiment.choose_precision("auto")
+        chosen, _ = network.choose_precision("auto")
         other = ("--precision", "mixed_bfloat16" if chosen == "float32" else "float32")
     assert "to compute" in run_frozen(script, tmp_path, *other).out
 

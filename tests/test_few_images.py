@@ -11,13 +11,10 @@ from conftest import REGIMES, TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_folders import noise, put
 
-import checkpoints
 import data
-import experiment
-import features
-import recipes
-import runs
-from pipeline import Batches
+from transfer import checkpoints, features, network, recipes, results, run, settings
+from transfer.batches import Batches
+from transfer.progress import Progress
 
 SETTINGS = ("steps", "batch_size", "learning_rate", "weight_decay", "dropout", "head_steps")
 
@@ -100,16 +97,16 @@ def test_the_report_is_no_rule(images):
 
 def test_the_line_of_settings_names_what_was_chosen_and_not_what_was_given():
     dataset = data.load("shapes")
-    asked = experiment.Config(regime="full", epochs=7, dropout=0.25, optimizer="sgd")
-    config, line = experiment.follow(asked, dataset)
+    asked = settings.Config(regime="full", epochs=7, dropout=0.25, optimizer="sgd")
+    config, line = settings.follow(asked, dataset)
     assert line.startswith("for 2,000 images of 10 classes: ")
     assert f"learning rate {config.learning_rate:.3g}" in line
     assert f"batch size {config.batch_size}" in line
     assert ", epochs" not in line and ": epochs" not in line and "dropout" not in line
     assert (config.epochs, config.dropout) == (7, 0.25)
     assert None not in dataclasses.asdict(config).values()
-    assert experiment.follow(config, dataset) == (config, "")
-    adam, _ = experiment.follow(dataclasses.replace(asked, optimizer="adam"), dataset)
+    assert settings.follow(config, dataset) == (config, "")
+    adam, _ = settings.follow(dataclasses.replace(asked, optimizer="adam"), dataset)
     assert config.learning_rate == pytest.approx(10 * adam.learning_rate)
 
 
@@ -123,10 +120,10 @@ def test_between_is_a_power_law():
 
 
 def built(**changes):
-    settings = {"weights": "none", "image_size": 32, "dropout": 0.0} | changes
-    config = experiment.Config(regime="any", **settings)
+    given = {"weights": "none", "image_size": 32, "dropout": 0.0} | changes
+    config = settings.Config(regime="any", **given)
     keras.utils.set_random_seed(0)
-    model, _ = experiment.build(config, classes=10)
+    model, _ = network.build(config, classes=10)
     return model
 
 
@@ -171,7 +168,7 @@ def test_training_and_evaluation_see_the_same_function():
 @pytest.mark.parametrize("size", sorted({32, 224, *recipes.LEAST_SIZE.values()}))
 def test_the_default_model_is_no_larger_than_squeezenet_with_its_own_classes(size):
     # Its maps' quarters are features of their own once there are any.
-    assert experiment.count(built(image_size=size).weights) <= 1_235_496
+    assert network.count(built(image_size=size).weights) <= 1_235_496
 
 
 def test_the_saved_model_is_standardised(trained):
@@ -189,7 +186,7 @@ def reported(epochs, images, held_out):
     def split(count):
         return data.Split(np.zeros((count, 1, 1, 3), "u1"), np.zeros(count, "i8"))
 
-    progress = experiment.Progress(None)
+    progress = Progress(None)
     dataset = data.load("shapes")._replace(train=split(images), validation=split(held_out))
     progress.plan(epochs, dataset)
     return progress.reported
@@ -209,7 +206,7 @@ def test_patience_counts_epochs_not_reports(tmp_path):
         def save(self, path):
             path.touch()
 
-    progress, model = experiment.Progress(tmp_path, patience=5), Model()
+    progress, model = Progress(tmp_path, patience=5), Model()
     losses = {2: 1.0, 4: 1.5, 6: 1.2, 8: 1.1}
     for epoch in range(1, 9):
         logs = {"loss": 1.0, "accuracy": 0.5}
@@ -250,7 +247,7 @@ def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path, monkeypatch):
     assert "weight decay 10" in result.out and ", epochs" not in result.out
 
     # The interval is Wilson's, on the line before the report's three.
-    low, high = runs.wilson(metrics["validation_accuracy"], 500)
+    low, high = results.wilson(metrics["validation_accuracy"], 500)
     expected = f"interval    95 % of validation accuracy on 500 images: {low:.4f} to {high:.4f}"
     assert result.out.splitlines()[-4] == expected
 
@@ -279,7 +276,7 @@ def test_a_model_no_better_than_a_guess_is_named(loss, accuracy, training, chang
         "config": {"recipe": "tuned", "weights": "imagenet"} | changes,
     }
     validation = data.Split(np.zeros((100, 1, 1, 3), "u1"), np.arange(100) % 10)
-    experiment.warn(metrics, data.load("shapes")._replace(validation=validation))
+    run.warn(metrics, data.load("shapes")._replace(validation=validation))
     out = capsys.readouterr().out
     assert out.count("\n") == bool(words)
     assert all(word in out for word in ["warning", *words][: 99 * bool(words)])

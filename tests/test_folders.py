@@ -196,7 +196,7 @@ def test_folders_that_are_no_classes(names, words, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_changes_meanwhile_is_refused(root, monkeypatch):
-    import folders
+    from transfer import folders
 
     decode = folders._decode
 

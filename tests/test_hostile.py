@@ -23,8 +23,7 @@ from PIL import Image
 
 import compare
 import data
-import images
-import runs
+from transfer import images, runs
 
 FILES_A_SEED = 50
 fuzz = settings(

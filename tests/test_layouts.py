@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import data
-import layouts
+from transfer import layouts
 
 EXAMPLES = int(os.environ.get("LAYOUTS", "60"))
 
@@ -391,7 +391,7 @@ def test_a_file_that_became_readable_is_read(tree):
 
 
 def test_another_folder_of_the_same_names_is_decoded(tree, tmp_path, monkeypatch):
-    import folders
+    from transfer import folders
 
     monkeypatch.setattr(folders, "_states", lambda root, entries: [])
     other = Maker(tmp_path / "others")
@@ -403,7 +403,7 @@ def test_another_folder_of_the_same_names_is_decoded(tree, tmp_path, monkeypatch
 
 
 def test_another_seed_fold_or_amount_decodes_nothing_again(tree, monkeypatch):
-    import folders
+    from transfer import folders
 
     for name in ("a", "b"):
         tree.put(name, 20)

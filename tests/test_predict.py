@@ -12,7 +12,7 @@ import pytest
 from conftest import REGIMES, TINY, predicted, start
 from PIL import Image, features
 
-import images
+from transfer import images, network
 
 
 @pytest.fixture(scope="module")
@@ -242,11 +242,10 @@ def test_a_picture_without_permission(trained, script, picture):
 
 @pytest.mark.parametrize("head", ["conv", "average", "pooled"])
 def test_explains(head, trained, script, picture, tmp_path):
-    import experiment
 
     settings = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
-    config = experiment.Config(regime="any", **settings)
-    model, _ = experiment.build(config, classes=3)
+    config = settings.Config(regime="any", **settings)
+    model, _ = network.build(config, classes=3)
     model.save(tmp_path / "model.keras")
     out = tmp_path / "why.png"
     result = script(
@@ -260,13 +259,12 @@ def test_explains(head, trained, script, picture, tmp_path):
 
 
 def test_a_class_map_is_the_evidence_itself(pixels):
-    import experiment
     import predict
 
     for head in ("conv", "average"):
         settings = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
-        config = experiment.Config(regime="any", **settings)
-        model, _ = experiment.build(config, classes=3)
+        config = settings.Config(regime="any", **settings)
+        model, _ = network.build(config, classes=3)
         method, evidence = predict.explainer(model)
         assert method == "class map"
         logits = keras.Model(model.inputs[0], model.get_layer("head_softmax").input)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT, TINY, finish, start
 
-import runs
+from transfer import runs
 
 
 def with_largest_file(size, script, *arguments, **environment):

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from PIL import Image
 
 import data
-import runs
+from transfer import results, runs
 
 SEQUENCES = int(os.environ.get("WHOLE", "3"))
 CLASSES = ("ant", "bee", "cat")
@@ -232,7 +232,7 @@ class Whole(RuleBasedStateMachine):
         assert not (folder / "test.json").exists() or (folder / "metrics.json").exists()
         if not (folder / "metrics.json").exists():
             return
-        metrics = runs.read_metrics(folder)
+        metrics = results.read_metrics(folder)
         assert json.loads((folder / "config.json").read_text()) == metrics["config"]
         config = metrics["config"]
         asked = {key: config[key] for key in ("seed", "on_bad_image")}

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import images
+from transfer import images
 
 SPLITS = ("train", "validation", "test")
 NAMES = {

@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-import runs
+from transfer import files
 
 KEPT = 2
 
@@ -30,10 +30,10 @@ def save(folder, epoch, variables, facts, state):
     buffer = io.BytesIO()
     np.savez(buffer, *[np.asarray(variable) for variable in variables])
     path = folder / f"checkpoint-{epoch}.npz"
-    with runs.written_whole(path) as part:
+    with files.written_whole(path) as part:
         part.write_bytes(buffer.getbuffer())
     sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
-    runs.write_json(path.with_suffix(".json"), {"sha256": sha256, "facts": facts, "state": state})
+    files.write_json(path.with_suffix(".json"), {"sha256": sha256, "facts": facts, "state": state})
     prune(folder, KEPT)
 
 
@@ -49,7 +49,7 @@ def read(folder, facts):
     for epoch in _epochs(folder):
         path = folder / f"checkpoint-{epoch}.npz"
         try:
-            kept = runs.read_json(path.with_suffix(".json"))
+            kept = files.read_json(path.with_suffix(".json"))
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != kept["sha256"]:
                 raise ValueError("its sha256 is not the one it had")

@@ -12,9 +12,6 @@
 """
 
 import contextlib
-import hashlib
-import json
-import math
 import os
 import time
 import zipfile
@@ -24,26 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-# What compare.py and predict.py rely on; a file of any other layout is refused.
-REQUIRED = {
-    "regime": str,
-    "recipe": str,
-    "validation_loss": float,
-    "validation_accuracy": float,
-    "trainable_params": int,
-    "epochs": int,
-    "seconds": float,
-    "images_per_second": float,
-    "precision": str,
-    "history": {"loss": list, "accuracy": list, "val_loss": list, "val_accuracy": list},
-    "data": {"source": str, "sha256": str, "description": str, "class_names": list},
-    "config": {"optimizer": str, "image_size": int, "seed": int},
-}
+from transfer.files import write_json, written_whole
+from transfer.results import read_metrics
+
 # Weights that are no file.
 WEIGHTS = ("imagenet", "none")
-# Settings that older runs lack, whole numbers from 0.
-COUNTS = ("images_per_class", "folds", "fold")
-TEST = {"loss": float, "accuracy": float}
 
 
 class Run(NamedTuple):
@@ -58,7 +40,7 @@ class Run(NamedTuple):
         return self.metrics["data"]["sha256"]
 
     def setting(self, key):
-        """Of COUNTS: 0 for a run that is older than the setting."""
+        """Of results.COUNTS: 0 for a run that is older than the setting."""
         return self.metrics["config"].get(key, 0)
 
     @property
@@ -145,39 +127,11 @@ def removed_if_empty(made):
                 folder.rmdir()
 
 
-@contextlib.contextmanager
-def written_whole(path):
-    """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def reopen(folder, settings):
     """Makes a run that goes on an unfinished one, under its new settings, as its model changes."""
     for name in ("metrics.json", "test.json", "validation.npz"):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / "config.json", settings)
-
-
-def clear_parts(folder):
-    """Removes what a run that was killed had begun to write."""
-    for part in folder.glob(".[0-9]*.*"):
-        part.unlink()
-
-
-def write_json(path, value):
-    with written_whole(path) as part:
-        part.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def digest(path):
-    """Gives the sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_probabilities(path, probabilities):
@@ -224,116 +178,3 @@ def rank(run):
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
 
 
-def wilson(accuracy, images):
-    """Gives the 95 % Wilson score interval of an accuracy measured on so many images.
-
-    Unlike accuracy ± 1.96 standard errors it holds for few images and near 0 and 1 too (Wilson
-    1927, "Probable inference, the law of succession, and statistical inference", J. Am. Stat.
-    Assoc. 22, 209-212): centre (p + z²/2n) / (1 + z²/n), half its width
-    z sqrt(p (1 - p) / n + z²/4n²) / (1 + z²/n), with z = 1.959964, the normal distribution's
-    quantile at 0.975.
-
-    Args:
-        accuracy: Fraction of the images that are classified correctly, 0..1.
-        images: How many there are, 1 or more.
-
-    Returns:
-        The ends of the interval (low, high), in 0..1.
-    """
-    z = 1.959964
-    square = z**2 / images
-    centre = accuracy + square / 2
-    half = z * math.sqrt(accuracy * (1 - accuracy) / images + square / images / 4)
-    low, high = ((centre + side) / (1 + square) for side in (-half, half))
-    # At 0 and 1 the accuracy is an end itself, but for rounding.
-    return min(accuracy, max(low, 0.0)), max(accuracy, min(high, 1.0))
-
-
-def read_test(folder):
-    """Reads a run's test.json: its loss and accuracy on the test images; None if there are none."""
-    try:
-        figures = read_json(folder / "test.json")
-    except (FileNotFoundError, ValueError):
-        return None
-    return None if _lack(figures, TEST) else figures
-
-
-def training_accuracy(metrics):
-    """Gives the training accuracy of the epoch whose model was kept, from a run's metrics."""
-    history = metrics["history"]
-    kept = metrics.get("best_epoch", metrics["epochs"])
-    return history["accuracy"][history["epoch"].index(kept)]
-
-
-def read_metrics(folder):
-    """Reads a finished run's metrics.json.
-
-    Raises:
-        FileNotFoundError: There is none: the run is not finished.
-        ValueError: It is damaged, or of another layout.
-    """
-    try:
-        metrics = read_json(folder / "metrics.json")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} is no finished run, it has no metrics.json") from None
-    lack = _lack(metrics, REQUIRED)
-    if not lack:
-        epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
-        # Older runs reported each epoch, and did not say which.
-        reported = metrics["history"].setdefault("epoch", [*range(1, epochs + 1)])
-        reported = reported if isinstance(reported, list) else []
-        sound = {
-            "the epochs of its history": all(type(epoch) is int for epoch in reported)
-            and reported[-1:] == [epochs],
-            "a figure an epoch": all(
-                len(figures) == len(reported) and all(type(figure) is float for figure in figures)
-                for figures in (metrics["history"][key] for key in REQUIRED["history"])
-            ),
-            "its best epoch": kept in reported,
-            "names of classes": all(
-                isinstance(name, str) and name.isprintable()
-                for name in metrics["data"]["class_names"]
-            ),
-            "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
-            "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
-            "images per class and folds": all(
-                _is_count(metrics["config"].get(key, 0)) for key in COUNTS
-            ),
-            "plain settings": all(
-                isinstance(value, str | int | float) for value in metrics["config"].values()
-            ),
-        }
-        lack = next((name for name, there in sound.items() if not there), None)
-    if lack:
-        raise ValueError(f"metrics.json has another layout, without {lack}")
-    return metrics
-
-
-def _is_count(value, least=0):
-    return type(value) is int and least <= value < 2**63
-
-
-def _lack(value, required, prefix=""):
-    """Names the first entry that a dict lacks or has of another kind, or gives None."""
-    for key, kind in required.items():
-        found = value.get(key)
-        if isinstance(kind, dict):
-            lack = _lack(found, kind, f"{key}.") if isinstance(found, dict) else f"{key} (dict)"
-            if lack:
-                return lack
-        elif type(found) is not kind or (kind in (int, float) and not abs(found) < 2**63):
-            return f"{prefix}{key} ({kind.__name__})"
-    return None
-
-
-def read_json(path):
-    """Reads a JSON object.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged ({error})") from error
-    return value if isinstance(value, dict) else {}

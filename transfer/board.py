@@ -12,9 +12,9 @@ from PIL import Image
 from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams
 
-import pictures
-from data import Split
-from pipeline import Batches, views_of
+from transfer import plots
+from transfer.batches import Batches, views_of
+from transfer.splits import Split
 
 VIEWS = 24  # training images shown, six in a row
 PROJECTED = 2000  # validation images in the projector
@@ -101,9 +101,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
         super().on_epoch_end(epoch, logs)
         if "val_loss" not in logs:  # an epoch that is not reported
             return
-        figure = pictures.confusion(self.confusion.matrix.numpy(), self.class_names)
+        figure = plots.confusion(self.confusion.matrix.numpy(), self.class_names)
         with self.writer.as_default():
-            tf.summary.image("confusion matrix", pictures.to_pixels(figure)[np.newaxis], step=epoch)
+            tf.summary.image("confusion matrix", plots.to_pixels(figure)[np.newaxis], step=epoch)
 
     def show_views(self, split, config):
         """Shows training images as the network sees them: moved, mirrored and resized."""

@@ -17,10 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import images
-import layouts
-import runs
-from layouts import counted, printable, shown
+from transfer import files, images, layouts
+from transfer.layouts import counted, printable, shown
 
 FEW = 10  # images per class below which a class is named
 VERSION = 3  # of the files' layout
@@ -122,8 +120,8 @@ def _states(root, entries):
 def _read(path):
     """Reads what `_write` wrote about the decoded images, or gives None unless all is as written."""
     try:
-        kept = runs.read_json(path.with_suffix(".json"))
-        return kept if runs.digest(path) == kept["sha256"] else None
+        kept = files.read_json(path.with_suffix(".json"))
+        return kept if files.digest(path) == kept["sha256"] else None
     except (OSError, ValueError, KeyError):
         return None
 
@@ -132,12 +130,12 @@ def _write(path, root, entries, image_size, on_bad_image):
     side = _side(root, entries, image_size)
     # Once for all images, and once for the copies that `take` makes.
     _refuse_full(path.parent, 2 * len(entries) * side * side * 3)
-    with runs.written_whole(path) as whole:
+    with files.written_whole(path) as whole:
         digests, hashes, bad = _decode(root, entries, side, whole)
         _refuse(root, bad, len(entries), on_bad_image)
-        sha256 = runs.digest(whole)
+        sha256 = files.digest(whole)
     facts = {"side": side, "sha256": sha256, "digests": digests, "hashes": hashes}
-    runs.write_json(path.with_suffix(".json"), facts)
+    files.write_json(path.with_suffix(".json"), facts)
 
 
 def _refuse_full(folder, needed):
@@ -184,12 +182,12 @@ def _decode(root, entries, side, path):
 
 
 def _refuse(root, bad, count, on_bad_image):
-    import cli
+    from transfer import terminal
 
     if len(bad) == count:
         raise ValueError(f"{printable(root)} has no image that can be read: {bad[0]}")
     for error in bad:
-        cli.complain(error)
+        terminal.complain(error)
     if bad and on_bad_image == "stop":
         raise ValueError(
             f"{printable(root)} has {counted(len(bad), 'image')} that can't be read, listed "

@@ -6,8 +6,7 @@ import itertools
 import statistics
 from typing import NamedTuple
 
-import cli
-import runs
+from transfer import files, results, runs, terminal
 
 # What may differ between runs of one row, or says nothing about what was trained.
 NOT_SETTINGS = (
@@ -55,7 +54,7 @@ def metric(title, key, format="{}"):
 
 def gap(run):
     """Training accuracy, with dropout and augmentation, less validation accuracy."""
-    return runs.training_accuracy(run.metrics) - run.metrics["validation_accuracy"]
+    return results.training_accuracy(run.metrics) - run.metrics["validation_accuracy"]
 
 
 LABELS = (metric("regime", "regime"), metric("recipe", "recipe"))
@@ -104,7 +103,7 @@ class Row(NamedTuple):
         images = {run.setting("fold"): run.metrics.get("validation_images") for run in self.runs}
         if None in images.values():
             return None
-        return runs.wilson(self.mean(ACCURACY), sum(images.values()))
+        return results.wilson(self.mean(ACCURACY), sum(images.values()))
 
     def mean(self, column):
         return statistics.fmean(column.of(run) for run in self.runs)
@@ -132,7 +131,7 @@ class Row(NamedTuple):
 def settings(run):
     """Gives the settings by which runs are told apart."""
     metrics = run.metrics
-    known = dict.fromkeys(runs.COUNTS, 0) | {"extended_from": "", "near_duplicates": "keep"} | metrics["config"]
+    known = dict.fromkeys(results.COUNTS, 0) | {"extended_from": "", "near_duplicates": "keep"} | metrics["config"]
     # Precision as it was: "auto" is another one on other hardware.
     known |= {key: metrics[key] for key in ("regime", "recipe", "precision")}
     known["weights"] = run.weights
@@ -269,7 +268,7 @@ def markdown(groups):
     for description, rows in groups:
         head, body, _ = cells(rows)
         body = [[cell.replace("|", "\\|") for cell in line] for line in body]
-        text.append(f"## {description}\n\n{cli.markdown_table(head, body)}")
+        text.append(f"## {description}\n\n{terminal.markdown_table(head, body)}")
     return "\n\n".join([*text, ABOUT])
 
 
@@ -305,5 +304,5 @@ def comma_separated(groups):
 def write_tables(groups, logs):
     """Writes comparison.md and comparison.csv."""
     for name, content in (("md", markdown(groups)), ("csv", comma_separated(groups))):
-        with runs.written_whole(logs / f"comparison.{name}") as part:
+        with files.written_whole(logs / f"comparison.{name}") as part:
             part.write_text(content)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from layouts import SPLITS, counted, shown
+from transfer.layouts import SPLITS, counted, shown
 
 VERBS = {"train": "to train", "validation": "to validate", "test": "to test"}
 # Streams of the seed: the same numbers must not decide on a fold and then on an amount.
@@ -17,6 +17,13 @@ FOLDS, AMOUNTS = 1, 2
 # of ants and bees, copies of half the size or of JPEG quality 30 differ by 4 at most, two different
 # photographs by more than 12.
 NEAR = 6
+
+
+class Split(NamedTuple):
+    """Images uint8 (n, height, width, 3) RGB, and their labels int64 (n,), class numbers from 0."""
+
+    images: np.ndarray
+    labels: np.ndarray
 
 
 class Found(NamedTuple):

@@ -17,9 +17,9 @@ import ml_dtypes  # noqa: F401  (gives NumPy the dtype bfloat16)
 import numpy as np
 import tensorflow as tf
 
-import runs
-from pipeline import Batches, mapped
 from squeezenet import keras_home
+from transfer import files
+from transfer.batches import Batches, mapped
 
 VERSION = 4  # of the files' layout
 PRIOR_IMAGES = 10
@@ -196,7 +196,7 @@ class Cache:
         marker, _ = self._marker(part)
         paths = self._paths(marker)
         try:
-            if runs.read_json(marker)["sha256"] != [runs.digest(path) for path in paths]:
+            if files.read_json(marker)["sha256"] != [files.digest(path) for path in paths]:
                 return None
             return self._map(paths, self._count(part))
         except (OSError, ValueError, KeyError):
@@ -231,22 +231,22 @@ class Cache:
         marker, facts = self._marker(part)
         with contextlib.ExitStack() as stack:
             paths = [
-                stack.enter_context(runs.written_whole(path)) for path in self._paths(marker)
+                stack.enter_context(files.written_whole(path)) for path in self._paths(marker)
             ]
-            files = [stack.enter_context(path.open("wb")) for path in paths]
+            opened = [stack.enter_context(path.open("wb")) for path in paths]
             for view in range(batches.views):
                 batches.draw_view(view)
                 for batch, _ in batches.dataset():
                     outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
-                    for file, output in zip(files, outputs, strict=True):
+                    for file, output in zip(opened, outputs, strict=True):
                         output.tofile(file)
                     advance(len(batch))
-            for file in files:
+            for file in opened:
                 file.close()
-            digests = [runs.digest(path) for path in paths]
+            digests = [files.digest(path) for path in paths]
             # Mapped here, they stay these bytes even if another run puts its own in their place.
             tensors = self._map(paths, self._count(part))
-        runs.write_json(marker, facts | {"sha256": digests})
+        files.write_json(marker, facts | {"sha256": digests})
         return tensors
 
     def _paths(self, marker):

@@ -1,0 +1,119 @@
+"""Arrays of images and labels from an .npz file, checked."""
+
+import zipfile
+import zlib
+from collections import Counter
+
+import numpy as np
+
+from transfer.splits import Split
+
+
+def load(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: expected an .npz file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is not an .npz file, or was cut short: expected what numpy.savez writes"
+        )
+    arrays = {}
+    try:
+        _refuse_bomb(path)
+        with np.load(path, allow_pickle=False) as file:
+            for name in ("x_train", "y_train", "x_test", "y_test"):
+                if name not in file.files:
+                    raise ValueError(
+                        f"{path} has no array {name}: expected x_train, y_train, x_test, y_test"
+                    )
+                arrays[name] = _read_array(file, name, path)
+            names = _read_array(file, "class_names", path) if "class_names" in file.files else None
+    except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
+
+    train = _checked_split(arrays["x_train"], arrays["y_train"], "train", path)
+    test = _checked_split(arrays["x_test"], arrays["y_test"], "test", path)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(
+            f"{path}: x_train has images of {train.images.shape[1:]}, x_test of "
+            f"{test.images.shape[1:]}: expected the same size and channels"
+        )
+    if len(train.images) < 5:
+        raise ValueError(
+            f"{path}: x_train has {len(train.images)} images: expected 5 or more, as a fifth of "
+            "them is held out for validation"
+        )
+    classes = int(train.labels.max()) + 1
+    missing = np.setdiff1d(np.arange(classes), train.labels)
+    if classes < 2 or len(missing):
+        problem = f"no image of class {missing[0]}" if len(missing) else "one class only"
+        raise ValueError(
+            f"{path}: y_train has {problem}: expected class numbers 0, 1, 2, ... with at least two "
+            "classes and an image of each"
+        )
+    if test.labels.max() >= classes:
+        raise ValueError(
+            f"{path}: y_test has class {test.labels.max()}: expected 0..{classes - 1}, as in y_train"
+        )
+    if names is None:
+        names = [str(label) for label in range(classes)]
+    elif names.dtype.kind != "U" or names.shape != (classes,):
+        raise ValueError(
+            f"{path}: class_names should be {classes} strings, one a class. "
+            f"Received: {names.dtype} {names.shape}"
+        )
+    names = [str(name) for name in names]
+    counts = Counter(names)
+    for name in names:
+        if not name.isprintable() or counts[name] > 1:
+            raise ValueError(
+                f"{path}: class_names should be printable and different. Received: {name!r}"
+            )
+    return train, test, names, path.name
+
+
+def _refuse_bomb(path):
+    """Refuses a file whose arrays would take far more memory than it takes on disk."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > 1e9 and size > 100 * path.stat().st_size:
+        raise ValueError(f"{path} would grow a hundredfold, to {size / 1e9:.0f} GB: it is refused")
+
+
+def _read_array(file, name, path):
+    try:
+        return file[name]
+    except (ValueError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                f"{path}: {name} is a pickled object, which can run code and is refused: expected "
+                "a plain array"
+            ) from error
+        raise ValueError(f"{path}: {name} is damaged ({error}): write the file again") from error
+
+
+def _checked_split(images, labels, name, path):
+    """Checks one pair of arrays; grey images (n, height, width[, 1]) become RGB."""
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{path}: x_{name} should be uint8 images of shape (n, height, width), with 3 channels "
+            f"(RGB) or none (grey). Received: {images.dtype} {images.shape}"
+        )
+    if not images.size:
+        raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
+    if images.shape[-1] == 1:
+        images = np.repeat(images, 3, axis=-1)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise ValueError(
+            f"{path}: y_{name} should be {len(images)} whole numbers, one an image. "
+            f"Received: {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or (name == "train" and labels.max() >= len(images)):
+        raise ValueError(
+            f"{path}: y_{name} should be class numbers from 0 up. "
+            f"Received: {labels.min()}..{labels.max()}"
+        )
+    return Split(images, labels.astype("i8"))

@@ -1,0 +1,93 @@
+"""The command line of the train scripts, generated from the fields of Config."""
+
+import argparse
+import dataclasses
+import math
+import typing
+from pathlib import Path
+
+from transfer import files, results, terminal
+from transfer.settings import RECIPES, Config, located
+
+
+def parse_config(defaults, arguments=None):
+    """Reads the command line.
+
+    Args:
+        defaults: `Config` with the regime, and what it changes in the recipe `tuned`.
+        arguments: List of strings; by default those of the program.
+
+    Returns:
+        A `Config`. A flag overrides the recipe, the recipe overrides `defaults`. An argument out
+        of range ends the program with one line and exit status 2.
+    """
+    parser = terminal.Parser(
+        description=f"Trains SqueezeNet, regime {defaults.regime}.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    flags = [field for field in dataclasses.fields(Config) if "help" in field.metadata]
+    for field in flags:
+        default = getattr(defaults, field.name)
+        option = "--" + field.name.replace("_", "-")
+        kind = next(iter(typing.get_args(field.type)), field.type)
+        if kind is bool:
+            parser.add_argument(option, action="store_true", help=field.metadata["help"])
+            continue
+        shown = field.metadata.get("shown", "by the images" if default is None else default)
+        about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
+        choices = field.metadata.get("choices")
+        parser.add_argument(option, type=kind, choices=choices, help=about)
+    given = vars(parser.parse_args(arguments))
+    for field in flags:
+        if field.name in given:
+            _check_range(parser, field, given[field.name])
+    if "resume" in given:
+        return _resumed(parser, defaults, given)
+    recipe = given.get("recipe", defaults.recipe)
+    return dataclasses.replace(defaults, **RECIPES[recipe] | given)
+
+
+def _resumed(parser, defaults, given):
+    """Gives the settings of the run to go on with; of them only the epochs may grow."""
+    folder = Path(given.pop("resume"))
+    try:
+        known = files.read_json(folder / "config.json")
+        saved = Config(**known)
+        finished = (folder / "metrics.json").exists()
+        done = results.read_metrics(folder)["epochs"] if finished else 0
+    except (OSError, ValueError, TypeError) as error:
+        parser.error(f"argument --resume: {folder} can't be resumed ({error})")
+    given |= {"regime": defaults.regime} | located(given)
+    for key, value in given.items():
+        grows = key == "epochs" and value >= saved.epochs
+        if getattr(saved, key) != value and not grows:
+            parser.error(
+                f"argument --resume: {folder} has {key} {getattr(saved, key)}, not {value}; only "
+                "--epochs may be increased"
+            )
+    epochs = given.get("epochs", saved.epochs)
+    if finished and epochs == saved.epochs:
+        parser.error(f"argument --resume: {folder} is finished; give more --epochs to go on")
+    if finished and done < saved.epochs:
+        parser.error(
+            f"argument --resume: {folder} stopped early, after epoch {done} of {saved.epochs}; it "
+            "would stop there again"
+        )
+    extended = saved.extended_from
+    if epochs > saved.epochs and saved.schedule == "cosine":
+        extended = f"{extended}, {saved.epochs}" if extended else str(saved.epochs)
+    return dataclasses.replace(saved, epochs=epochs, extended_from=extended, resume=str(folder))
+
+
+def _check_range(parser, field, value):
+    option = "--" + field.name.replace("_", "-")
+    minimum, above, below = map(field.metadata.get, ("minimum", "above", "below"))
+    if minimum is not None and not minimum <= value < math.inf:
+        parser.error(f"argument {option}: expected {minimum} or more. Received: {value}")
+    if above is not None and not above < value < math.inf:
+        parser.error(f"argument {option}: expected more than {above}. Received: {value}")
+    if below is not None and not value < below:
+        parser.error(f"argument {option}: expected less than {below}. Received: {value}")
+    if field.name == "name" and not (value.isprintable() and Path(value).name == value != ".."):
+        parser.error(f"argument {option}: expected a plain name, not a path. Received: {value!r}")

@@ -1,0 +1,56 @@
+"""What a run is judged by: its saved model, evaluated on images."""
+
+import keras
+import numpy as np
+
+from transfer.batches import Batches
+
+
+def classifier(model, evaluation):
+    """Makes of a saved model what its run is judged by, and asked by predict.py.
+
+    Args:
+        model: `keras.Model` from images uint8 (n, height, width, 3) to probabilities (n, classes).
+        evaluation: `plain`, or `mirrored`: the mean of the probabilities of an image and of its
+            mirrored copy.
+
+    Returns:
+        A `keras.Model` of the same inputs and outputs.
+    """
+    if evaluation != "mirrored":
+        return model
+    image = model.inputs[0]
+    both = [model(image), model(keras.ops.flip(image, axis=2))]
+    # Not in bfloat16, whatever the policy.
+    return keras.Model(image, keras.layers.Average(dtype="float32")(both))
+
+
+def evaluate(path, split, evaluation="plain"):
+    """Evaluates a saved model.
+
+    Args:
+        path: The `.keras` file.
+        split: `data.Split` to evaluate it on.
+        evaluation: As `classifier` takes it.
+
+    Returns:
+        The probabilities, float32 (n, classes); their loss (mean categorical cross-entropy in
+        nats) and accuracy (0..1), float.
+
+    Raises:
+        ValueError, OSError: The file is damaged, missing, or would run code.
+    """
+    model = keras.models.load_model(path, compile=False)
+    classes, plain = model.output_shape[-1], evaluation != "mirrored"
+    if plain:
+        # From logits, as in fit(): very small probabilities have lost their precision.
+        logits = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
+        asked = keras.Model(model.inputs[0], logits)
+    else:
+        asked = classifier(model, evaluation)
+    found = asked.predict(Batches(split, classes).dataset(), verbose=0)
+    targets = keras.ops.one_hot(split.labels, classes)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=plain)(targets, found)
+    probabilities = np.asarray(keras.ops.softmax(found)) if plain else found
+    accuracy = np.mean(probabilities.argmax(axis=1) == split.labels)
+    return probabilities, float(loss), float(accuracy)

@@ -1,0 +1,47 @@
+"""Files written whole or not at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def clear_parts(folder):
+    """Removes from a folder what a process that was killed had begun to write."""
+    for part in folder.glob(".[0-9]*.*"):
+        part.unlink()
+
+
+def write_json(path, value):
+    with written_whole(path) as part:
+        part.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def digest(path):
+    """Gives the sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path):
+    """Reads a JSON object.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is damaged ({error})") from error
+    return value if isinstance(value, dict) else {}

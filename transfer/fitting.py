@@ -1,0 +1,189 @@
+"""How a model is fitted: the head first, what is frozen computed once, then what trains."""
+
+import dataclasses
+import sys
+import time
+
+import keras
+import numpy as np
+
+from transfer import checkpoints, terminal
+from transfer.batches import Batches, views_of
+from transfer.board import Confusion, TensorBoard
+from transfer.features import Cache, FeatureBatches, normalizations, split, standardise
+from transfer.network import set_trainable
+from transfer.settings import BY_THE_IMAGES, OPTIMIZERS, follow
+
+
+def train(model, trainable, dataset, config, facts, progress):
+    """Trains a model, from its run's last checkpoint where it resumes one.
+
+    Args:
+        model, trainable, dataset, config: Of the run.
+        facts: Dict of what must be equal for a run to be resumed.
+        progress: `Progress` of the run; the model of its last or best epoch is in its folder.
+
+    Returns:
+        The `board.TensorBoard` of the run.
+    """
+    progress.start = time.perf_counter()
+    with terminal.one_line_errors():
+        arrays, state = (
+            checkpoints.read(progress.folder, facts) if config.resume else (None, None)
+        )
+        if config.head_epochs and not state:
+            train_head(model, dataset, config)
+            set_trainable(model, trainable)
+        standardised = bool(config.head_epochs or state)
+        trained, training, validation = feed(model, dataset, config, standardised)
+    optimizer = make_optimizer(config, steps=config.epochs * len(training))
+    confusion = Confusion(len(dataset.class_names))
+    compile_model(trained, optimizer, confusion)
+    compile_model(model, optimizer)  # so that its file can be evaluated
+    board = TensorBoard(progress.folder, model, confusion, dataset.class_names, config.histograms)
+    board.show_views(dataset.train, config)
+    optimizer.build(trained.trainable_variables)
+    variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
+    if state:
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        for layer in normalizations(trained):
+            layer.finalize_state()
+        progress.restore(state)
+        print(f"resume      after epoch {progress.epochs} of {config.epochs}", flush=True)
+
+    # A progress bar per epoch, unless there would be hundreds.
+    bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
+    trained.fit(
+        training.dataset(),
+        epochs=config.epochs,
+        initial_epoch=config.epochs if progress.out_of_patience() else progress.epochs,
+        validation_data=validation.dataset(),
+        class_weight=class_weights(dataset.train.labels, config.class_weights),
+        shuffle=False,  # Batches does
+        validation_freq=progress.reported,
+        verbose=1 if bars else 0,
+        callbacks=[
+            training.drawn_each_epoch(),
+            board,
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: progress.epoch_end(
+                    epoch + 1, model, trained, logs, report=not bars
+                )
+                and checkpoints.save(
+                    progress.folder, progress.epochs, variables, facts, progress.state()
+                )
+            ),
+        ],
+    )
+    if progress.diverged:
+        terminal.stop(
+            f"the loss became infinite or NaN: {progress.kept()}; try a lower --learning-rate"
+        )
+    if config.early_stopping:
+        print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
+    return board
+
+
+def train_head(model, dataset, config):
+    """Trains the head of a model alone, under the regime's rule, and says how far it gets.
+
+    Gradients through a randomly initialised head would distort the pretrained layers
+    (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), so the head is trained first.
+    """
+
+    def only_head(layer):
+        return layer.name.startswith("head_")
+
+    # As the features are fixed, it is trained like the head of train_frozen.py.
+    alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
+        "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
+    }  # fmt: skip
+    config, _ = follow(dataclasses.replace(config, **alone), dataset)
+    # Reads the features that the regime keeps; if it keeps none, those of the frozen backbone.
+    if all(layer.trainable for layer in model.layers if layer.weights):
+        set_trainable(model, only_head)
+    tail, training, validation = feed(model, dataset, config)
+    set_trainable(model, only_head)
+    compile_model(tail, make_optimizer(config, steps=config.epochs * len(training)))
+    tail.fit(
+        training.dataset(),
+        epochs=config.epochs,
+        class_weight=class_weights(dataset.train.labels, config.class_weights),
+        shuffle=False,
+        verbose=0,
+        callbacks=[training.drawn_each_epoch()],
+    )
+    _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
+    print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)
+
+
+def feed(model, dataset, config, standardised=False):
+    """Decides what is trained on what: the model on pixels, or its tail on cached features.
+
+    What the head reads is standardised by the training images, unless it is already.
+
+    Returns:
+        The Keras model to train, and the batches that train and validate it.
+
+    Raises:
+        OSError: There is no room for the features.
+    """
+    classes = len(dataset.class_names)
+    drawn = views_of(config)
+    training = Batches(dataset.train, classes, config.batch_size, **drawn)
+    validation = Batches(dataset.validation, classes)
+    # Views that are new each epoch are too many to keep.
+    kept = training.views and config.features == "cache"
+    prefix, tail = split(model) if kept else (None, model)
+    if prefix is None:
+        # Compiled otherwise than the one that is saved.
+        tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
+    else:
+        views = Batches(dataset.train, classes, **drawn)
+        seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", validation)])
+        training = FeatureBatches(
+            seen, dataset.train, classes, batch_size=config.batch_size, **drawn
+        )
+        validation = FeatureBatches(held_out, dataset.validation, classes)
+    if not standardised:
+        standardise(model, prefix.outputs if prefix else model.inputs, training)
+    return tail, training, validation
+
+
+def class_weights(labels, kind):
+    """Gives each class, by its number, the weight that makes it count as much as any other.
+
+    That is with the kind `balanced`; with `none` there are no weights, None.
+    """
+    if kind == "none":
+        return None
+    counts = np.bincount(labels)
+    return {label: len(labels) / (len(counts) * count) for label, count in enumerate(counts)}
+
+
+def make_optimizer(config, steps):
+    """Makes the optimizer of a run of so many training steps."""
+
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        warmup = steps // 10
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
+        )
+    multiple, settings = OPTIMIZERS[config.optimizer]
+    settings = settings | {"learning_rate": rate}
+    if config.weight_decay:
+        settings["weight_decay"] = config.weight_decay / multiple  # it is multiplied by the rate
+    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+
+
+def compile_model(model, optimizer, accuracy="accuracy"):
+    model.compile(
+        optimizer=optimizer,
+        loss="categorical_crossentropy",
+        metrics=[accuracy],
+        jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
+        steps_per_execution=16,  # a small tail's step is shorter than Keras' work between two
+    )

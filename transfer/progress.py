@@ -1,0 +1,105 @@
+"""What a run has reached: the epochs that are reported, and the model that is kept."""
+
+import math
+import time
+
+from transfer import files, runs
+
+# Lines of progress, confusion matrices and the like in a run, at most.
+REPORTS = 20
+
+
+class Progress:
+    """The epochs that are reported; one counts only once its model is in the run's folder.
+
+    With a patience, only the model with the lowest validation loss is kept, and training stops
+    after that many epochs without a better one.
+    """
+
+    def __init__(self, folder, patience=0, resumed=False):
+        self.folder = folder
+        self.patience = patience
+        # A run that goes on stays as it was, its settings too, until its model changes.
+        self.as_it_was = resumed
+        self.settings = {}
+        self.total = 0
+        self.reported = []
+        self.epochs = 0
+        self.kept_epoch = 0
+        self.best_loss = math.inf
+        self.diverged = False
+        self.history = {}
+        self.seconds = 0.0
+        self.start = time.perf_counter()
+
+    def plan(self, epochs, dataset):
+        """Chooses the epochs after which to validate, keep the model and print a line.
+
+        They are at most `REPORTS`, and fewer where validating would take longer than training.
+        """
+        seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
+        reports = min(epochs, REPORTS, math.ceil(seen))
+        self.total = epochs
+        self.reported = [math.ceil(epochs * i / reports) for i in range(1, reports + 1)]
+
+    def state(self):
+        """Gives what `restore` needs to go on from here, as JSON has it."""
+        names = ("epochs", "kept_epoch", "best_loss", "history", "seconds")
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, state):
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def out_of_patience(self):
+        return 0 < self.patience <= self.epochs - self.kept_epoch
+
+    def reopen(self):
+        """Lets a run that goes on be as it was no longer; of any other it does nothing."""
+        if self.as_it_was:
+            runs.reopen(self.folder, self.settings)
+            self.as_it_was = False
+
+    def epoch_end(self, epoch, model, trained, logs, report):
+        """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it.
+
+        Returns:
+            Whether the epoch counts.
+        """
+        if not all(math.isfinite(logs[key]) for key in ("loss", "val_loss") if key in logs):
+            self.diverged = trained.stop_training = True
+            return False
+        if "val_loss" not in logs:
+            return False
+        self.epochs = epoch
+        if not self.patience or logs["val_loss"] < self.best_loss:
+            self.reopen()
+            with files.written_whole(self.folder / "model.keras") as part:
+                model.save(part)
+            self.kept_epoch, self.best_loss = self.epochs, logs["val_loss"]
+        elif self.out_of_patience():
+            trained.stop_training = True
+        for key, figure in ({"epoch": epoch} | logs).items():
+            self.history.setdefault(key, []).append(figure)
+        seconds = time.perf_counter() - self.start
+        self.seconds += seconds
+        self.start = time.perf_counter()
+        if report:
+            print(
+                f"epoch {self.epochs}/{self.total}: loss {logs['loss']:.4f}, "
+                f"accuracy {logs['accuracy']:.4f}, validation loss {logs['val_loss']:.4f}, "
+                f"validation accuracy {logs['val_accuracy']:.4f}, {seconds:.0f} s",
+                flush=True,
+            )
+        return True
+
+    def kept(self):
+        """Says what an unfinished run has saved, and how to resume it."""
+        if self.as_it_was:
+            return f"{self.folder} is unchanged; the same command continues the run"
+        if not self.kept_epoch:
+            return "no model was saved yet, so there is nothing to resume"
+        return (
+            f"{self.folder}/model.keras is the model after epoch {self.kept_epoch} of {self.total}; "
+            f"--resume {self.folder} continues the run"
+        )

@@ -1,0 +1,228 @@
+"""One run, top to bottom: data, network, training, figures."""
+
+import dataclasses
+import math
+import platform
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+import data
+from transfer import checkpoints, files, recipes, results, runs, terminal
+from transfer.progress import Progress
+from transfer.settings import check_weights, follow, located
+
+
+def run(title, trainable, config):
+    """Trains and evaluates one regime; leaves its figures and its model in the run's folder.
+
+    Args:
+        title: Printed before the figures.
+        trainable: The regime: a function of a Keras layer that says whether it trains.
+        config: `Config`. With `folds`, so many runs are made, one after the other.
+
+    Returns:
+        The metrics, as written to metrics.json; with `folds`, a list of them. An error that the
+        reader can mend, a loss that is NaN and Ctrl-C end the program with one line.
+    """
+    if not config.folds or config.fold:
+        return _run_one(title, trainable, config)
+    names = [
+        config.name and f"{config.name}-fold-{fold}" for fold in range(1, config.folds + 1)
+    ]
+    with terminal.one_line_errors():
+        runs.refuse_taken(config.logs, config.regime, filter(None, names))
+    made = []
+    for fold, name in enumerate(names, 1):
+        print(f"fold        {fold} of {config.folds}", flush=True)
+        made.append(_run_one(title, trainable, dataclasses.replace(config, fold=fold, name=name)))
+    losses, accuracies = (
+        [metrics[key] for metrics in made] for key in ("validation_loss", "validation_accuracy")
+    )
+    spread = statistics.stdev(accuracies)
+    print(f"folds       validation accuracy {statistics.fmean(accuracies):.4f} ± {spread:.4f}")
+    print_result(title, statistics.fmean(losses), statistics.fmean(accuracies))
+    return made
+
+
+def print_result(title, loss, accuracy):
+    """Prints the three lines of the 2018 report."""
+    print(title)
+    print(f"Validation loss: {loss}")
+    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
+
+
+def _run_one(title, trainable, config):
+    with terminal.one_line_errors():
+        check_weights(config.weights)
+        if config.resume:
+            folder, made = Path(config.resume), ()
+            files.clear_parts(folder)
+        else:
+            folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
+    progress = Progress(folder, config.early_stopping, bool(config.resume))
+    try:
+        with runs.removed_if_empty(made):
+            return _run(title, trainable, config, progress)
+    except KeyboardInterrupt:
+        terminal.stop(f"interrupted: {progress.kept()}", status=130)
+    except OSError as error:  # such as of a disk that is full
+        terminal.stop(f"{error}: {progress.kept()}")
+    except Exception as error:
+        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, of disk or memory
+            raise
+        full = "No space left on device" in str(error)
+        reason = "no space is left on the disk" if full else "memory ran out, try a smaller --batch-size"
+        terminal.stop(f"{reason}: {progress.kept()}")
+
+
+def _run(title, trainable, config, progress):
+    folder = progress.folder
+    with terminal.one_line_errors():
+        dataset = data.load(
+            config.data,
+            config.image_size or recipes.LARGEST_SIZE,
+            config.seed,
+            config.on_bad_image,
+            config.images_per_class,
+            config.folds,
+            config.fold,
+            config.near_duplicates,
+        )
+        config = dataclasses.replace(config, **located(dataclasses.asdict(config)))
+        config, chosen = follow(config, dataset)
+        progress.plan(config.epochs, dataset)
+        keras = terminal.import_keras()
+        from transfer import fitting, network
+
+        precision, reason = network.choose_precision(config.precision)
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(config.seed)
+        keras.config.set_dtype_policy(precision)
+        model, weights = network.build(config, len(dataset.class_names))
+    network.set_trainable(model, trainable)
+    params = {
+        "trainable_params": network.count(model.trainable_weights),
+        "total_params": network.count(model.weights),
+    }
+    print("regime      {}: {:,} of {:,} parameters train".format(config.regime, *params.values()))
+    print(f"recipe      {config.recipe}, seed {config.seed}")
+    print(f"data        {describe(dataset)}")
+    for note in dataset.notes:
+        print(f"note        {note}")
+    if chosen:
+        print(f"settings    {chosen}")
+    print(f"weights     {config.weights}")
+    print(f"precision   {precision} ({reason})")
+    print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
+
+    settings = dataclasses.asdict(config) | {"resume": ""}
+    if config.resume:
+        progress.settings = settings
+    else:
+        if dataset.files:
+            files.write_json(folder / "split.json", dataset.files)
+        files.write_json(folder / "config.json", settings)
+    facts = {
+        "data": " ".join(sha256[:16] for sha256 in dataset.order.values()),
+        "weights": weights["sha256"],
+        "precision": precision,
+        "versions": versions(),
+    }
+    board = fitting.train(model, trainable, dataset, config, facts, progress)
+    progress.reopen()  # it still is as it was where what was trained further was no better
+    metrics = _finish(dataset, config, progress, facts | {"weights": weights} | params, board, model)
+    print_result(title, metrics["validation_loss"], metrics["validation_accuracy"])
+    return metrics
+
+
+def _finish(dataset, config, progress, known, board, model):
+    """Evaluates the model that was kept, and writes the run's figures; gives its metrics."""
+    from transfer import plots
+    from transfer.evaluation import evaluate
+
+    # The printed figures are those of the file, not of the model in memory.
+    folder = progress.folder
+    probabilities, loss, accuracy = evaluate(
+        folder / "model.keras", dataset.validation, config.evaluation
+    )
+    images = len(dataset.validation.labels)
+    metrics = {
+        "regime": config.regime,
+        "recipe": config.recipe,
+        "validation_loss": loss,
+        "validation_accuracy": accuracy,
+        "validation_images": images,
+        "trainable_params": known["trainable_params"],
+        "total_params": known["total_params"],
+        "epochs": progress.epochs,
+        "best_epoch": progress.kept_epoch,
+        "seconds": progress.seconds,
+        "images_per_second": progress.epochs * len(dataset.train.images) / progress.seconds,
+        "history": progress.history,
+        "data": {
+            "source": config.data,
+            "description": dataset.description,
+            "sha256": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+        },
+        "weights": known["weights"],
+        "precision": known["precision"],
+        "versions": known["versions"],
+        "config": dataclasses.asdict(config) | {"resume": ""},
+    }
+    plots.save(plots.losses(progress.history, progress.kept_epoch), folder / "losses.png")
+    runs.write_probabilities(folder / "validation.npz", probabilities)
+    board.show_run(model, dataset, config, metrics)
+    files.write_json(folder / "metrics.json", metrics)
+    checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
+    warn(metrics, dataset)
+    low, high = results.wilson(accuracy, images)
+    print(f"interval    95 % of validation accuracy on {images:,} images: {low:.4f} to {high:.4f}")
+    return metrics
+
+
+def warn(metrics, dataset):
+    """Says it where a model is no better than a guess, and what the likeliest cause is."""
+    classes = len(dataset.class_names)
+    counts = np.bincount(dataset.validation.labels, minlength=classes)
+    largest = counts.max() / counts.sum()
+    loss, accuracy = metrics["validation_loss"], metrics["validation_accuracy"]
+    if loss > math.log(classes):
+        what = f"the validation loss of {loss:.2f} is above ln({classes}) = {math.log(classes):.2f}, that of a guess"
+    elif accuracy <= largest:
+        what = (
+            f"the validation accuracy of {accuracy:.4f} is not above {largest:.4f}, the fraction of "
+            f"the largest class ({dataset.class_names[counts.argmax()]})"
+        )
+    else:
+        return
+    config = metrics["config"]
+    if config["recipe"] == "report":
+        cause = "the report's own protocol (raw pixels, a ReLU on the logits): see --recipe tuned"
+    elif config["weights"] == "none":
+        cause = "weights that are random below the head: see --weights imagenet"
+    elif results.training_accuracy(metrics) > (1 + accuracy) / 2:
+        cause = "overfitting: more images, or more --weight-decay or --dropout"
+    else:
+        cause = "too few updates, or too high a rate: see --epochs and --learning-rate"
+    print(f"warning     {what}; the likeliest cause: {cause}")
+
+
+def describe(dataset):
+    counts = (len(split.images) for split in (dataset.train, dataset.validation, dataset.test))
+    sizes = "{:,} train, {:,} validation, {:,} test images".format(*counts)
+    return f"{dataset.description}: {sizes}, sha256 {dataset.fingerprint[:12]}"
+
+
+def versions():
+    """Versions of what a figure depends on."""
+    import keras
+    import numpy
+    import tensorflow
+
+    modules = {"keras": keras, "numpy": numpy, "tensorflow": tensorflow}
+    return {"python": platform.python_version()} | {
+        name: module.__version__ for name, module in modules.items()
+    }

@@ -1,0 +1,198 @@
+"""What is asked of a run: its settings, their defaults, and what follows from the images."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import data
+from transfer import recipes, runs
+
+# Each one's default learning rate as a multiple of Adam's, which the recipes give, and its settings.
+# All of them use the recipe's weight decay, so adamw is the same as adam.
+OPTIMIZERS = {
+    "adam": (1, {}),
+    "adamw": (1, {}),
+    "nadam": (1, {}),
+    "rmsprop": (1, {}),
+    "lion": (0.1, {}),
+    "adagrad": (10, {}),
+    "sgd": (10, {"momentum": 0.9, "nesterov": True}),
+}
+
+# The settings that a recipe chooses by the number of images.
+BY_THE_IMAGES = (
+    "image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay", "dropout",
+    "shift", "zoom", "views",
+)  # fmt: skip
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+def flag(default, help, **limits):
+    """A field of Config that is a flag too.
+
+    `limits` are `choices`, `minimum`, `above` or `below`; `shown` is what the help calls the default.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run. Those with a help text are flags of the command line.
+
+    The defaults are those of the recipe `tuned`; RECIPES has what the others set. A setting that
+    is None follows from the images (see recipes.py), unless the user or a train script sets it.
+    """
+
+    regime: str
+
+    data: str = flag("cifar10", "cifar10, shapes (drawn, no download), FILE.npz or a folder")
+    weights: str = flag("imagenet", "imagenet, none (random) or the FILE of SqueezeNet's weights")
+    recipe: str = flag(
+        "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
+    )
+
+    # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
+    image_size: int | None = flag(None, "side in pixels to which images are resized", minimum=32)
+    epochs: int | None = flag(None, "passes over the training images", minimum=1)
+    batch_size: int | None = flag(None, "images per training step", minimum=1)
+    learning_rate: float | None = flag(None, "of the optimizer, at its peak", above=0)
+    # A step takes this fraction of the rate off each weight (Adam's, decoupled: arXiv 1711.05101).
+    weight_decay: float | None = flag(None, "of the weights that train", minimum=0)
+    # Before the classifier, as in the paper.
+    dropout: float | None = flag(None, "fraction of what the classifier reads", minimum=0, below=1)
+    shift: float | None = flag(
+        None, "how far training images move, as a fraction of their side", minimum=0, below=1
+    )
+    zoom: float | None = flag(
+        None, "how much smaller random crops may be, as a fraction of the side", minimum=0, below=1
+    )
+    # Of what is frozen, the features of each view are computed once.
+    views: int | None = flag(
+        None, "kept per training image where layers are frozen; 0: new each epoch", minimum=0
+    )
+    # A random head would distort the layers below it.
+    head_epochs: int | None = flag(None, "epochs that first train the head alone", minimum=0)
+
+    optimizer: str = flag("adam", "the optimizer", choices=tuple(OPTIMIZERS))
+    early_stopping: int = flag(
+        0, "stop after so many epochs without a lower validation loss; 0: never", minimum=0
+    )
+    # Caffe's BGR and means: without them no channel has the values the weights were trained on.
+    preprocessing: str = "caffe"
+    # Frozen or barely changing layers help more, the more of them the head reads.
+    head: str = "pooled"
+    # A mirrored truck is a truck.
+    mirror: bool = True
+    # Warm-up over the first tenth of the steps, then cosine decay to zero.
+    schedule: str = "cosine"
+
+    # 0 stands for all, and for one run.
+    images_per_class: int = flag(
+        0, "train on so many of each class, drawn at random by the seed", minimum=1, shown="all"
+    )
+    folds: int = flag(
+        0, "train so many runs, each validated on a different fold", minimum=2, shown="one run"
+    )
+    fold: int = flag(
+        0, "train this one of the folds alone, from 1", minimum=1, shown="all of them"
+    )
+    # The epochs that it was first meant to have, if it got more: its rate then decayed more than once.
+    extended_from: str = ""
+
+    evaluation: str = flag(
+        "plain",
+        "of images as they are, or averaged with their mirrored copies",
+        choices=("plain", "mirrored"),
+    )
+    histograms: bool = flag(False, "of all weights, each epoch, for TensorBoard")
+    features: str = flag(
+        "cache", "of the frozen layers: computed once, or none kept", choices=("cache", "none")
+    )
+    on_bad_image: str = flag(
+        "stop", "of a folder that can't be read: name all and stop, or skip", choices=("stop", "skip")
+    )
+    near_duplicates: str = flag(
+        "keep", "of a folder, that are in two splits: keep or drop", choices=("keep", "drop")
+    )
+    class_weights: str = flag(
+        "none", "of the loss; balanced gives each class equal weight", choices=("none", "balanced")
+    )
+    seed: int = flag(0, "of weights, order and views, and of a folder's split", minimum=0, below=2**32)
+    precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
+    resume: str = flag("", "folder of a run to resume, with that run's settings")
+    logs: str = flag("logs", "folder of all runs")
+    name: str = flag("", "of the run's folder (default: recipe and time)")
+
+
+# What a recipe sets whatever the images; recipes.py has the rest.
+RECIPES = {
+    "tuned": {},
+    "report": {
+        "optimizer": "adam",
+        "image_size": 32,
+        "preprocessing": "none",
+        "head": "conv_relu",
+        "mirror": False,
+        "schedule": "constant",
+        "precision": "float32",
+    },
+}
+
+
+def follow(config, dataset):
+    """Fills in the settings that neither the reader nor the script gave, by the recipe's rule.
+
+    Returns:
+        The whole `Config`, and a line that says what was chosen and why (`""` if nothing was).
+    """
+    images, classes = len(dataset.train.labels), len(dataset.class_names)
+    if config.folds and not config.images_per_class:  # equal settings for folds of unequal size
+        together = images + len(dataset.validation.labels)
+        images = together * (config.folds - 1) // config.folds
+    multiple, _ = OPTIMIZERS[config.optimizer]
+    values = {name: getattr(config, name) for name in BY_THE_IMAGES}
+    given = {name: value for name, value in values.items() if value is not None}
+    side = min(dataset.train.images.shape[1:3])
+    chosen = recipes.settings(config.recipe, config.regime, images, side, given)
+    if "learning_rate" not in given:
+        chosen["learning_rate"] *= multiple
+    shown = [
+        f"{name.replace('_', ' ')} {chosen[name]:.3g}"
+        for name in BY_THE_IMAGES
+        if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
+    ]
+    line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
+    return dataclasses.replace(config, **chosen), line if shown else ""
+
+
+def located(settings):
+    """Gives those of the settings that are paths as they hold in any working directory: absolute."""
+    known = {"data": data.SOURCES, "weights": runs.WEIGHTS}
+    return {
+        key: os.path.abspath(os.path.expanduser(settings[key]))
+        for key in known.keys() & settings.keys()
+        if settings[key] not in known[key]
+    }
+
+
+def check_weights(weights):
+    """Refuses, before Keras is imported, a weights file that is none.
+
+    Raises:
+        OSError: It does not exist or can't be read as HDF5.
+    """
+    if weights in runs.WEIGHTS:
+        return
+    import h5py
+
+    if not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"--weights {weights} does not exist: expected imagenet, none or a file"
+        )
+    try:
+        h5py.File(weights).close()
+    except OSError as error:
+        raise OSError(
+            f"--weights {weights} is damaged or not HDF5 ({error}): expected SqueezeNet's weights"
+        ) from error
