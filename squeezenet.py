@@ -347,10 +347,13 @@ def pixels(size, preprocessing="caffe"):
         (batch, height, width, 3) of any height and width.
     """
     x = layers.Input((None, None, 3), dtype="uint8", name="rgb")
-    if preprocessing == "caffe":  # before resizing: an enlarged image has more pixels to change
+    # Both before resizing: an enlarged image has more pixels, and Resizing would round integers.
+    if preprocessing == "caffe":
         x = keras.ops.flip(x, axis=-1)
         offset = [-mean for mean in BGR_MEANS]
         x = layers.Rescaling(1.0, offset, dtype="float32", name="subtract_means")(x)
+    else:
+        x = layers.Rescaling(1.0, dtype="float32", name="to_float")(x)
     resize = layers.Resizing(
         size, size, data_format="channels_last", dtype="float32", name="resize"
     )

@@ -11,10 +11,12 @@ import importlib
 import sys
 import time
 
-from experiment import build, follow, make_optimizer, parse_config, set_trainable
-
 import data
 from transfer.batches import EVALUATION_BATCH, Batches
+from transfer.command_line import parse_config
+from transfer.fitting import make_optimizer
+from transfer.network import build, set_trainable
+from transfer.settings import follow
 
 
 def train(trainable, config):

@@ -72,7 +72,7 @@ class Whole(RuleBasedStateMachine):
             (self.images / name).mkdir(parents=True)
             for _ in range(count):
                 self.draw(name)
-        self.train_as("frozen", "--epochs", 2)
+        self.train_as("frozen", "--epochs", 2, "--recipe", "report")
         assert (self.folders()[0] / "metrics.json").exists()
 
     def teardown(self):
@@ -159,13 +159,13 @@ class Whole(RuleBasedStateMachine):
         epochs=st.integers(1, 3),
         skip=st.booleans(),
         mirrored=st.booleans(),
-        head=st.sampled_from(("average", "average", "pooled")),
+        recipe=st.sampled_from(("report", "report", "tuned")),
         patience=st.sampled_from((0, 0, 1)),
         killed=st.sampled_from((0, 0, 1, 2, 3, 4, 6, 9, 12)),
         after=st.booleans(),
     )
-    def train(self, regime, seed, epochs, skip, mirrored, head, patience, killed, after):
-        arguments = ["--epochs", epochs, "--seed", seed, "--head", head]
+    def train(self, regime, seed, epochs, skip, mirrored, recipe, patience, killed, after):
+        arguments = ["--epochs", epochs, "--seed", seed, "--recipe", recipe]
         arguments += ["--on-bad-image", "skip"] if skip else []
         arguments += ["--evaluation", "mirrored"] if mirrored else []
         arguments += ["--early-stopping", patience] if patience else []
@@ -194,7 +194,8 @@ class Whole(RuleBasedStateMachine):
         self.changed = True
         with contextlib.suppress(Killed):
             with killed_at(killed, after):
-                status, out, _ = self.call(script, *arguments)
+                status, out, err = self.call(script, *arguments)
+            assert "--resume" in arguments or "--help" not in err, err
             if status == 0:
                 self.check_scan(out)
         for folder in self.folders():
