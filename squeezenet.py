@@ -121,16 +121,16 @@ def SqueezeNet(
 
     x = layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
-    x = fire_module(x, squeeze=16, expand=64, name="fire2")
-    x = fire_module(x, squeeze=16, expand=64, name="fire3")
+    x = FireModule(squeeze=16, expand=64, name="fire2")(x)
+    x = FireModule(squeeze=16, expand=64, name="fire3")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool3")(x)
-    x = fire_module(x, squeeze=32, expand=128, name="fire4")
-    x = fire_module(x, squeeze=32, expand=128, name="fire5")
+    x = FireModule(squeeze=32, expand=128, name="fire4")(x)
+    x = FireModule(squeeze=32, expand=128, name="fire5")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool5")(x)
-    x = fire_module(x, squeeze=48, expand=192, name="fire6")
-    x = fire_module(x, squeeze=48, expand=192, name="fire7")
-    x = fire_module(x, squeeze=64, expand=256, name="fire8")
-    x = fire_module(x, squeeze=64, expand=256, name="fire9")
+    x = FireModule(squeeze=48, expand=192, name="fire6")(x)
+    x = FireModule(squeeze=48, expand=192, name="fire7")(x)
+    x = FireModule(squeeze=64, expand=256, name="fire8")(x)
+    x = FireModule(squeeze=64, expand=256, name="fire9")(x)
 
     if include_top:
         x = layers.Dropout(0.5, name="drop9")(x)
@@ -148,25 +148,29 @@ def SqueezeNet(
     return model
 
 
-def fire_module(x, squeeze, expand, name):
-    """Squeezes the channels by 1x1 convolutions, then expands them by 1x1 and 3x3 ones.
+def FireModule(squeeze, expand, name):
+    """Makes the paper's block: 1x1 convolutions squeeze the channels, 1x1 and 3x3 ones expand them.
 
     Args:
-        x: Keras tensor (batch, height, width, channels), or channels first where that is
-            Keras' image data format.
         squeeze: Number of 1x1 filters that squeeze.
         expand: Number of 1x1 filters that expand, and of 3x3 filters.
         name: Prefix of the layers' names.
 
     Returns:
-        Keras tensor of the same height and width with `2 * expand` channels, all non-negative.
+        A function from a Keras tensor (batch, height, width, channels), or channels first where
+        that is Keras' image data format, to one of the same height and width with `2 * expand`
+        channels, all non-negative.
     """
-    x = layers.Conv2D(squeeze, 1, activation="relu", name=f"{name}_squeeze1x1")(x)
-    left = layers.Conv2D(expand, 1, activation="relu", name=f"{name}_expand1x1")(x)
-    right = layers.Conv2D(
-        expand, 3, padding="same", activation="relu", name=f"{name}_expand3x3"
-    )(x)
-    return layers.Concatenate(axis=_channel_axis(), name=f"{name}_concat")([left, right])
+
+    def apply(x):
+        x = layers.Conv2D(squeeze, 1, activation="relu", name=f"{name}_squeeze1x1")(x)
+        left = layers.Conv2D(expand, 1, activation="relu", name=f"{name}_expand1x1")(x)
+        right = layers.Conv2D(
+            expand, 3, padding="same", activation="relu", name=f"{name}_expand3x3"
+        )(x)
+        return layers.Concatenate(axis=_channel_axis(), name=f"{name}_concat")([left, right])
+
+    return apply
 
 
 def preprocess_input(x, data_format=None):
@@ -351,7 +355,7 @@ def pixels(size, preprocessing="caffe"):
     if preprocessing == "caffe":
         x = keras.ops.flip(x, axis=-1)
         offset = [-mean for mean in BGR_MEANS]
-        x = layers.Rescaling(1.0, offset, dtype="float32", name="subtract_means")(x)
+        x = layers.Rescaling(1.0, offset, dtype="float32", name="center")(x)
     else:
         x = layers.Rescaling(1.0, dtype="float32", name="to_float")(x)
     resize = layers.Resizing(

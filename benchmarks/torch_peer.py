@@ -17,7 +17,7 @@ STEPS = 20
 
 
 class Fire(nn.Module):
-    """squeezenet.fire_module."""
+    """squeezenet.FireModule."""
 
     def __init__(self, channels, squeeze, expand):
         super().__init__()

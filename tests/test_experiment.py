@@ -138,7 +138,7 @@ def test_report_recipe_is_the_protocol_of_2018(script, tmp_path):
     assert model.get_layer("fire9_concat").output.shape[1:] == (1, 1, 512)
     assert model.get_layer("head_conv10").activation.__name__ == "relu"
     assert model.get_layer("head_drop9").rate == 0.5
-    assert not any(layer.name == "subtract_means" for layer in model.layers)
+    assert not any(layer.name == "center" for layer in model.layers)
     for images in (20, 40_000):
         assert recipes.settings("report", "frozen", images, 32, {})["epochs"] == 10
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import urllib.parse
 import urllib.request
 
@@ -52,12 +53,16 @@ def test_scalars(get, regime, trained):
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_graph_of_the_layers(get, regime, trained):
-    query = {"run": f"{regime}/tiny/train", "tag": "keras", "conceptual": "true"}
-    graph = get("data/plugin/graphs/graph", **query)
+    text = get("data/plugin/graphs/graph", run=f"{regime}/tiny", conceptual="false")
+    nodes = {re.search('name: "(.*?)"', node)[1]: node for node in text.split("node {")[1:]}
     model = keras.models.load_model(getattr(trained, regime).folder / "model.keras")
-    for layer in model.layers:
-        assert f"/{layer.name}\"" in graph, layer.name
-    assert 'input: "squeezenet/fire2_squeeze1x1"' in graph
+    assert {name.replace("/", "_") for name in nodes} >= {layer.name for layer in model.layers}
+    assert {name.split("/")[0] for name in nodes if "/" in name} == {
+        "head", *(f"fire{number}" for number in range(2, 10))
+    }
+    assert 'input: "fire2/squeeze1x1"' in nodes["fire2/expand3x3"]
+    for name, last in (("conv1", ("full",)), ("fire9/expand3x3", ("full", "last_fire")), ("head/logits", REGIMES)):
+        assert f'device: "{"trained" if regime in last else "frozen"}"' in nodes[name]
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -143,11 +148,12 @@ def test_weight_histograms(script, tmp_path):
 @pytest.mark.browser
 def test_pages_in_a_browser(get, browser):
     """What a reader sees: the layers in Graphs, the runs in Scalars, the settings in HParams."""
-    browser.open(f"{get.url}#graphs")
-    browser.click("keras")
-    browser.click("Conceptual graph")
-    browser.expand("squeezenet", "fire2_squeeze1x1")
-    browser.waits_for("fire9_concat", "head_softmax")
+    browser.open(f"{get.url}#graphs&run=last_fire%2Ftiny")
+    browser.waits_for("conv1", *(f"fire{number}" for number in range(2, 10)), "head")
+    browser.click("Device")
+    browser.waits_for("unknown device")  # the legend; that of a pooling layer
+    browser.expand("fire9", "squeeze1x1")
+    browser.waits_for("expand1x1", "expand3x3", "concat")
     browser.open(f"{get.url}#timeseries")
     browser.waits_for("epoch_accuracy", "full/tiny/validation")
     browser.open(f"{get.url}#hparams")

@@ -1,8 +1,8 @@
 """What TensorBoard shows of a run."""
 
 import dataclasses
-import json
 import math
+import re
 from pathlib import Path
 
 import keras
@@ -47,7 +47,7 @@ class Confusion(keras.metrics.Metric):
 class TensorBoard(keras.callbacks.TensorBoard):
     """Keras' callback (scalars and histograms), plus what it lacks.
 
-    That is the graph of the layers of the whole model; the graph of the training step, which Keras
+    That is `layers_graph` of the whole model; the graph of the training step, which Keras
     tries to write but looks for where Keras 3 no longer has it; each epoch's confusion matrix; the
     training views; and, by `show_run`, settings against figures and the validation images' features.
 
@@ -62,8 +62,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def __init__(self, folder, model, confusion, class_names, histograms=False):
         super().__init__(folder, write_graph=False, histogram_freq=int(histograms))
         self.traced = False
-        self.layers = model.to_json()
         self.writer = tf.summary.create_file_writer(str(folder))
+        with self.writer.as_default():
+            tf.summary.graph(layers_graph(model))
         self.confusion = confusion
         self.class_names = class_names
 
@@ -78,24 +79,6 @@ class TensorBoard(keras.callbacks.TensorBoard):
             self.traced = True
             with tf.summary.create_file_writer(str(Path(self.log_dir, "train"))).as_default():
                 tf.summary.trace_export("batch_1", step=0)
-                self.write_layers()
-
-    def write_layers(self):
-        """Writes the graph of the layers as Keras does, but for dtypes that TensorBoard knows.
-
-        Of the others it would complain on the terminal, once a layer and look.
-        """
-
-        def by_name(value):
-            if value.get("class_name") == "DTypePolicy":
-                return value["config"]["name"].removeprefix("mixed_")
-            return value
-
-        metadata = tf.compat.v1.SummaryMetadata()
-        metadata.plugin_data.plugin_name = "graph_keras_model"
-        metadata.plugin_data.content = b"1"
-        layers = json.dumps(json.loads(self.layers, object_hook=by_name))
-        tf.summary.write("keras", layers, step=0, metadata=metadata)
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -136,6 +119,33 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 tf.summary.scalar(key, figure, step=metrics["epochs"])
         self.writer.close()
         show_features(Path(self.log_dir), model, dataset.validation, dataset.class_names)
+
+
+def layers_graph(model):
+    """Makes the graph of a model's layers, in which each fire module and the head is a box.
+
+    In the boxes layers have the paper's names, `fire2/squeeze1x1`. TensorBoard colours by device,
+    and here the device of a layer with weights is `trained` or `frozen`.
+
+    Args:
+        model: Functional `keras.Model`, `trainable` of whose layers is set.
+
+    Returns:
+        A `GraphDef` with a node for each layer or operation.
+    """
+
+    def in_box(operation):
+        return re.sub(r"^(head_)?(fire\d+_)?", lambda boxes: boxes[0].replace("_", "/"), operation.name)
+
+    graph = tf.compat.v1.GraphDef()
+    for operation in model.operations:
+        node = graph.node.add(name=in_box(operation), op=type(operation).__name__)
+        if getattr(operation, "weights", ()):
+            node.device = "trained" if operation.trainable else "frozen"
+        if not isinstance(operation, keras.layers.InputLayer):
+            sources = keras.tree.flatten(operation.input)
+            node.input.extend(in_box(tensor._keras_history.operation) for tensor in sources)
+    return graph
 
 
 def show_features(folder, model, split, class_names):
