@@ -103,8 +103,8 @@ def headline(rows):
     )
 
 
-def report_best(description, rows, picture):
-    """Says which run is the best and how it does on the test images; draws the picture.
+def report_best(description, rows, path):
+    """Says which run is the best and how it does on the test images; draws the plot.
 
     Raises:
         Gone: Its images are not there.
@@ -116,8 +116,8 @@ def report_best(description, rows, picture):
     test = test_figures(best, dataset)
     print(f"Test loss: {test['loss']}")
     print(f"Test accuracy (NORMALIZED): {test['accuracy']}")
-    draw(f"Validation accuracy on {description}", rows, best, dataset, picture)
-    print(f"Plot: {picture}", end="\n\n")
+    draw(f"Validation accuracy on {description}", rows, best, dataset, path)
+    print(f"Plot: {path}", end="\n\n")
 
 
 def images_of(group):

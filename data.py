@@ -173,7 +173,7 @@ def _load_folder(root, image_size, on_bad_image, folds):
 def _of_arrays(source, train, test, class_names, description):
     count, notes = len(train.images), []
     height, width = train.images.shape[1:3]
-    if height != width:  # as of a folder's images, and as predict.py sees a picture
+    if height != width:  # as of a folder's images, and as predict.py sees an image
         train, test = (Split(_middle(images), labels) for images, labels in (train, test))
         notes.append(f"of {width} x {height} pixels, only the largest central square is used")
     found = splits.Found(
@@ -241,7 +241,7 @@ def main(arguments=None):
     parser.add_argument(
         "--near-duplicates", choices=("keep", "drop"), default="keep", help="of a folder [keep]"
     )
-    parser.add_argument("--output", type=Path, default="preview.png", help="picture [preview.png]")
+    parser.add_argument("--output", type=Path, default="preview.png", help="the plot [preview.png]")
     asked = parser.parse_args(arguments)
     if not 0 <= asked.seed < 2**32:
         parser.error(f"argument --seed: expected 0 to {2**32 - 1}. Received: {asked.seed}")
@@ -268,7 +268,7 @@ def preview(asked):
     print(f"{'classes':12}{len(names)}: {listed}")
     for note in dataset.notes:
         print(f"{'note':12}{note}")
-    print(f"{'picture':12}{asked.output}")
+    print(f"{'plot':12}{asked.output}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ BATCH = 64
 
 def main(arguments=None):
     parser = terminal.Parser(description="Names what is in images.", allow_abbrev=False)
-    parser.add_argument("pictures", nargs="+", help="files, folders or patterns such as '*.jpg'")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns such as '*.jpg'")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
     which.add_argument("--model", type=Path, help="a model.keras that a train script wrote")
@@ -35,13 +35,13 @@ def main(arguments=None):
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
 
-    with terminal.ends_quietly("the pictures that are left were not looked at"):
+    with terminal.ends_quietly("the images that are left were not looked at"):
         failed = answer(asked)
     sys.exit(int(failed))
 
 
 def answer(asked):
-    """Prints what is on the pictures asked for; says whether any of them could not be read."""
+    """Prints what is in the images asked for; says whether any of them could not be read."""
     with terminal.one_line_errors():
         path, class_names, evaluation = choose_model(asked)
         model = load(path)
@@ -53,7 +53,7 @@ def answer(asked):
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
-    largest, paths = model.get_layer("resize").height, images.find(asked.pictures)
+    largest, paths = model.get_layer("resize").height, images.find(asked.images)
     for path, image, probabilities in predict(classifier(model, evaluation), largest, paths):
         if isinstance(image, Exception):
             failed = True
@@ -139,12 +139,12 @@ def load(path):
 
 
 def predict(model, largest, paths):
-    """Reads and classifies pictures, in batches, in their order.
+    """Reads and classifies images, in batches, in their order.
 
     Args:
         model: `keras.Model` from images to probabilities.
-        largest: Side in pixels above which it sees no more of a picture.
-        paths: The pictures' files.
+        largest: Side in pixels above which it sees no more of an image.
+        paths: The images' files.
 
     Yields:
         For each path the path, the image uint8 (side, side, 3) and its probabilities (classes,); or
@@ -164,20 +164,20 @@ def predict(model, largest, paths):
             yield from zip(batch, *classify(model, list(pool.map(read, batch))), strict=True)
 
 
-def classify(model, pictures):
-    """Gives pictures or errors back, with the probabilities of each picture, None of an error."""
+def classify(model, images):
+    """Gives images or errors back, with the probabilities of each image, None of an error."""
     import numpy as np
 
-    probabilities = [None] * len(pictures)
+    probabilities = [None] * len(images)
     by_shape = {}
-    for place, picture in enumerate(pictures):
-        if not isinstance(picture, Exception):
-            by_shape.setdefault(picture.shape, []).append(place)
+    for place, image in enumerate(images):
+        if not isinstance(image, Exception):
+            by_shape.setdefault(image.shape, []).append(place)
     for places in by_shape.values():
-        found = model.predict_on_batch(np.stack([pictures[place] for place in places]))
+        found = model.predict_on_batch(np.stack([images[place] for place in places]))
         for place, row in zip(places, np.float32(found), strict=True):
             probabilities[place] = row
-    return pictures, probabilities
+    return images, probabilities
 
 
 def show_text(path, classes):

@@ -20,7 +20,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 ROUNDS = 3
 RUNS = 100
-PICTURES = 2000
+IMAGES = 2000
 
 
 def main(arguments=None):
@@ -28,14 +28,14 @@ def main(arguments=None):
     parser.add_argument("run", type=Path, help="folder of a finished run")
     run = parser.parse_args(arguments).run
     with tempfile.TemporaryDirectory() as folder:
-        logs, pictures = Path(folder, "logs"), Path(folder, "pictures")
+        logs, images = Path(folder, "logs"), Path(folder, "images")
         copy_runs(run, logs)
-        draw_pictures(pictures)
-        one = next(pictures.iterdir())
+        draw_images(images)
+        one = next(images.iterdir())
         commands = {
             "import keras": ["-c", "import keras"],
-            "predict.py, one picture": ["predict.py", one, "--run", run],
-            f"predict.py, {PICTURES:,} pictures": ["predict.py", pictures, "--run", run],
+            "predict.py, one image": ["predict.py", one, "--run", run],
+            f"predict.py, {IMAGES:,} images": ["predict.py", images, "--run", run],
             f"compare.py, table of {RUNS} runs": ["-c", TABLE, logs],
         }
         scripts = sorted(path.name for path in ROOT.glob("*.py") if "__main__" in path.read_text())
@@ -48,7 +48,7 @@ def main(arguments=None):
     for name, least in best.items():
         print(f"{name:32}{least:6.2f} s")
     one, many = (best[name] for name in commands if name.startswith("predict.py,"))
-    print(f"{'predict.py past its start-up':32}{(PICTURES - 1) / (many - one):6.0f} pictures/s")
+    print(f"{'predict.py past its start-up':32}{(IMAGES - 1) / (many - one):6.0f} images/s")
 
 
 # What compare.py does before it evaluates anything.
@@ -80,10 +80,10 @@ def copy_runs(run, logs):
         (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
-def draw_pictures(folder):
+def draw_images(folder):
     folder.mkdir()
     random = np.random.default_rng(0)
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         coarse = Image.fromarray(random.integers(0, 256, (8, 10, 3)).astype("uint8"))
         coarse.resize((500, 375)).save(folder / f"{number:04}.jpg")
 

@@ -200,7 +200,7 @@ def tables(trials):
 
 
 def write(measured, path):
-    """Writes the figures to `path` (.json), the tables beside it (.md) and the picture (.png)."""
+    """Writes the figures to `path` (.json), the tables beside it (.md) and the plot (.png)."""
     sources = list(grouped(measured["trials"], "sha256").values())
     figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
     for axes, trials in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):

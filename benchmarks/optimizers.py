@@ -78,7 +78,7 @@ def table(rows):
 
 
 def write(results, path):
-    """Writes the figures to `path` (.json), the table beside it (.md) and the picture (.png)."""
+    """Writes the figures to `path` (.json), the table beside it (.md) and the plot (.png)."""
     rows = results["rows"]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()

@@ -37,7 +37,7 @@ def over_seeds(figures, digits):
 
 
 def write(path, results, about, shown, figure):
-    """Writes results (.json), what is said of them and their table (.md), and the picture (.png)."""
+    """Writes results (.json), what is said of them and their table (.md), and the plot (.png)."""
     files.write_json(path, results)
     path.with_suffix(".md").write_text(f"{about}\n\n{shown}\n")
     figure.savefig(path.with_suffix(".png"), dpi=120)

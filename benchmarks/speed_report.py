@@ -1,4 +1,4 @@
-"""Shows the figures of benchmarks/speed.json: tables in Markdown, and one picture."""
+"""Shows the figures of benchmarks/speed.json: tables in Markdown, and one plot."""
 
 import matplotlib
 import numpy as np

@@ -62,7 +62,7 @@ def test_what_is_given_goes_before_the_rule():
 
 
 def test_photographs_are_seen_at_their_size_and_small_images_enlarged():
-    for side, size, zoom in ((32, 128, 0), (150, 150, None), (224, 224, 0.5), (500, 224, 0.5)):
+    for side, size, zoom in ((32, 128, 0), (150, 150, None), (288, 288, 0.5), (500, 288, 0.5)):
         chosen = recipes.settings("tuned", "full", 100, side, {})
         assert chosen["image_size"] == size
         assert zoom is None or chosen["zoom"] == pytest.approx(zoom)

@@ -16,21 +16,21 @@ SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if 
 JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
 # Of EXIF data that are damaged, Pillow takes what it can.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-# A picture is refused by its header: a few bytes can stand for more pixels than there is memory.
+# An image is refused by its header: a few bytes can stand for more pixels than there is memory.
 LARGEST_SIDE = 30_000
 LARGEST_AREA = 100_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns, where `read` refuses
 
 
 class Refused(ValueError):
-    """A picture that is not decoded: of too many pixels, of values that mean no colour, or a pipe."""
+    """An image that is not decoded: of too many pixels, of values that mean no colour, or a pipe."""
 
 
 def find(names):
-    """Finds pictures.
+    """Finds images.
 
     Args:
-        names: Files, folders (all pictures in them and below) and patterns such as `*.jpg`.
+        names: Files, folders (all images in them and below) and patterns such as `*.jpg`.
 
     Returns:
         List of paths, in the order of `names`, sorted within each. A name that stands for nothing
@@ -59,7 +59,7 @@ def is_hidden(name):
 
 
 def side(path):
-    """Side of a picture's largest square, in pixels, by its header; 0 where it can't be read."""
+    """Side of an image's largest square, in pixels, by its header; 0 where it can't be read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return min(image.size)
@@ -68,7 +68,7 @@ def side(path):
 
 
 def digest(pixels):
-    """Gives the sha256 of a picture's size and pixels, uint8 (height, width, 3)."""
+    """Gives the sha256 of an image's size and pixels, uint8 (height, width, 3)."""
     sha256 = hashlib.sha256(f"{pixels.shape}".encode())
     sha256.update(np.ascontiguousarray(pixels))
     return sha256
@@ -84,7 +84,7 @@ def read(path, largest):
         uint8 (side, side, 3), RGB.
 
     Raises:
-        OSError: It can't be read, is no picture, or is damaged.
+        OSError: It can't be read, is not an image, or is damaged.
         Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe;
             or it has 16 bits a channel, but is black if they all count, as 12-bit scans are.
     """
@@ -93,7 +93,7 @@ def read(path, largest):
 
 
 def decode(path, least=None):
-    """Decodes a whole picture, or where it is a JPEG, a smaller one of at least that many pixels.
+    """Decodes a whole image, or where it is a JPEG, a smaller one of at least that many pixels.
 
     Returns:
         A `PIL.Image.Image` of mode RGB. Otherwise as `read`.

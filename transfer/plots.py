@@ -187,20 +187,20 @@ def _draw_mistakes(figure, mistakes):
         axes.set_title(f"{true}, taken\nfor {predicted} ({probability:.0%})", fontsize="small")
 
 
-def explanations(pictures):
-    """Draws pictures beside the evidence for their class, three pairs in a row.
+def explanations(images):
+    """Draws images beside the evidence for their class, three pairs in a row.
 
     Args:
-        pictures: For each an image uint8 (height, width, 3), the evidence float (rows, columns) in
+        images: For each an image uint8 (height, width, 3), the evidence float (rows, columns) in
             0..1, and a title.
     """
-    across = min(len(pictures), 3)
-    down = math.ceil(len(pictures) / across)
+    across = min(len(images), 3)
+    down = math.ceil(len(images) / across)
     figure = Figure(figsize=(4.6 * across, 2.7 * down), layout="constrained")
     grid = figure.subplots(down, 2 * across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for place, (image, evidence, title) in enumerate(pictures):
+    for place, (image, evidence, title) in enumerate(images):
         row, column = divmod(place, across)
         plain, explained = grid[row, 2 * column : 2 * column + 2]
         plain.imshow(image)
