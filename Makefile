@@ -37,7 +37,7 @@ few-images: .venv/installed-for-benchmarks
 	$(VENV) -m benchmarks.few_images $(DATA_FLAG)
 
 test: .venv/installed-for-tests
-	$(VENV) -m ruff check .
+	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet .
 	$(VENV) -m pytest --numprocesses 2 --dist loadfile
 
 # What takes minutes; TESTS= names a part of it.

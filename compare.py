@@ -49,10 +49,14 @@ def compare(asked):
     for line in others:
         print(f"skipped {line}")
     if not finished:
-        terminal.stop(f"no finished run under {asked.logs}: train one first, e.g. with train_frozen.py")
+        terminal.stop(
+            f"no finished run under {asked.logs}: train one first, e.g. with train_frozen.py"
+        )
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
-        terminal.stop(f"none of the {len(finished)} finished runs under {asked.logs} match the options")
+        terminal.stop(
+            f"none of the {len(finished)} finished runs under {asked.logs} match the options"
+        )
     chosen, others = one_a_seed(chosen)
     for line in others:
         print(f"skipped {line}")
@@ -140,7 +144,11 @@ def images_of(group):
             return dataset
     raise Gone(
         f"Not evaluated or drawn: {', '.join(there or sources)} "
-        + ("has changed since, its images are not the run's" if there else "does not exist any more")
+        + (
+            "has changed since, its images are not the run's"
+            if there
+            else "does not exist any more"
+        )
     )
 
 
@@ -189,9 +197,7 @@ def draw(title, rows, best, dataset, path):
     confidence = np.where(predicted == labels, -1, probabilities.max(axis=1))
     worst = np.argsort(-confidence, kind="stable")[: min(MISTAKES, int(np.sum(confidence >= 0)))]
     names = dataset.class_names
-    mistakes = [
-        (images[i], names[labels[i]], names[predicted[i]], confidence[i]) for i in worst
-    ]
+    mistakes = [(images[i], names[labels[i]], names[predicted[i]], confidence[i]) for i in worst]
     curves, seen = [], set()
     for row in rows:  # the best first
         run = row.runs[0]

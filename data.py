@@ -1,11 +1,11 @@
 """Where images come from: every source becomes the same three splits of uint8 RGB images.
 
-    python data.py cifar10   # a first look: counts, and a grid of images of each class
+python data.py cifar10   # a first look: counts, and a grid of images of each class
 
-    load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
-    load("FILE.npz")         x_train, y_train, x_test, y_test, like Keras' own mnist.npz
-    load("shapes")           ten shapes drawn here from a seed; needs no download
-    load("DIR")              your own images, a folder for each class: see layouts.py
+load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
+load("FILE.npz")         x_train, y_train, x_test, y_test, like Keras' own mnist.npz
+load("shapes")           ten shapes drawn here from a seed; needs no download
+load("DIR")              your own images, a folder for each class: see layouts.py
 """
 
 import hashlib
@@ -26,7 +26,6 @@ from transfer.terminal import Parser, ends_quietly, import_keras, one_line_error
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-
 
 
 class Dataset(NamedTuple):

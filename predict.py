@@ -22,7 +22,9 @@ BATCH = 64
 
 def main(arguments=None):
     parser = terminal.Parser(description="Names what is in images.", allow_abbrev=False)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns such as '*.jpg'")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="files, folders or patterns such as '*.jpg'"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
     which.add_argument("--model", type=Path, help="a model.keras that a train script wrote")
@@ -47,7 +49,9 @@ def answer(asked):
         model = load(path)
         class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
         if len(class_names) != model.output_shape[-1]:
-            raise ValueError(f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}")
+            raise ValueError(
+                f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}"
+            )
     from transfer import images
     from transfer.evaluation import classifier
 
@@ -114,8 +118,12 @@ def best_run(logs, data=None):
         best.setdefault(run.fingerprint, []).append(run)
     tops = [min(group, key=runs.rank) for group in best.values()]
     if len(tops) > 1:
-        choices = " or ".join(f"{run.folder} ({run.metrics['data']['description']})" for run in tops)
-        raise ValueError(f"the runs under {logs} are on different images: give --data or --run, {choices}")
+        choices = " or ".join(
+            f"{run.folder} ({run.metrics['data']['description']})" for run in tops
+        )
+        raise ValueError(
+            f"the runs under {logs} are on different images: give --data or --run, {choices}"
+        )
     return tops[0]
 
 
@@ -181,7 +189,9 @@ def classify(model, images):
 
 
 def show_text(path, classes):
-    return f"{printable(path)}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes)
+    return f"{printable(path)}: " + ", ".join(
+        f"{name} {probability:.1%}" for name, probability in classes
+    )
 
 
 def show_json(path, classes):

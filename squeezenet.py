@@ -461,7 +461,12 @@ def pooled_head(backbone, classes, dropout):
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)
 
 
-HEADS = {"conv": conv_head, "conv_relu": conv_relu_head, "average": average_head, "pooled": pooled_head}
+HEADS = {
+    "conv": conv_head,
+    "conv_relu": conv_relu_head,
+    "average": average_head,
+    "pooled": pooled_head,
+}
 
 
 def _check_shape(shape, argument, weights):

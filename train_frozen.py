@@ -1,6 +1,6 @@
 """How far does a classifier get on features that never saw these images?
 
-    python train_frozen.py --images-per-class 100    # 72.0 ± 0.5 % validation (3 seeds, cifar10-jpeg)
+python train_frozen.py --images-per-class 100    # 72.0 ± 0.5 % validation (3 seeds, cifar10-jpeg)
 """
 
 from transfer.command_line import parse_config

@@ -85,7 +85,10 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as logs:
-        for name, cause, config in list(steps(asked.data, data.load(asked.data))):  # all, so that a slip shows at once
+        planned = list(
+            steps(asked.data, data.load(asked.data))
+        )  # all, so that a slip shows at once
+        for name, cause, config in planned:
             made = [
                 run.run(
                     f"Ablation: {name}",

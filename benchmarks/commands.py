@@ -64,9 +64,7 @@ compare.write_tables(groups, runs.Path(sys.argv[1]))
 
 def timed(command):
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, *map(str, command)], cwd=ROOT, check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True, capture_output=True)
     return time.perf_counter() - start
 
 

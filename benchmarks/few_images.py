@@ -47,13 +47,17 @@ def main(arguments=None):
     if min(asked.per_class) < 1 or min(asked.seeds) < 0:
         parser.error("expected amounts of 1 or more and seeds of 0 or more")
     if "peer" in asked.regimes and not find_spec("sklearn"):
-        terminal.stop(f"scikit-learn is missing: {sys.executable} -m pip install -r benchmarks/requirements.txt")
+        terminal.stop(
+            f"scikit-learn is missing: {sys.executable} -m pip install -r benchmarks/requirements.txt"
+        )
     source, path = asked.folder or asked.data, Path(asked.output)
     with terminal.one_line_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
         measured = files.read_json(path) if path.exists() else {"trials": []}
         if "trials" not in measured:
-            raise ValueError(f"{path} has other figures than this benchmark's: choose another --output")
+            raise ValueError(
+                f"{path} has other figures than this benchmark's: choose another --output"
+            )
         trials = measured["trials"]
         planned = plan(source, ["all"] if asked.folder else asked.per_class)
     known = {tuple(trial[key] for key in KEY) for trial in trials}
@@ -203,7 +207,9 @@ def write(measured, path):
     """Writes the figures to `path` (.json), the tables beside it (.md) and the plot (.png)."""
     sources = list(grouped(measured["trials"], "sha256").values())
     figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
-    for axes, trials in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
+    for axes, trials in zip(
+        figure.subplots(len(sources), squeeze=False).flat, sources, strict=True
+    ):
         draw(axes, trials)
     about = (
         "# Few images per class\n\n"

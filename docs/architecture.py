@@ -1,6 +1,6 @@
 """Draws which module imports which, from the imports themselves.
 
-    python docs/architecture.py      # writes docs/architecture.md
+python docs/architecture.py      # writes docs/architecture.md
 """
 
 import ast

@@ -108,7 +108,10 @@ def one_line():
 def predicted(out):
     """Reads what predict.py --json printed: probabilities by image, of the classes in their order."""
     return [
-        [entry["probability"] for entry in sorted(json.loads(line)["classes"], key=lambda e: e["class"])]
+        [
+            entry["probability"]
+            for entry in sorted(json.loads(line)["classes"], key=lambda e: e["class"])
+        ]
         for line in out.splitlines()
     ]
 
@@ -166,7 +169,9 @@ class Browser:
         from selenium.webdriver import ActionChains
 
         for _ in range(10):
-            shape = self.driver.execute_script("return arguments[0].parentNode", self.find(node)[-1])
+            shape = self.driver.execute_script(
+                "return arguments[0].parentNode", self.find(node)[-1]
+            )
             ActionChains(self.driver).double_click(shape).perform()
             with contextlib.suppress(AssertionError):
                 return self.find(inner, seconds=4)

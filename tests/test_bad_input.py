@@ -74,7 +74,9 @@ def test_argument_out_of_range(command, no_keras, one_line, tmp_path, flag, valu
 
 def test_npz_that_is_not_one(command, no_keras, one_line, tmp_path):
     (tmp_path / "text.npz").write_text("not one")
-    result = command("train_full.py", "--data", tmp_path / "text.npz", "--logs", tmp_path, **no_keras)
+    result = command(
+        "train_full.py", "--data", tmp_path / "text.npz", "--logs", tmp_path, **no_keras
+    )
     one_line(result, "text.npz is not an .npz file")
 
 

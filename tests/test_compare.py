@@ -88,7 +88,9 @@ def test_tables_in_markdown_and_csv(seeds, script):
         first, *others = csv.DictReader(file)
     assert first["regime"] == "frozen" and len(others) == 2
     assert float(first["validation_accuracy"]) == pytest.approx(0.4)
-    assert float(first["validation_accuracy_sd"]) == pytest.approx(statistics.stdev([0.3, 0.4, 0.5]))
+    assert float(first["validation_accuracy_sd"]) == pytest.approx(
+        statistics.stdev([0.3, 0.4, 0.5])
+    )
     assert first["runs"] == "3" and others[0]["validation_accuracy_sd"] == ""
 
 
@@ -118,7 +120,9 @@ def test_the_picture_shows_the_confusion_and_the_most_confident_mistakes(logs, m
     dataset = data.load("shapes")
     assert matrix.sum() == len(dataset.validation.labels)
     np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(dataset.validation.labels))
-    best = max(json.loads(p.read_text())["validation_accuracy"] for p in logs.glob("*/*/metrics.json"))
+    best = max(
+        json.loads(p.read_text())["validation_accuracy"] for p in logs.glob("*/*/metrics.json")
+    )
     assert np.trace(matrix) / matrix.sum() == pytest.approx(best)
     assert {regime for regime, *_ in curves} == {regime for regime, *_ in points} == set(REGIMES)
     confidence = [probability for *_, probability in mistakes]
@@ -201,7 +205,9 @@ SETTINGS = {
 def write(tmp_path):
     """Writes a finished run that nothing trained, on images that are gone; gives its folder."""
 
-    def write(name, accuracy, images=None, regime="frozen", recipe="tuned", source="/gone", **config):
+    def write(
+        name, accuracy, images=None, regime="frozen", recipe="tuned", source="/gone", **config
+    ):
         folder = tmp_path / regime / name
         folder.mkdir(parents=True)
         figures = {key: [0.5, 0.25] for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
@@ -295,13 +301,23 @@ def test_a_single_run_shows_its_interval(write, shown):
     "accuracies, images, words",
     [
         ((0.9, 0.8, 0.7), 10_000, "Best by validation accuracy: {}\n"),
-        ((0.9, 0.8, 0.1), 15, "Highest validation accuracy: {} (not distinguishable from 1 other row: "),
-        ((0.9, 0.8, 0.7), 15, "Highest validation accuracy: {} (not distinguishable from 2 other rows: "),
+        (
+            (0.9, 0.8, 0.1),
+            15,
+            "Highest validation accuracy: {} (not distinguishable from 1 other row: ",
+        ),
+        (
+            (0.9, 0.8, 0.7),
+            15,
+            "Highest validation accuracy: {} (not distinguishable from 2 other rows: ",
+        ),
         ((0.9, 0.8, 0.7), None, "Best by validation accuracy: {}\n"),
         ((0.9,), 15, "Best by validation accuracy: {}\n"),
     ],
 )
-def test_rows_whose_intervals_overlap_are_not_called_better(accuracies, images, words, write, shown):
+def test_rows_whose_intervals_overlap_are_not_called_better(
+    accuracies, images, words, write, shown
+):
     folders = [
         write("run", accuracy, images, regime)
         for regime, accuracy in zip(REGIMES, accuracies, strict=False)
@@ -357,7 +373,9 @@ def test_a_run_that_stands_twice_counts_once(write, shown):
     os.utime(folds[0] / "metrics.json", (1e9, 1e9))
     result = shown()
     assert f"skipped {older}: {newer} has the same settings and seed 0, and is newer" in result.out
-    assert f"skipped {folds[0]}: {folds[1]} has the same settings and seed 0 and fold 2" in result.out
+    assert (
+        f"skipped {folds[0]}: {folds[1]} has the same settings and seed 0 and fold 2" in result.out
+    )
     assert column(result, "validation accuracy") == ["0.5000", "0.4000"]
     assert column(result, "folds") == ["none", "1 of 2"]
 
@@ -391,7 +409,7 @@ def test_settings_have_columns_where_rows_differ_in_them(write, shown):
         "images/s", "seeds", "run",
     ]  # fmt: skip
     # Head and batch size follow from the regime, as far as these runs tell.
-    assert sorted(result.head[2:-len(fixed)]) == ["evaluation", "mirror"]
+    assert sorted(result.head[2 : -len(fixed)]) == ["evaluation", "mirror"]
     assert result.head[-len(fixed) :] == fixed
     assert column(result, "evaluation") == ["plain", "mirrored", "plain"]
     assert column(result, "mirror") == ["yes", "no", "yes"]
@@ -517,7 +535,9 @@ def test_plots_of_more_groups_than_there_are_now_are_removed(write, script, tmp_
     assert (tmp_path / "comparison-2.png").exists()
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", '{"loss": 0.5}', '{"loss": 1.0, "accuracy": "x"}', "{"])
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"loss": 0.5}', '{"loss": 1.0, "accuracy": "x"}', "{"]
+)
 def test_a_test_json_of_another_layout_is_computed_again(content, write, monkeypatch):
     folder = write("run", 0.5)
     (folder / "test.json").write_text(content)
@@ -540,9 +560,7 @@ def test_ctrl_c(write, script, tmp_path, monkeypatch, one_line):
     one_line(script("compare.py", "--logs", tmp_path), "interrupted", status=130)
 
 
-def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_at(
-    logs, script
-):
+def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_at(logs, script):
     metrics = json.loads((logs / "full" / "tiny" / "metrics.json").read_text())
     gone = metrics["data"] | {"sha256": "0" * 64, "description": "a", "source": "/gone/a"}
     edit(logs / "full" / "tiny", data=gone)

@@ -96,7 +96,10 @@ def test_class_names_of_an_npz(npz):
 
 def test_fingerprint_is_of_pixels_and_labels(npz):
     first = data.load(str(npz())).fingerprint
-    assert data.load(str(npz(y_train=(np.arange(50) % 5).astype("uint8")[:, None]))) .fingerprint == first
+    assert (
+        data.load(str(npz(y_train=(np.arange(50) % 5).astype("uint8")[:, None]))).fingerprint
+        == first
+    )
     changed = images(10, seed=1)
     changed[-1, -1, -1, -1] ^= 1
     assert data.load(str(npz(x_test=changed))).fingerprint != first
@@ -147,7 +150,9 @@ def test_folds_validate_on_each_image_once(npz):
         assert np.ptp(np.bincount(dataset.validation.labels)) <= 1
         assert len(validation) in (12, 13)
         few = data.load(path, folds=4, fold=fold, images_per_class=2)
-        assert numbers(few.validation) == validation and set(numbers(few.train)) < set(numbers(dataset.train))
+        assert numbers(few.validation) == validation and set(numbers(few.train)) < set(
+            numbers(dataset.train)
+        )
         seen += validation
     assert sorted(seen) == list(range(50))
     assert numbers(data.load(path, folds=4, fold=1, seed=1).validation) != seen[:13]
@@ -168,14 +173,20 @@ def test_identical_images_are_in_one_fold(npz):
     ("asked", "reason"),
     [
         ({"images_per_class": -1}, "images per class: expected 1 or more.*Received: -1"),
-        ({"images_per_class": 9}, "the class 0 has 8 different images to train: expected 9 or more"),
+        (
+            {"images_per_class": 9},
+            "the class 0 has 8 different images to train: expected 9 or more",
+        ),
         ({"folds": 1, "fold": 1}, "folds: expected 2 or more.*Received: 1"),
         ({"folds": -2}, "folds: expected 2 or more.*Received: -2"),
         ({"folds": 3}, "fold: expected 1 to 3.*Received: 0"),
         ({"folds": 3, "fold": 4}, "fold: expected 1 to 3.*Received: 4"),
         ({"fold": 1}, "fold: expected 0.*Received: 1"),
         ({"folds": 11, "fold": 1}, "the class 0 has 10 different images .* expected 11 or more"),
-        ({"folds": 2, "fold": 1, "images_per_class": 6}, "has 5 different images to train: expected 6"),
+        (
+            {"folds": 2, "fold": 1, "images_per_class": 6},
+            "has 5 different images to train: expected 6",
+        ),
     ],
 )
 def test_refuses_folds_and_amounts_that_cant_be(npz, asked, reason):

@@ -95,7 +95,13 @@ def test_tries_three_times_then_says_what_to_do(server, tmp_path, capsys):
         squeezenet.imagenet_weights()
     assert len(server.asked) == 6
     message = str(refused.value)
-    for words in (squeezenet.WEIGHTS_URL, WEIGHTS.name, "17154246284f", str(tmp_path / "home"), "500"):
+    for words in (
+        squeezenet.WEIGHTS_URL,
+        WEIGHTS.name,
+        "17154246284f",
+        str(tmp_path / "home"),
+        "500",
+    ):
         assert words in message
     assert capsys.readouterr().out.count("download    failed") == 2
     assert not list((tmp_path / "home" / "models").iterdir())

@@ -43,7 +43,9 @@ def test_says_first_what_it_does(trained, regime):
     metrics = result.metrics
     params = f"{metrics['trainable_params']:,} of {metrics['total_params']:,} parameters"
     for line, words in zip(
-        lines, ([regime, params], ["tuned"], ["drawn", metrics["data"]["sha256"][:12]]), strict=False
+        lines,
+        ([regime, params], ["tuned"], ["drawn", metrics["data"]["sha256"][:12]]),
+        strict=False,
     ):
         assert all(word in line for word in words)
     assert any("precision" in line and metrics["precision"] in line for line in lines)
@@ -371,7 +373,7 @@ def test_batches_for_evaluation_keep_images_and_order():
 def test_mirror_and_shift():
     split = numbered(200)
     images, labels = epoch(Batches(split, 200, batch_size=50, seed=0, mirror=True))
-    mirrored = (images[:, 0, 0, 1] == 70)
+    mirrored = images[:, 0, 0, 1] == 70
     assert 70 < mirrored.sum() < 130
     np.testing.assert_array_equal(images[mirrored], split.images[labels[mirrored], :, ::-1])
     np.testing.assert_array_equal(images[~mirrored], split.images[labels[~mirrored]])

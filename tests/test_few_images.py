@@ -133,7 +133,9 @@ def test_mean_and_variance_are_exact_over_images_and_mirrored_copies():
     model = built()
     layers = features.normalizations(model)
     assert len(layers) == 7
-    features.standardise(model, model.inputs, Batches(split, 10, batch_size=32, seed=0, mirror=True))
+    features.standardise(
+        model, model.inputs, Batches(split, 10, batch_size=32, seed=0, mirror=True)
+    )
     both = np.concatenate([split.images, split.images[:, :, ::-1]])
     for layer in (layers[0], layers[-1]):
         read = keras.Model(model.inputs, layer.input).predict(both, verbose=0).astype("f8")
@@ -337,7 +339,9 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     assert script("train_frozen.py", *arguments, *alone).status == 0
     again = json.loads((folders[0] / "metrics.json").read_text())
     assert again["history"] == folds[0]["history"]
-    one_line(script("train_frozen.py", *arguments, "--fold", 1), "expected 0, as there are no folds")
+    one_line(
+        script("train_frozen.py", *arguments, "--fold", 1), "expected 0, as there are no folds"
+    )
     one_line(script("train_frozen.py", *arguments, "--folds", 2, "--fold", 3), "expected 1 to 2")
 
 
@@ -439,7 +443,10 @@ def test_kept_views_are_the_same_each_epoch():
     assert drawn == {0, 1, 2}
     # The features of two of them are those of any seed; a third is the seed's own.
     same, other = (
-        [Batches(split, 10, seed=seed, mirror=True, zoom=0.5, views=n).what_views() for seed in (0, 1)]
+        [
+            Batches(split, 10, seed=seed, mirror=True, zoom=0.5, views=n).what_views()
+            for seed in (0, 1)
+        ]
         for n in (2, 3)
     )
     assert same[0] == same[1] and other[0] != other[1]

@@ -127,7 +127,9 @@ def test_copies_in_another_size_or_quality_are_named_and_dropped_if_asked(tmp_pa
     note = "2 images of train that look like one of validation or test, see --near-duplicates drop"
     assert any(f"{note}: train/a/0.png is like validation/a/small.png" in n for n in dataset.notes)
     note = "2 images of validation that look like one of test, see"
-    assert any(note in n and "validation/a/2.png is like test/a/poor.jpg" in n for n in dataset.notes)
+    assert any(
+        note in n and "validation/a/2.png is like test/a/poor.jpg" in n for n in dataset.notes
+    )
     dropped = data.load(str(root), image_size=64, near_duplicates="drop")
     assert [len(split.images) for split in dropped[:3]] == [22, 12, 14]
     assert any("left out: 2 images of train that look like" in n for n in dropped.notes)
@@ -210,7 +212,16 @@ def test_a_folder_that_changes_meanwhile_is_refused(root, monkeypatch):
 
 
 def test_trains_compares_and_looks(root, script, tmp_path):
-    arguments = ("--weights", "none", "--image-size", "32", "--epochs", "2", "--logs", tmp_path / "logs")
+    arguments = (
+        "--weights",
+        "none",
+        "--image-size",
+        "32",
+        "--epochs",
+        "2",
+        "--logs",
+        tmp_path / "logs",
+    )
     put(root / "rare", noise(5, 8))
     result = script("train_frozen.py", "--data", root, *arguments, "--class-weights", "balanced")
     assert result.status == 0, result.err
@@ -228,7 +239,16 @@ def test_trains_compares_and_looks(root, script, tmp_path):
 @pytest.mark.real
 def test_features_of_one_seeds_split_are_not_anothers(root, script, tmp_path, monkeypatch):
     def figures(seed, logs):
-        arguments = ("--weights", WEIGHTS, "--image-size", "32", "--epochs", "2", "--logs", tmp_path / logs)
+        arguments = (
+            "--weights",
+            WEIGHTS,
+            "--image-size",
+            "32",
+            "--epochs",
+            "2",
+            "--logs",
+            tmp_path / logs,
+        )
         result = script("train_frozen.py", "--data", root, *arguments, "--seed", seed)
         assert result.status == 0, result.err
         return result.out.splitlines()[-3:]
@@ -280,7 +300,12 @@ def test_make_takes_a_folder_with_a_space_and_a_quote():
     assert len(lines) == 4
     for *_, script, logs_flag, logs, data_flag, folder in lines[:3]:
         assert script.startswith("train_")
-        assert (logs_flag, logs, data_flag, folder) == ("--logs", "my logs", "--data", "my friend's images")
+        assert (logs_flag, logs, data_flag, folder) == (
+            "--logs",
+            "my logs",
+            "--data",
+            "my friend's images",
+        )
     assert lines[3][-2:] == ["--logs", "my logs"]
 
 
@@ -307,5 +332,3 @@ def test_a_file_without_permission(root):
     (root / "ant" / "000.png").chmod(0)
     with pytest.raises(ValueError, match="can't be read"):
         data.load(str(root), image_size=32)
-
-

@@ -151,7 +151,9 @@ def with_another_value(value, draw):
     if isinstance(value, dict) and value and draw.random() < 0.9:
         key = draw.choice(list(value))
         return value | {key: with_another_value(value[key], draw)}
-    return draw.choice((None, -1, 0, 10**400, 1e308, "", "\x1b[2J", "../../etc", [], {}, [[]], True))
+    return draw.choice(
+        (None, -1, 0, 10**400, 1e308, "", "\x1b[2J", "../../etc", [], {}, [[]], True)
+    )
 
 
 @pytest.mark.parametrize("kind", READERS)

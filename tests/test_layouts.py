@@ -138,14 +138,18 @@ def test_the_split_of_a_seed_is_that_of_earlier_versions(tree):
 def test_a_class_of_few_images_is_refused_before_decoding(tree, monkeypatch, tmp_path):
     tree.put("a", 10)
     tree.put("rare", 2)
-    tree.refuses("class rare has 2 images", "3 or more", "one to train, one to validate, one to test")
+    tree.refuses(
+        "class rare has 2 images", "3 or more", "one to train, one to validate, one to test"
+    )
     assert not (tmp_path / "home" / "images").exists()
     shutil.rmtree(tree.root / "rare")
     for name in ("train/a", "test/a", "test/b"):
         tree.put(name)
     tree.put("train/b", 1)
     shutil.rmtree(tree.root / "a")
-    tree.refuses("class b has 1 image: expected 2 or more of each class, one to train, one to validate")
+    tree.refuses(
+        "class b has 1 image: expected 2 or more of each class, one to train, one to validate"
+    )
 
 
 def test_ten_thousand_classes_of_one_image(tree, tmp_path):
@@ -201,7 +205,10 @@ def test_nested_classes_are_refused(tree):
         (["val/a", "val/b", "test/a", "test/b"], ["has test, val, but no images to train on"]),
         (["train/a", "train/b", "Training/a"], ["Training, train", "name the train split"]),
         (["train/a", "train/b", "val/a", "dev/a"], ["dev, val", "name the validation split"]),
-        (["train/a", "train/b", "val/a", "cats"], ["train, val beside cats", "splits only or classes"]),
+        (
+            ["train/a", "train/b", "val/a", "cats"],
+            ["train, val beside cats", "splits only or classes"],
+        ),
         (["train/a", "train/b", "val/c"], ["class c is in validation", "no image to train on"]),
         (["train/a", "train/b", "test"], ["test has images, but no folder of them"]),
         (["train", "test"], ["train has images, but no folder of them"]),
@@ -336,7 +343,9 @@ def test_folders_deeper_than_python_recurses(tree, tmp_path):
         assert tree.sizes() == [16, 2, 2]
     finally:
         os.chdir(before)
-        subprocess.run(["rm", "-r", tree.root / "d"], check=True)  # too deep for shutil, and so for pytest
+        subprocess.run(
+            ["rm", "-r", tree.root / "d"], check=True
+        )  # too deep for shutil, and so for pytest
 
 
 def test_a_class_that_disappears_is_named(tree):
@@ -476,7 +485,19 @@ def test_a_first_look_at_a_folder(tree, script, one_line, tmp_path):
 
 SPLIT_NAMES = ("train", "TRAINING", "val", "dev", "Validation", "test", "Eval")
 LIKELY = ((), ("train",), ("train", "val"), ("TRAINING", "test"), ("train", "dev", "Eval"))
-CLASS_NAMES = ("a", "b", "Cat", "cat", "größe", "two words", "new\nline", "\udcff", "train", "-", "a.png")
+CLASS_NAMES = (
+    "a",
+    "b",
+    "Cat",
+    "cat",
+    "größe",
+    "two words",
+    "new\nline",
+    "\udcff",
+    "train",
+    "-",
+    "a.png",
+)
 OTHERS = (".hidden", "__MACOSX", "@eaDir", "empty", "deeper")
 
 
@@ -499,7 +520,9 @@ def trees(draw):
     for number in range(draw(st.integers(0, 4))):
         below = draw(st.sampled_from(("", "", *OTHERS, *SPLIT_NAMES[:4])))
         folder = f"{draw(st.sampled_from(folders))}/{below}"
-        name = draw(st.sampled_from((f"x{number}.png", f".x{number}.jpg", f"\x1b\n{number}.gif", "train")))
+        name = draw(
+            st.sampled_from((f"x{number}.png", f".x{number}.jpg", f"\x1b\n{number}.gif", "train"))
+        )
         files.append((f"{folder}/{name}", draw(st.sampled_from(kinds))))
     return files
 

@@ -32,7 +32,9 @@ def picture(pixels, tmp_path):
     return path
 
 
-def test_prints_a_line_a_picture_with_the_models_own_probabilities(trained, script, pixels, picture):
+def test_prints_a_line_a_picture_with_the_models_own_probabilities(
+    trained, script, pixels, picture
+):
     run = trained.full.folder
     result = script("predict.py", picture, picture, "--run", run, "--top", 10, "--json")
     assert result.status == 0, result.err
@@ -99,7 +101,9 @@ def png(width, height, pixels, depth=8):
     """Makes a PNG in RGB of a header and compressed pixels that need not fit it."""
 
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
     parts = chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")
@@ -289,7 +293,9 @@ def test_no_run_and_no_model(command, one_line, trained, tmp_path, picture):
     one_line(refused("--run", trained.full.folder, "--top", 0), "--top: expected 1 or more")
 
 
-def test_a_model_that_is_cut_short_or_of_another_kind_or_runs_code(script, one_line, tmp_path, picture, model):
+def test_a_model_that_is_cut_short_or_of_another_kind_or_runs_code(
+    script, one_line, tmp_path, picture, model
+):
     cut = tmp_path / "cut.keras"
     cut.write_bytes(model.read_bytes()[:5000])
     one_line(script("predict.py", picture, "--model", cut), "was cut short")
@@ -298,7 +304,10 @@ def test_a_model_that_is_cut_short_or_of_another_kind_or_runs_code(script, one_l
     one_line(script("predict.py", picture, "--model", tmp_path / "other.keras"), "resize")
     outputs = keras.layers.Lambda(lambda x: x * 2)(inputs)
     keras.Model(inputs, outputs).save(tmp_path / "code.keras")
-    one_line(script("predict.py", picture, "--model", tmp_path / "code.keras"), "code.keras can't be loaded")
+    one_line(
+        script("predict.py", picture, "--model", tmp_path / "code.keras"),
+        "code.keras can't be loaded",
+    )
 
 
 def test_runs_on_different_images_are_not_ranked(script, one_line, trained, tmp_path, picture):

@@ -58,10 +58,15 @@ def test_graph_of_the_layers(get, regime, trained):
     model = keras.models.load_model(getattr(trained, regime).folder / "model.keras")
     assert {name.replace("/", "_") for name in nodes} >= {layer.name for layer in model.layers}
     assert {name.split("/")[0] for name in nodes if "/" in name} == {
-        "head", *(f"fire{number}" for number in range(2, 10))
+        "head",
+        *(f"fire{number}" for number in range(2, 10)),
     }
     assert 'input: "fire2/squeeze1x1"' in nodes["fire2/expand3x3"]
-    for name, last in (("conv1", ("full",)), ("fire9/expand3x3", ("full", "last_fire")), ("head/logits", REGIMES)):
+    for name, last in (
+        ("conv1", ("full",)),
+        ("fire9/expand3x3", ("full", "last_fire")),
+        ("head/logits", REGIMES),
+    ):
         assert f'device: "{"trained" if regime in last else "frozen"}"' in nodes[name]
 
 
@@ -126,7 +131,9 @@ def test_projector(get, regime, trained):
     labels = get("data/plugin/projector/metadata", **query).split()
     names = set("".join(getattr(trained, regime).metrics["data"]["class_names"]).split())
     assert len(labels) >= 500 and names
-    values = np.frombuffer(get.raw(f"data/plugin/projector/tensor?{urllib.parse.urlencode(query)}"), "f4")
+    values = np.frombuffer(
+        get.raw(f"data/plugin/projector/tensor?{urllib.parse.urlencode(query)}"), "f4"
+    )
     rows, columns = embedding["tensorShape"]
     assert rows == 500 and values.size == rows * columns and values.std() > 0
     sprite = get.raw(f"data/plugin/projector/sprite_image?{urllib.parse.urlencode(query)}")

@@ -33,9 +33,7 @@ def test_a_disk_that_fills_up(size, what, tmp_path):
     features = ("--features", "none") if what == "the model" else ()
     home = tmp_path / "home"
     home.mkdir()
-    result = with_largest_file(
-        size, "train_frozen.py", *arguments, *features, KERAS_HOME=str(home)
-    )
+    result = with_largest_file(size, "train_frozen.py", *arguments, *features, KERAS_HOME=str(home))
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1, result.stderr
     left = [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
@@ -59,9 +57,7 @@ def test_a_clock_that_jumps_back_neither_overwrites_nor_breaks_a_run(trained, tm
         "time.time = lambda: real() - 3600 * (real() > start + 5)\n"
     )
     logs = tmp_path / "logs"
-    result = finish(
-        start("train_frozen.py", *TINY, "--logs", logs, "--name", "run", **environment)
-    )
+    result = finish(start("train_frozen.py", *TINY, "--logs", logs, "--name", "run", **environment))
     assert result.status == 0, result.err
     metrics = json.loads((logs / "frozen" / "run" / "metrics.json").read_text())
     assert metrics["history"] == trained.frozen.metrics["history"]

@@ -1,6 +1,6 @@
 """A model of the whole: whatever a reader does, and in whatever order, what is there belongs together.
 
-    WHOLE=500 python -m pytest -m slow tests/test_whole.py     # so many sequences of up to 12 steps
+WHOLE=500 python -m pytest -m slow tests/test_whole.py     # so many sequences of up to 12 steps
 """
 
 import contextlib
@@ -95,7 +95,10 @@ class Whole(RuleBasedStateMachine):
         for _ in range(count):
             self.draw(name)
 
-    @rule(pick=PICK, what=st.sampled_from(("remove", "rename", "duplicate", "corrupt", "empty", "swap")))
+    @rule(
+        pick=PICK,
+        what=st.sampled_from(("remove", "rename", "duplicate", "corrupt", "empty", "swap")),
+    )
     def change(self, pick, what):
         self.changed = True
         files = self.files()
@@ -243,13 +246,17 @@ class Whole(RuleBasedStateMachine):
             return
         if dataset.fingerprint != metrics["data"]["sha256"] or dataset.files != split:
             return
-        kept = runs.read_probabilities(folder / "validation.npz", (len(split["validation"]), len(CLASSES)))
+        kept = runs.read_probabilities(
+            folder / "validation.npz", (len(split["validation"]), len(CLASSES))
+        )
         labels = dataset.validation.labels
         assert np.mean(kept.argmax(axis=1) == labels) == metrics["validation_accuracy"]
         loss = -np.log(kept[np.arange(len(labels)), labels]).mean()
         assert loss == pytest.approx(metrics["validation_loss"], rel=1e-4, abs=1e-6)
         names = [self.images / row["file"] for row in split["validation"]]
-        _, out, _ = self.call("predict.py", *names, "--run", folder, "--json", "--top", len(CLASSES))
+        _, out, _ = self.call(
+            "predict.py", *names, "--run", folder, "--json", "--top", len(CLASSES)
+        )
         # As all images are of one size, nothing is enlarged before the model does it.
         np.testing.assert_allclose(predicted(out), kept, atol=1e-4)
 

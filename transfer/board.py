@@ -112,7 +112,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
         with self.writer.as_default():
             hparams.hparams_config(
                 hparams=[hparams.HParam(key) for key in settings],
-                metrics=[hparams.Metric(key, display_name=key.replace("_", " ")) for key in figures],
+                metrics=[
+                    hparams.Metric(key, display_name=key.replace("_", " ")) for key in figures
+                ],
             )
             hparams.hparams(settings, trial_id="/".join(Path(self.log_dir).parts[-2:]))
             for key, figure in figures.items():
@@ -135,7 +137,9 @@ def layers_graph(model):
     """
 
     def in_box(operation):
-        return re.sub(r"^(head_)?(fire\d+_)?", lambda boxes: boxes[0].replace("_", "/"), operation.name)
+        return re.sub(
+            r"^(head_)?(fire\d+_)?", lambda boxes: boxes[0].replace("_", "/"), operation.name
+        )
 
     graph = tf.compat.v1.GraphDef()
     for operation in model.operations:

@@ -102,7 +102,9 @@ def standardise(model, inputs, batches):
         variance = np.maximum(square / count - np.square(mean), 0)
         prior = max(variance.mean(), keras.config.epsilon())
         layer.adapt_mean.assign(mean)
-        layer.adapt_variance.assign((count * variance + PRIOR_IMAGES * prior) / (count + PRIOR_IMAGES))
+        layer.adapt_variance.assign(
+            (count * variance + PRIOR_IMAGES * prior) / (count + PRIOR_IMAGES)
+        )
         layer.count.assign(count)
         layer.finalize_state()
 
@@ -230,9 +232,7 @@ class Cache:
         _, batches = part
         marker, facts = self._marker(part)
         with contextlib.ExitStack() as stack:
-            paths = [
-                stack.enter_context(files.written_whole(path)) for path in self._paths(marker)
-            ]
+            paths = [stack.enter_context(files.written_whole(path)) for path in self._paths(marker)]
             opened = [stack.enter_context(path.open("wb")) for path in paths]
             for view in range(batches.views):
                 batches.draw_view(view)

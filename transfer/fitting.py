@@ -28,9 +28,7 @@ def train(model, trainable, dataset, config, facts, progress):
     """
     progress.start = time.perf_counter()
     with terminal.one_line_errors():
-        arrays, state = (
-            checkpoints.read(progress.folder, facts) if config.resume else (None, None)
-        )
+        arrays, state = checkpoints.read(progress.folder, facts) if config.resume else (None, None)
         if config.head_epochs and not state:
             train_head(model, dataset, config)
             set_trainable(model, trainable)
@@ -68,11 +66,11 @@ def train(model, trainable, dataset, config, facts, progress):
             board,
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: progress.epoch_end(
-                    epoch + 1, model, trained, logs, report=not bars
-                )
-                and checkpoints.save(
-                    progress.folder, progress.epochs, variables, facts, progress.state()
+                on_epoch_end=lambda epoch, logs: (
+                    progress.epoch_end(epoch + 1, model, trained, logs, report=not bars)
+                    and checkpoints.save(
+                        progress.folder, progress.epochs, variables, facts, progress.state()
+                    )
                 )
             ),
         ],

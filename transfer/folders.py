@@ -90,7 +90,13 @@ def load(root, layout, image_size, on_bad_image="stop"):
 
     entries = layout.entries
     states = _states(root, entries)
-    facts = [VERSION, str(root.resolve()), image_size, [str(entry.path) for entry in entries], states]
+    facts = [
+        VERSION,
+        str(root.resolve()),
+        image_size,
+        [str(entry.path) for entry in entries],
+        states,
+    ]
     cache = keras_home() / "images"
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.bin"

@@ -49,7 +49,9 @@ def find(names):
         elif Path(name).exists():
             found.append(Path(name))
         else:
-            found += [Path(path) for path in sorted(glob.glob(name, recursive=True))] or [Path(name)]
+            found += [Path(path) for path in sorted(glob.glob(name, recursive=True))] or [
+                Path(name)
+            ]
     return found
 
 
@@ -132,7 +134,9 @@ def _to_rgb(path, image):
     if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
         values = np.asarray(image, np.float32) / 257
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
-            raise Refused(f"{path} has values beyond those of 16 bits: save it with 8 bits a channel")
+            raise Refused(
+                f"{path} has values beyond those of 16 bits: save it with 8 bits a channel"
+            )
         image, brightest = Image.fromarray(np.uint8(values)), values.max()
     elif deep:
         brightest = max(high for _, high in image.convert("RGB").getextrema())

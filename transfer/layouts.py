@@ -78,7 +78,9 @@ def find(root):
     if base.path.parts:
         notes.insert(0, f"{printable(base.path)}/ is entered, there is nothing else with images")
     if not base.folders:
-        kind = "images, but no folder of them for each class" if base.images else f"no images{others}"
+        kind = (
+            "images, but no folder of them for each class" if base.images else f"no images{others}"
+        )
         raise ValueError(f"{printable(root / base.path)} has {kind}: {EXPECTED}")
 
     splits = [name for name in base.folders if name.casefold() in SPLIT_OF]
@@ -100,7 +102,11 @@ def find(root):
     else:
         entries = _of_classes(root, base, None)
         if splits:
-            what = "is a class here, as it holds" if len(splits) == 1 else "are classes here, as they hold"
+            what = (
+                "is a class here, as it holds"
+                if len(splits) == 1
+                else "are classes here, as they hold"
+            )
             notes.append(f"{shown(splits)} {what} images and no classes")
     for folder in loose:
         if folder.images:
@@ -139,7 +145,9 @@ def _scan(root):
                     path = folder.path / entry.name
                     image = path.suffix.lower() in images.SUFFIXES
                     if images.is_hidden(entry.name):
-                        hidden += [path.name] if image and entry.is_file(follow_symlinks=False) else []
+                        hidden += (
+                            [path.name] if image and entry.is_file(follow_symlinks=False) else []
+                        )
                         continue
                     leads = not entry.is_symlink() or leads_on(root / path)
                     plain = leads and entry.is_file()
@@ -156,7 +164,9 @@ def _scan(root):
                         if plain and _means_image(path):
                             folder.useless = path
         except OSError as error:
-            raise OSError(f"{printable(root / folder.path)} can't be read: {error.strerror}") from error
+            raise OSError(
+                f"{printable(root / folder.path)} can't be read: {error.strerror}"
+            ) from error
     empty = set()
     for folder in reversed(tree):
         for name, below in list(folder.folders.items()):
@@ -180,7 +190,9 @@ def _scan(root):
         others += f"{' and' if others else ', but'} {found}"
         notes.append(f"not followed: {found}")
     if hidden:
-        notes.append(f"left out: {counted(len(hidden), 'hidden file')} named as an image: {shown(hidden)}")
+        notes.append(
+            f"left out: {counted(len(hidden), 'hidden file')} named as an image: {shown(hidden)}"
+        )
     return tree[0], notes, others
 
 
@@ -255,7 +267,9 @@ def _check_classes(where, entries):
     folded = Counter(name.casefold() for name in found)
     alike = [name for name in sorted(found) if folded[name.casefold()] > 1]
     if alike:
-        raise ValueError(f"{where}: the classes {' and '.join(alike)} differ in case only: rename one")
+        raise ValueError(
+            f"{where}: the classes {' and '.join(alike)} differ in case only: rename one"
+        )
     for name in sorted(found):
         if not found[name] & {None, "train"}:
             raise ValueError(

@@ -28,9 +28,7 @@ def run(title, trainable, config):
     """
     if not config.folds or config.fold:
         return _run_one(title, trainable, config)
-    names = [
-        config.name and f"{config.name}-fold-{fold}" for fold in range(1, config.folds + 1)
-    ]
+    names = [config.name and f"{config.name}-fold-{fold}" for fold in range(1, config.folds + 1)]
     with terminal.one_line_errors():
         runs.refuse_taken(config.logs, config.regime, filter(None, names))
     made = []
@@ -73,7 +71,9 @@ def _run_one(title, trainable, config):
         if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, of disk or memory
             raise
         full = "No space left on device" in str(error)
-        reason = "no space is left on the disk" if full else "memory ran out, try a smaller --batch-size"
+        reason = (
+            "no space is left on the disk" if full else "memory ran out, try a smaller --batch-size"
+        )
         terminal.stop(f"{reason}: {progress.kept()}")
 
 
@@ -132,7 +132,9 @@ def _run(title, trainable, config, progress):
     }
     board = fitting.train(model, trainable, dataset, config, facts, progress)
     progress.reopen()  # it still is as it was where what was trained further was no better
-    metrics = _finish(dataset, config, progress, facts | {"weights": weights} | params, board, model)
+    metrics = _finish(
+        dataset, config, progress, facts | {"weights": weights} | params, board, model
+    )
     print_result(title, metrics["validation_loss"], metrics["validation_accuracy"])
     return metrics
 

@@ -1,14 +1,14 @@
 """A run's folder, logs/<regime>/<name>/: made, written whole or not at all, read back.
 
-    config.json     what was asked
-    metrics.json    what came out; written last, so that a run with it is a finished one
-    checkpoint-*    what --resume needs to go on
-    model.keras     the model after the last whole epoch, or with --early-stopping the best one
-    split.json      of a folder of images: each split's files and the sha256 of their pixels
-    losses.png      training and validation loss by epoch
-    validation.npz  probabilities of the validation images, float32 (n, classes)
-    test.json       its figures on the test images, once compare.py has looked
-    train/, validation/, projector/, events.*, projector_config.pbtxt    for TensorBoard
+config.json     what was asked
+metrics.json    what came out; written last, so that a run with it is a finished one
+checkpoint-*    what --resume needs to go on
+model.keras     the model after the last whole epoch, or with --early-stopping the best one
+split.json      of a folder of images: each split's files and the sha256 of their pixels
+losses.png      training and validation loss by epoch
+validation.npz  probabilities of the validation images, float32 (n, classes)
+test.json       its figures on the test images, once compare.py has looked
+train/, validation/, projector/, events.*, projector_config.pbtxt    for TensorBoard
 """
 
 import contextlib
@@ -176,5 +176,3 @@ def find(logs):
 def rank(run):
     """Sorts runs, the best first: by validation accuracy, then by validation loss."""
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
-
-

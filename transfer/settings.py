@@ -94,9 +94,7 @@ class Config:
     folds: int = flag(
         0, "train so many runs, each validated on a different fold", minimum=2, shown="one run"
     )
-    fold: int = flag(
-        0, "train this one of the folds alone, from 1", minimum=1, shown="all of them"
-    )
+    fold: int = flag(0, "train this one of the folds alone, from 1", minimum=1, shown="all of them")
     # The epochs that it was first meant to have, if it got more: its rate then decayed more than once.
     extended_from: str = ""
 
@@ -110,7 +108,9 @@ class Config:
         "cache", "of the frozen layers: computed once, or none kept", choices=("cache", "none")
     )
     on_bad_image: str = flag(
-        "stop", "of a folder that can't be read: name all and stop, or skip", choices=("stop", "skip")
+        "stop",
+        "of a folder that can't be read: name all and stop, or skip",
+        choices=("stop", "skip"),
     )
     near_duplicates: str = flag(
         "keep", "of a folder, that are in two splits: keep or drop", choices=("keep", "drop")
@@ -118,8 +118,12 @@ class Config:
     class_weights: str = flag(
         "none", "of the loss; balanced gives each class equal weight", choices=("none", "balanced")
     )
-    seed: int = flag(0, "of weights, order and views, and of a folder's split", minimum=0, below=2**32)
-    precision: str = flag("auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS)
+    seed: int = flag(
+        0, "of weights, order and views, and of a folder's split", minimum=0, below=2**32
+    )
+    precision: str = flag(
+        "auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS
+    )
     resume: str = flag("", "folder of a run to resume, with that run's settings")
     logs: str = flag("logs", "folder of all runs")
     name: str = flag("", "of the run's folder (default: recipe and time)")

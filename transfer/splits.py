@@ -54,7 +54,9 @@ def check(images_per_class, folds, fold):
         ValueError: One of them is out of its range.
     """
     if images_per_class < 0:
-        raise ValueError(f"images per class: expected 1 or more, or 0 for all. Received: {images_per_class}")
+        raise ValueError(
+            f"images per class: expected 1 or more, or 0 for all. Received: {images_per_class}"
+        )
     if folds < 0 or folds == 1:
         raise ValueError(f"folds: expected 2 or more, or 0 for none. Received: {folds}")
     if folds and not 1 <= fold <= folds:
@@ -79,7 +81,9 @@ def enough(name, counts, class_names, fractions, noun="image", which=""):
     if len(few):
         least = few[np.argmin(np.asarray(counts)[few])]
         more = f" (and {len(few) - 1:,} more classes have too few)" if len(few) > 1 else ""
-        uses = ", ".join(f"one {VERBS[split]}" for split in SPLITS if split in {"train", *fractions})
+        uses = ", ".join(
+            f"one {VERBS[split]}" for split in SPLITS if split in {"train", *fractions}
+        )
         raise ValueError(
             f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more}: "
             f"expected {1 + len(fractions)} or more of each class, {uses}"
@@ -130,7 +134,9 @@ def divide(found, seed=0, images_per_class=0, folds=0, fold=0, near_duplicates="
         enough(found.name, counts, found.class_names, {}, "image", " left to train on")
     for split in SPLITS[1:]:
         if not len(rows[split]):
-            raise ValueError(f"{found.name} leaves no image {VERBS[split]}: all are duplicates or bad")
+            raise ValueError(
+                f"{found.name} leaves no image {VERBS[split]}: all are duplicates or bad"
+            )
         lacks = np.flatnonzero(_counts(found, rows[split]) == 0)
         if len(lacks):
             names = shown(found.class_names[label] for label in lacks)
@@ -194,7 +200,9 @@ def _without_near_duplicates(found, rows, drop):
         if not near:
             continue
         pairs = shown(f"{found.title(i)} is like {found.title(other)}" for i, other in near)
-        images = f"{counted(len(near), 'image')} of {split} that look like one of {' or '.join(others)}"
+        images = (
+            f"{counted(len(near), 'image')} of {split} that look like one of {' or '.join(others)}"
+        )
         if drop:
             notes.append(f"left out: {images}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in near])
@@ -233,7 +241,9 @@ def _amount(found, rows, count, seed):
     _refuse_fewer(found, rows, count, "different image", expected)
     random = np.random.default_rng((seed, AMOUNTS))
     # The first of one fixed order, so that a smaller subset is contained in a larger one.
-    return np.sort(np.concatenate([random.permutation(own)[:count] for own in _by_class(found, rows)]))
+    return np.sort(
+        np.concatenate([random.permutation(own)[:count] for own in _by_class(found, rows)])
+    )
 
 
 def _refuse_fewer(found, rows, least, noun, expected):
