@@ -128,8 +128,7 @@ def images_of(group):
     """Loads the images of the first of some runs, from where any of them found the same images.
 
     Raises:
-        Gone: They do not exist any more, or others are in their place.
-        OSError, ValueError: They can't be read.
+        Gone: They do not exist any more, can't be read, or others are in their place.
     """
     best = group[0]
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
@@ -138,18 +137,18 @@ def images_of(group):
     names = ("image_size", "seed", "on_bad_image", "near_duplicates")
     how = {key: config[key] for key in names if key in config}
     how |= {key: config[key] for key in results.COUNTS if config.get(key)}
+    reason = "does not exist any more"
+    if there:
+        reason = "has changed since, its images are not the run's"
     for source in there:
-        dataset = data.load(source, **how)
+        try:
+            dataset = data.load(source, **how)
+        except (OSError, ValueError) as error:
+            reason = f"can't be read any more ({error})"
+            continue
         if dataset.fingerprint == best.fingerprint:
             return dataset
-    raise Gone(
-        f"Not evaluated or drawn: {', '.join(there or sources)} "
-        + (
-            "has changed since, its images are not the run's"
-            if there
-            else "does not exist any more"
-        )
-    )
+    raise Gone(f"Not evaluated or drawn: {', '.join(there or sources)} {reason}")
 
 
 def test_figures(run, dataset):

@@ -45,7 +45,7 @@ def main(arguments=None):
 def answer(asked):
     """Prints what is in the images asked for; says whether any of them could not be read."""
     with terminal.one_line_errors():
-        path, class_names, evaluation = choose_model(asked)
+        path, class_names, evaluation, side = choose_model(asked)
         model = load(path)
         class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
         if len(class_names) != model.output_shape[-1]:
@@ -57,8 +57,9 @@ def answer(asked):
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
-    largest, paths = model.get_layer("resize").height, images.find(asked.images)
-    for path, image, probabilities in predict(classifier(model, evaluation), largest, paths):
+    paths, asked_model = images.find(asked.images), classifier(model, evaluation)
+    largest = side or model.get_layer("resize").height
+    for path, image, probabilities in predict(asked_model, paths, largest, enlarge=bool(side)):
         if isinstance(image, Exception):
             failed = True
             if asked.json:
@@ -77,9 +78,10 @@ def answer(asked):
 
 
 def choose_model(asked):
-    """Gives the path of the model asked for, its classes' names and how its run is evaluated.
+    """Gives the path of the model asked for, its classes' names, how its run is evaluated and the
+    side of the squares that it was trained on, in pixels.
 
-    The names are None where no run is known.
+    Names and side are None where no run is known, the side also where the run is older than that.
 
     Raises:
         OSError, ValueError: There is no such model.
@@ -87,14 +89,15 @@ def choose_model(asked):
     if asked.model:
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
-            return asked.model, None, "plain"
+            return asked.model, None, "plain", None
         run = runs.Run(beside.parent, results.read_metrics(beside.parent))
     elif asked.run:
         run = runs.Run(asked.run, results.read_metrics(asked.run))
     else:
         run = best_run(asked.logs, asked.data)
     path = asked.model or run.folder / "model.keras"
-    return path, run.metrics["data"]["class_names"], run.evaluation
+    about = run.metrics["data"]
+    return path, about["class_names"], run.evaluation, about.get("side")
 
 
 def best_run(logs, data=None):
@@ -146,13 +149,13 @@ def load(path):
     return model
 
 
-def predict(model, largest, paths):
+def predict(model, paths, largest, enlarge):
     """Reads and classifies images, in batches, in their order.
 
     Args:
         model: `keras.Model` from images to probabilities.
-        largest: Side in pixels above which it sees no more of an image.
         paths: The images' files.
+        largest, enlarge: As `images.read` takes them.
 
     Yields:
         For each path the path, the image uint8 (side, side, 3) and its probabilities (classes,); or
@@ -162,7 +165,7 @@ def predict(model, largest, paths):
 
     def read(path):
         try:
-            return images.read(path, largest)
+            return images.read(path, largest, enlarge)
         except (OSError, ValueError) as error:
             return error
 

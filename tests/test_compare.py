@@ -426,6 +426,11 @@ def test_other_weights_of_one_name_and_extended_runs_are_other_rows(write, shown
     assert column(result, "extended from") == ["10", "none", "none"]
 
 
+def test_an_extended_run_is_marked_where_it_stands_alone(write, shown):
+    write("longer", 0.6, extended_from="10")
+    assert column(shown(), "extended from") == ["10"]
+
+
 def test_settings_that_say_nothing_about_training_make_no_row(write, shown):
     write("one", 0.5, seed=0)
     others = {"features": "none", "histograms": True, "on_bad_image": "skip", "resume": "x"}
@@ -560,14 +565,22 @@ def test_ctrl_c(write, script, tmp_path, monkeypatch, one_line):
     one_line(script("compare.py", "--logs", tmp_path), "interrupted", status=130)
 
 
-def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_at(logs, script):
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [("gone", "does not exist any more"), ("empty", "can't be read any more")],
+)
+def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_at(
+    source, reason, logs, script, tmp_path
+):
+    (tmp_path / "empty").mkdir()
+    source = str(tmp_path / source)
     metrics = json.loads((logs / "full" / "tiny" / "metrics.json").read_text())
-    gone = metrics["data"] | {"sha256": "0" * 64, "description": "a", "source": "/gone/a"}
+    gone = metrics["data"] | {"sha256": "0" * 64, "description": "a", "source": source}
     edit(logs / "full" / "tiny", data=gone)
     result = script("compare.py", "--logs", logs)
     folder = logs / "full" / "tiny"
     assert result.status == 0, result.err
-    assert "Not evaluated or drawn: /gone/a does not exist any more" in result.out
+    assert f"Not evaluated or drawn: {source} {reason}" in result.out
     # Its group, the first, is ranked nevertheless, and the other one evaluated and drawn.
     assert f"Best by validation accuracy: {folder}" in result.out
     assert result.out.count("regime ") == 2 and result.out.count("Test accuracy") == 1

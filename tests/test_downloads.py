@@ -58,10 +58,10 @@ def whole():
 
 def test_is_kept_under_its_name_and_not_asked_for_again(server, tmp_path):
     server.answers = [whole()]
-    path = squeezenet.imagenet_weights()
+    path = squeezenet.imagenet_weights(attempt=downloads.patiently)
     assert path == tmp_path / "home" / "models" / WEIGHTS.name
     assert path.read_bytes() == WEIGHTS.read_bytes()
-    squeezenet.imagenet_weights()
+    squeezenet.imagenet_weights(attempt=downloads.patiently)
     assert server.asked == [f"/first/{WEIGHTS.name}"]
 
 
@@ -92,7 +92,7 @@ def test_the_second_publishers_bytes_differ_but_not_the_numbers(server, tmp_path
 
 def test_tries_three_times_then_says_what_to_do(server, tmp_path, capsys):
     with pytest.raises(OSError) as refused:
-        squeezenet.imagenet_weights()
+        squeezenet.imagenet_weights(attempt=downloads.patiently)
     assert len(server.asked) == 6
     message = str(refused.value)
     for words in (
@@ -109,4 +109,7 @@ def test_tries_three_times_then_says_what_to_do(server, tmp_path, capsys):
 
 def test_a_third_try_may_succeed(server):
     server.answers = [500, 500, "hang", 500, whole()]
-    assert squeezenet.imagenet_weights().read_bytes() == WEIGHTS.read_bytes()
+    assert (
+        squeezenet.imagenet_weights(attempt=downloads.patiently).read_bytes()
+        == WEIGHTS.read_bytes()
+    )

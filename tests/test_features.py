@@ -10,6 +10,7 @@ from conftest import REGIMES, ROOT, TINY, finish, start
 
 import data
 from transfer import features, network, run
+from transfer.batches import Batches
 
 
 @pytest.fixture
@@ -130,6 +131,18 @@ def test_other_features_have_another_key(first, script, tmp_path, other):
         chosen, _ = network.choose_precision("auto")
         other = ("--precision", "mixed_bfloat16" if chosen == "float32" else "float32")
     assert "to compute" in run_frozen(script, tmp_path, *other).out
+
+
+def test_images_of_another_side_have_features_of_their_own(home):
+    """As those of a folder do, when a larger one joins it."""
+    dataset = data.load("shapes")
+    pixels = keras.Input((None, None, 3))
+    cache = features.Cache(
+        keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(pixels)), dataset
+    )
+    large = dataset.train._replace(images=dataset.train.images.repeat(2, axis=1).repeat(2, axis=2))
+    markers = [cache._marker(("train", Batches(split, 10)))[0] for split in (dataset.train, large)]
+    assert markers[0] != markers[1]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "swapped", "marker"])

@@ -260,6 +260,21 @@ def test_links_inside_the_folder_are_followed(tree):
     has(dataset, "not followed: 2 links", "in a circle: b/again, b/up")
 
 
+def test_a_split_without_an_image_that_can_be_used_is_refused(tree):
+    tree.put("train/a")
+    tree.put("train/b")
+    tree.file("val/a/1.heic")
+    tree.refuses("val has no image that can be used, but such as 1.heic")
+
+
+def test_hidden_folders_are_counted(tree):
+    tree.put("a")
+    tree.put("b")
+    tree.put("a/.thumbnails")
+    tree.put("@eaDir")
+    has(tree.load(), "left out: 2 hidden folders: @eaDir, a/.thumbnails")
+
+
 def test_a_class_without_an_image_that_can_be_used_is_refused(tree, tmp_path):
     tree.put("a")
     tree.put("b")

@@ -12,7 +12,7 @@ import pytest
 from conftest import REGIMES, TINY, predicted, start
 from PIL import Image, features
 
-from transfer import images, network
+from transfer import images, network, settings
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,9 @@ def test_prints_a_line_a_picture_with_the_models_own_probabilities(
         assert one == other | {"probability": pytest.approx(other["probability"], rel=1e-4)}
     assert first["picture"] == str(picture)
     model = keras.models.load_model(run / "model.keras")
-    expected = model.predict(pixels[None, :, 5:25], verbose=0)[0]
+    side = trained.full.metrics["data"]["side"]
+    square = Image.fromarray(pixels[:, 5:25]).resize((side, side))
+    expected = model.predict(np.asarray(square)[np.newaxis], verbose=0)[0]
     found = {entry["class"]: entry["probability"] for entry in first["classes"]}
     names = trained.full.metrics["data"]["class_names"]
     np.testing.assert_allclose([found[name] for name in names], expected, rtol=1e-2, atol=1e-4)
@@ -62,23 +64,33 @@ def test_takes_the_best_finished_run(trained, script, picture):
     assert len(set(out.values())) > 1
 
 
-@pytest.mark.parametrize("evaluation", ["plain", "mirrored"])
-def test_answers_as_the_run_was_evaluated(evaluation, script, tmp_path):
+@pytest.mark.parametrize(
+    ("evaluation", "precision"),
+    [("plain", "float32"), ("mirrored", "float32"), ("mirrored", "mixed_bfloat16")],
+)
+def test_answers_as_the_run_was_evaluated(evaluation, precision, script, tmp_path):
+    """Also about images that are smaller than others of the folder, and enlarged to train on."""
     random = np.random.default_rng(0)
     for name in ("left", "right"):
         folder = tmp_path / "images" / name
         folder.mkdir(parents=True)
-        for number, pixels in enumerate(random.integers(0, 256, (12, 32, 32, 3), "uint8")):
+        for number in range(12):
+            side = (48, 30, 21)[number % 3]
+            pixels = random.integers(0, 256, (side, side, 3), "uint8")
             Image.fromarray(pixels).save(folder / f"{number}.png")
     arguments = ("--logs", tmp_path / "logs", "--name", "tiny", "--evaluation", evaluation)
-    data = ("--data", tmp_path / "images", *TINY[2:])
-    assert script("train_frozen.py", *data, *arguments).status == 0
+    given = ("--data", tmp_path / "images", *TINY[2:], "--image-size", 64, "--precision", precision)
+    result = script("train_frozen.py", *given, *arguments)
+    assert result.status == 0, result.err
     run = tmp_path / "logs" / "frozen" / "tiny"
+    assert json.loads((run / "metrics.json").read_text())["data"]["side"] == 48
     files = [row["file"] for row in json.loads((run / "split.json").read_text())["validation"]]
     paths = [tmp_path / "images" / file for file in files]
     out = script("predict.py", *paths, "--run", run, "--json", "--top", 2).out
     with np.load(run / "validation.npz") as file:
-        np.testing.assert_allclose(predicted(out), file["probabilities"], atol=1e-5)
+        kept = file["probabilities"]
+    np.testing.assert_allclose(kept.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(predicted(out), kept, atol=1e-5 if precision == "float32" else 0.01)
 
 
 def test_folders_and_patterns(trained, script, picture, tmp_path):
@@ -246,9 +258,8 @@ def test_a_picture_without_permission(trained, script, picture):
 
 @pytest.mark.parametrize("head", ["conv", "average", "pooled"])
 def test_explains(head, trained, script, picture, tmp_path):
-
-    settings = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
-    config = settings.Config(regime="any", **settings)
+    given = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
+    config = settings.Config(regime="any", **given)
     model, _ = network.build(config, classes=3)
     model.save(tmp_path / "model.keras")
     out = tmp_path / "why.png"
@@ -266,8 +277,8 @@ def test_a_class_map_is_the_evidence_itself(pixels):
     import predict
 
     for head in ("conv", "average"):
-        settings = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
-        config = settings.Config(regime="any", **settings)
+        given = {"weights": "none", "head": head, "image_size": 64, "dropout": 0.5}
+        config = settings.Config(regime="any", **given)
         model, _ = network.build(config, classes=3)
         method, evidence = predict.explainer(model)
         assert method == "class map"

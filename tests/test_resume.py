@@ -143,8 +143,13 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
     refused("--epochs", 5, words=["can't be resumed: data was 000"])
     config = json.loads((folder / "config.json").read_text())
     assert config["epochs"] == 4
-    (folder / "config.json").write_text(json.dumps(config | {"epochs": 9, "early_stopping": 1}))
-    refused("--epochs", 20, words=["stopped early, after epoch 4 of 9"])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for last, best in ((9, 3), (4, 3)):  # by patience that ran out before the last epoch, and in it
+        (folder / "config.json").write_text(
+            json.dumps(config | {"epochs": last, "early_stopping": 1})
+        )
+        (folder / "metrics.json").write_text(json.dumps(metrics | {"best_epoch": best}))
+        refused("--epochs", 20, words=[f"stopped early, after epoch 4 of {last}"])
 
 
 @pytest.mark.slow

@@ -75,3 +75,13 @@ def test_a_cache_that_vanishes_during_the_run(trained, tmp_path):
     assert process.wait() == 0
     metrics = json.loads((tmp_path / "logs" / "last_fire" / "run" / "metrics.json").read_text())
     assert metrics["history"] == trained.last_fire.metrics["history"]
+
+
+def test_a_reader_that_goes_ends_training_with_one_line(tmp_path):
+    process = start("train_frozen.py", *TINY, "--logs", tmp_path)
+    process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read()
+    process.wait()
+    assert process.returncode == 2
+    assert error.count("\n") == 1 and "Broken pipe" in error, error

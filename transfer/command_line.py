@@ -55,7 +55,7 @@ def _resumed(parser, defaults, given):
         known = files.read_json(folder / "config.json")
         saved = Config(**known)
         finished = (folder / "metrics.json").exists()
-        done = results.read_metrics(folder)["epochs"] if finished else 0
+        done = results.read_metrics(folder) if finished else {}
     except (OSError, ValueError, TypeError) as error:
         parser.error(f"argument --resume: {folder} can't be resumed ({error})")
     given |= {"regime": defaults.regime} | located(given)
@@ -69,10 +69,11 @@ def _resumed(parser, defaults, given):
     epochs = given.get("epochs", saved.epochs)
     if finished and epochs == saved.epochs:
         parser.error(f"argument --resume: {folder} is finished; give more --epochs to go on")
-    if finished and done < saved.epochs:
+    since = done.get("epochs", 0) - done.get("best_epoch", done.get("epochs", 0))
+    if 0 < saved.early_stopping <= since:
         parser.error(
-            f"argument --resume: {folder} stopped early, after epoch {done} of {saved.epochs}; it "
-            "would stop there again"
+            f"argument --resume: {folder} stopped early, after epoch {done['epochs']} of "
+            f"{saved.epochs}; it would stop there again"
         )
     extended = saved.extended_from
     if epochs > saved.epochs and saved.schedule == "cosine":

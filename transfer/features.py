@@ -189,7 +189,9 @@ class Cache:
         """The file that says that a part's features are whole; its name is the key."""
         split, batches = part
         # Of the split alone: runs that train on other images share their validation images' features.
-        facts = self.facts | {"data": self.dataset.order[split]} | batches.what_views()
+        size = list(batches.images.shape[1:3])
+        facts = self.facts | {"data": self.dataset.order[split], "size": size}
+        facts |= batches.what_views()
         key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
         return self.folder / f"{key[:32]}.json", facts
 

@@ -21,7 +21,7 @@ from transfer import files, images, layouts
 from transfer.layouts import counted, printable, shown
 
 FEW = 10  # images per class below which a class is named
-VERSION = 3  # of the files' layout
+VERSION = 4  # of the files' layout
 CHUNK = 256
 
 
@@ -169,10 +169,9 @@ def _decode(root, entries, side, path):
             image = images.decode(root / entry.path)
         except (OSError, ValueError) as error:
             return np.zeros((side, side, 3), "u1"), None, None, error
-        square = images.square(image, side)
-        pixels = np.asarray(square.resize((side, side)))
+        square = images.square(image, side, enlarge=True)
         digest = images.digest(np.asarray(image)).hexdigest()
-        return pixels, digest, int(str(imagehash.phash(square)), 16), None
+        return np.asarray(square), digest, int(str(imagehash.phash(square)), 16), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
     digests, hashes, bad = [], [], []

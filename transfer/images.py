@@ -76,8 +76,10 @@ def digest(pixels):
     return sha256
 
 
-def read(path, largest):
+def read(path, largest, enlarge=False):
     """Reads the largest central square of an image, shrunk to at most `largest` pixels a side.
+
+    With `enlarge`, a smaller one is brought to that side, as those of a folder are to train on.
 
     The image is rotated as its EXIF data say and put on white where it is transparent; of an
     animation the first frame is read.
@@ -91,7 +93,7 @@ def read(path, largest):
             or it has 16 bits a channel, but is black if they all count, as 12-bit scans are.
     """
     # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
-    return np.asarray(square(decode(path, least=2 * largest), largest))
+    return np.asarray(square(decode(path, least=2 * largest), largest, enlarge))
 
 
 def decode(path, least=None):
@@ -151,11 +153,12 @@ def _to_rgb(path, image):
     return image.convert("RGB")
 
 
-def square(image, largest):
-    """Cuts out a `PIL.Image.Image`'s middle and shrinks it to `largest` pixels a side, if it is larger."""
+def square(image, largest, enlarge=False):
+    """Cuts out a `PIL.Image.Image`'s middle and shrinks it to `largest` pixels a side: see `read`."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     if side <= largest:
-        return image.crop(box)
+        image = image.crop(box)
+        return image.resize((largest, largest)) if enlarge else image
     return image.resize((largest, largest), Image.Resampling.BILINEAR, box, reducing_gap=3.0)

@@ -90,6 +90,7 @@ def find(root):
             f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
             "splits only or classes only; move the one or the other elsewhere"
         )
+    _refuse_bare(root, base)
     loose.append(base)
     own, entries = (), []
     if splits and not classes:
@@ -125,7 +126,7 @@ def _scan(root):
     Links are followed inside the folder, those to folders once each and never to one around them.
     """
     tree, real_root, entered = [_Folder(Path())], Path(os.path.realpath(root)), set()
-    kinds, links, hidden = Counter(), [], []
+    kinds, links, hidden, hidden_folders = Counter(), [], [], []
 
     def leads_on(link):
         target = Path(os.path.realpath(link))
@@ -145,9 +146,10 @@ def _scan(root):
                     path = folder.path / entry.name
                     image = path.suffix.lower() in images.SUFFIXES
                     if images.is_hidden(entry.name):
-                        hidden += (
-                            [path.name] if image and entry.is_file(follow_symlinks=False) else []
-                        )
+                        if entry.is_dir(follow_symlinks=False):
+                            hidden_folders.append(path)
+                        elif image and entry.is_file(follow_symlinks=False):
+                            hidden.append(path.name)
                         continue
                     leads = not entry.is_symlink() or leads_on(root / path)
                     plain = leads and entry.is_file()
@@ -193,6 +195,9 @@ def _scan(root):
         notes.append(
             f"left out: {counted(len(hidden), 'hidden file')} named as an image: {shown(hidden)}"
         )
+    if hidden_folders:
+        found = counted(len(hidden_folders), "hidden folder")
+        notes.append(f"left out: {found}: {shown(hidden_folders)}")
     return tree[0], notes, others
 
 
@@ -235,8 +240,8 @@ def _by_split(root, base, names):
     return by_split
 
 
-def _of_classes(root, base, split):
-    entries = []
+def _refuse_bare(root, base):
+    """Refuses a folder in `base` that holds images, but none that can be used."""
     if base.bare:
         folder = base.bare[0]
         raise ValueError(
@@ -244,6 +249,11 @@ def _of_classes(root, base, split):
             f"{printable(folder.useless.name)}: expected {', '.join(images.FORMATS)}, and no links "
             "out of the folder; convert or copy them, or move the folder elsewhere"
         )
+
+
+def _of_classes(root, base, split):
+    entries = []
+    _refuse_bare(root, base)
     for name, folder in base.folders.items():
         if folder.folders:
             raise ValueError(

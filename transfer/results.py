@@ -95,6 +95,7 @@ def read_metrics(folder):
                 for name in metrics["data"]["class_names"]
             ),
             "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
+            "the side of its images": _is_count(metrics["data"].get("side", 1), least=1),
             "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
             "images per class and folds": all(
                 _is_count(metrics["config"].get(key, 0)) for key in COUNTS

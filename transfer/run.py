@@ -168,6 +168,7 @@ def _finish(dataset, config, progress, known, board, model):
             "description": dataset.description,
             "sha256": dataset.fingerprint,
             "class_names": list(dataset.class_names),
+            "side": dataset.train.images.shape[1],
         },
         "weights": known["weights"],
         "precision": known["precision"],

@@ -151,7 +151,10 @@ def read_probabilities(path, shape):
     except (EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error})") from error
     if probabilities.shape != shape or probabilities.dtype != np.float32:
-        raise ValueError(f"{path} should be float32 {shape}. Received: {probabilities.shape}")
+        raise ValueError(
+            f"{path} should be float32 {shape}. Received: {probabilities.dtype} "
+            f"{probabilities.shape}"
+        )
     return probabilities
 
 

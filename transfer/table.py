@@ -17,7 +17,7 @@ KIND = ("regime", "recipe", "images_per_class", "folds")
 # Settings that no rule chooses by the number of images: a table shows them wherever rows differ.
 ASKED = (
     "images_per_class", "optimizer", "image_size", "weights", "evaluation", "class_weights",
-    "early_stopping", "near_duplicates",
+    "early_stopping", "near_duplicates", "precision",
 )  # fmt: skip
 # Settings with a column of their own.
 STANDING = ("regime", "recipe", "epochs", "folds")
@@ -31,7 +31,7 @@ ABOUT = (
     "were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
     "accuracy. A setting has a column if rows differ in it for other reasons than their regime, "
-    "recipe and images per class, which choose the rest. A row's run is its best.\n"
+    "recipe and images per class, which choose the rest, or if a run was extended. A row's run is its best.\n"
 )
 
 
@@ -203,7 +203,8 @@ def differing(rows):
     return [
         key
         for key in dict.fromkeys(itertools.chain(*every))
-        if key not in STANDING
+        if (key == "extended_from" and any(one.get(key) for one in every))
+        or key not in STANDING
         and any(differ(key, some) for some in ([every] if key in ASKED else alike.values()))
     ]
 

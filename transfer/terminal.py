@@ -17,7 +17,10 @@ class Parser(argparse.ArgumentParser):
 
 def complain(message):
     """Prints one line on standard error."""
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
     line = " ".join(str(message).split())
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
@@ -56,9 +59,13 @@ def ends_quietly(interrupted):
     except KeyboardInterrupt:
         stop(f"interrupted: {interrupted}", status=130)
     except BrokenPipeError:
-        # Python would complain at its end of what it can't print any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         raise SystemExit(1) from None
+
+
+def _discard_output():
+    """Keeps Python from complaining at its end of what nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def import_keras():
