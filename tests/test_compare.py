@@ -520,7 +520,7 @@ def test_the_best_runs_images_are_read_as_it_read_them(write, tmp_path, monkeypa
         raise ValueError("seen")
 
     monkeypatch.setattr(data, "load", load)
-    assert compare.main(["--logs", str(tmp_path)]) == 2
+    assert compare.main(["--logs", str(tmp_path)]) == 0
     assert asked == [
         {"image_size": 32, "seed": 0},
         {"image_size": 32, "on_bad_image": "skip", **how},
