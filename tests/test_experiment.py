@@ -194,10 +194,16 @@ def test_evaluation_with_mirrored_copies_averages_both(trained, script, tmp_path
     assert metrics["validation_loss"] == pytest.approx(expected, rel=1e-2)
 
 
-def test_the_picture_of_the_losses(trained):
+def test_the_plot_of_the_losses(trained):
     for regime in REGIMES:
-        picture = (getattr(trained, regime).folder / "losses.png").read_bytes()
-        assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+        plot = (getattr(trained, regime).folder / "losses.png").read_bytes()
+        assert plot.startswith(b"\x89PNG") and len(plot) > 10_000
+
+
+def test_features_are_kept_of_what_is_frozen(trained):
+    for regime in REGIMES:
+        kept = "\nfeatures " in getattr(trained, regime).out
+        assert kept == (regime != "full")
 
 
 def test_without_early_stopping_the_last_epoch_is_kept(trained):

@@ -6,7 +6,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from conftest import REGIMES, ROOT, TINY, finish, start
+from conftest import ROOT, TINY, finish, start
 
 import data
 from transfer import features, network, run
@@ -84,7 +84,7 @@ def test_a_boundary_of_several_outputs():
 @pytest.mark.parametrize(
     "views", [{"mirror": False, "zoom": 0.0}, {"mirror": True, "zoom": 0.5, "views": 4}]
 )
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("regime", ["frozen", "last_fire"])
 def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path, regime, views):
     """No dropout, no views that are new each epoch, float32: the same losses but for rounding.
 
@@ -102,7 +102,7 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
         model = keras.models.load_model(tmp_path / regime / kept / "model.keras")
         predictions = model.predict(data.load("shapes").validation.images, verbose=0)
         results[kept] = metrics["history"], predictions
-    assert bool(list(home.rglob("*.bin"))) == (regime != "full")
+    assert list(home.rglob("*.bin"))
     for key in ("loss", "val_loss"):
         np.testing.assert_allclose(results["cache"][0][key], results["none"][0][key], rtol=1e-5)
     np.testing.assert_allclose(results["cache"][1], results["none"][1], atol=1e-5)
