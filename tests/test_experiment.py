@@ -200,12 +200,6 @@ def test_the_plot_of_the_losses(trained):
         assert plot.startswith(b"\x89PNG") and len(plot) > 10_000
 
 
-def test_features_are_kept_of_what_is_frozen(trained):
-    for regime in REGIMES:
-        kept = "\nfeatures " in getattr(trained, regime).out
-        assert kept == (regime != "full")
-
-
 def test_without_early_stopping_the_last_epoch_is_kept(trained):
     assert trained.frozen.metrics["best_epoch"] == 2
 
