@@ -36,9 +36,9 @@ def main(arguments=None):
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     parser.add_argument("--regime", nargs="+", help="only runs of these regimes")
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
-    parser.add_argument("--data", nargs="+", help="only runs on these data, as --data named them")
+    parser.add_argument("--data", nargs="+", help="only runs on these data, named as in training")
     asked = parser.parse_args(arguments)
-    with terminal.ends_quietly("the runs are as they were, call it again for the rest"):
+    with terminal.ends_quietly("the runs are unchanged; run compare.py again for the rest"):
         status = compare(asked)
     return status
 
@@ -139,7 +139,7 @@ def images_of(group):
     how |= {key: config[key] for key in results.COUNTS if config.get(key)}
     reason = "does not exist any more"
     if there:
-        reason = "has changed since, its images are not the run's"
+        reason = "has changed since: its images are no longer the run's"
     for source in there:
         try:
             dataset = data.load(source, **how)

@@ -235,10 +235,16 @@ def main(arguments=None):
     parser.add_argument("source", help=f"{', '.join(SOURCES)}, FILE.npz or a folder")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split [0]")
     parser.add_argument(
-        "--on-bad-image", choices=("stop", "skip"), default="stop", help="of a folder [stop]"
+        "--on-bad-image",
+        choices=("stop", "skip"),
+        default="stop",
+        help="if an image can't be read [stop]",
     )
     parser.add_argument(
-        "--near-duplicates", choices=("keep", "drop"), default="keep", help="of a folder [keep]"
+        "--near-duplicates",
+        choices=("keep", "drop"),
+        default="keep",
+        help="images alike in two splits [keep]",
     )
     parser.add_argument("--output", type=Path, default="preview.png", help="the plot [preview.png]")
     asked = parser.parse_args(arguments)

@@ -28,16 +28,18 @@ def main(arguments=None):
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
     which.add_argument("--model", type=Path, help="a model.keras that a train script wrote")
-    which.add_argument("--data", help="the best run on these data, as --data named them")
+    which.add_argument("--data", help="the best run on these data, named as in training")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     parser.add_argument("--top", type=int, default=1, help="classes shown per image [1]")
-    parser.add_argument("--explain", type=Path, metavar="FILE.png", help="draw the evidence for it")
+    parser.add_argument(
+        "--explain", type=Path, metavar="FILE.png", help="draw what speaks for the top class"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     asked = parser.parse_args(arguments)
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
 
-    with terminal.ends_quietly("the images that are left were not looked at"):
+    with terminal.ends_quietly("the remaining images were not classified"):
         failed = answer(asked)
     sys.exit(int(failed))
 
@@ -145,7 +147,7 @@ def load(path):
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         model.get_layer("resize")
     except Exception as error:  # of many kinds, as the file may hold anything
-        raise ValueError(f"{path} can't be loaded as a model of ours: {error}") from error
+        raise ValueError(f"{path} can't be loaded as a model of this project: {error}") from error
     return model
 
 

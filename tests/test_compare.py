@@ -168,7 +168,7 @@ def test_unfinished_and_damaged_runs_are_listed_and_skipped(logs, script):
     assert f"skipped {logs / 'frozen' / 'tiny'}: metrics.json is damaged" in result.out
     edit(logs / "last_fire" / "tiny", epochs="ten")
     result = script("compare.py", "--logs", logs)
-    assert "metrics.json has another layout, without epochs (int)" in result.out
+    assert "metrics.json has an unknown layout, it lacks epochs (int)" in result.out
     assert result.status == 2
 
 
@@ -182,7 +182,7 @@ def test_images_that_have_changed_since_the_run_are_not_its_images(logs, script)
         metrics = json.loads((folder / "metrics.json").read_text())
         edit(folder, data=metrics["data"] | {"sha256": "0" * 64})
     result = script("compare.py", "--logs", logs)
-    assert "shapes has changed since, its images are not the run's" in result.out
+    assert "shapes has changed since: its images are no longer the run's" in result.out
     assert "Test accuracy" not in result.out
     assert not list(logs.glob("*/*/test.json"))
 
@@ -469,7 +469,7 @@ def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_pat
     folder = write("run", 0.5)
     edit(folder, **changes)
     out = script("compare.py", "--logs", tmp_path).out
-    assert f"skipped {folder}: metrics.json has another layout, without {words}" in out
+    assert f"skipped {folder}: metrics.json has an unknown layout, it lacks {words}" in out
 
 
 def test_the_plot_shows_intervals_of_single_runs_and_deviations_of_several(write, tmp_path):

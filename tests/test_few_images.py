@@ -250,7 +250,7 @@ def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path, monkeypatch):
 
     # The interval is Wilson's, on the line before the report's three.
     low, high = results.wilson(metrics["validation_accuracy"], 500)
-    expected = f"interval    95 % of validation accuracy on 500 images: {low:.4f} to {high:.4f}"
+    expected = f"interval    validation accuracy on 500 images, 95 %: {low:.4f} to {high:.4f}"
     assert result.out.splitlines()[-4] == expected
 
 
@@ -340,7 +340,7 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     again = json.loads((folders[0] / "metrics.json").read_text())
     assert again["history"] == folds[0]["history"]
     one_line(
-        script("train_frozen.py", *arguments, "--fold", 1), "expected 0, as there are no folds"
+        script("train_frozen.py", *arguments, "--fold", 1), "expected --folds as well"
     )
     one_line(script("train_frozen.py", *arguments, "--folds", 2, "--fold", 3), "expected 1 to 2")
 

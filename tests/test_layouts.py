@@ -264,7 +264,7 @@ def test_a_split_without_an_image_that_can_be_used_is_refused(tree):
     tree.put("train/a")
     tree.put("train/b")
     tree.file("val/a/1.heic")
-    tree.refuses("val has no image that can be used, but such as 1.heic")
+    tree.refuses("val has no image that can be used, only files such as 1.heic")
 
 
 def test_hidden_folders_are_counted(tree):
@@ -284,11 +284,11 @@ def test_a_class_without_an_image_that_can_be_used_is_refused(tree, tmp_path):
     assert dataset.class_names == ("a", "b")
     has(dataset, "left out: 2 folders without an image: fox, notes")
     tree.file("c/1.HEIC")
-    tree.refuses("c has no image that can be used, but such as 1.HEIC", "JPEG, PNG")
+    tree.refuses("c has no image that can be used, only files such as 1.HEIC", "JPEG, PNG")
     shutil.rmtree(tree.root / "c")
     (tree.root / "c").mkdir()
     (tree.root / "c/1.png").symlink_to(tmp_path / "elsewhere.png")
-    tree.refuses("c has no image that can be used, but such as 1.png", "links out")
+    tree.refuses("c has no image that can be used, only files such as 1.png", "links out")
 
 
 def test_what_is_left_out_is_counted(tree, tmp_path):
@@ -310,7 +310,7 @@ def test_what_is_left_out_is_counted(tree, tmp_path):
     has(dataset, "3 images directly in", "train", "loose0.png, loose1.png, loose2.png")
     has(dataset, "left out: 5 files of other kinds: .txt (2)", ".csv (1)", "no suffix (1)")
     has(dataset, "not followed: 2 links out", "train/a/loop.png", "elsewhere")
-    has(dataset, "left out: 1 hidden file named as an image", "._0.png")
+    has(dataset, "left out: 1 hidden file named like an image", "._0.png")
 
 
 def test_a_class_that_a_split_lacks_is_named(tree):

@@ -348,7 +348,7 @@ def test_what_is_hidden_is_no_picture_and_any_name_is_one_line(trained, script, 
 
 
 def test_a_run_that_is_not_finished(script, one_line, picture, tmp_path):
-    one_line(script("predict.py", picture, "--run", tmp_path), "no finished run")
+    one_line(script("predict.py", picture, "--run", tmp_path), "not a finished run")
 
 
 def test_a_reader_that_goes_ends_it_quietly(trained, picture):

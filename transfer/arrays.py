@@ -58,7 +58,7 @@ def load(path):
         names = [str(label) for label in range(classes)]
     elif names.dtype.kind != "U" or names.shape != (classes,):
         raise ValueError(
-            f"{path}: class_names should be {classes} strings, one a class. "
+            f"{path}: class_names should be {classes} strings, one per class. "
             f"Received: {names.dtype} {names.shape}"
         )
     names = [str(name) for name in names]
@@ -108,7 +108,7 @@ def _checked_split(images, labels, name, path):
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise ValueError(
-            f"{path}: y_{name} should be {len(images)} whole numbers, one an image. "
+            f"{path}: y_{name} should be {len(images)} whole numbers, one per image. "
             f"Received: {labels.dtype} {labels.shape}"
         )
     if labels.min() < 0 or (name == "train" and labels.max() >= len(images)):

@@ -67,8 +67,8 @@ class Batches:
 
         Not a keras.utils.PyDataset, which Keras wraps in a Dataset.from_generator: since
         TensorFlow 2.21 that makes malloc return all memory at once, which slows every step. No
-        autotuning either: an epoch's end would wait for the tuner to wake up, for as long as an
-        epoch at worst. And no prefetching: gathering a batch takes less time than a second thread
+        autotuning either: an epoch's end would wait for the tuner to wake up, for up to half an
+        epoch. And no prefetching: gathering a batch takes less time than a second thread
         would take from the network's.
         """
         inputs, labels = self.inputs(), tf.constant(self.labels)

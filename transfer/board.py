@@ -89,7 +89,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
             tf.summary.image("confusion matrix", plots.to_pixels(figure)[np.newaxis], step=epoch)
 
     def show_views(self, split, config):
-        """Shows training images as the network sees them: moved, mirrored and resized."""
+        """Shows training images as the network sees them: cropped, shifted, mirrored and resized."""
         few = Split(split.images[:VIEWS], split.labels[:VIEWS])
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views_of(config))
         images, _ = next(iter(batches.dataset()))

@@ -34,7 +34,7 @@ def parse_config(defaults, arguments=None):
         if kind is bool:
             parser.add_argument(option, action="store_true", help=field.metadata["help"])
             continue
-        shown = field.metadata.get("shown", "by the images" if default is None else default)
+        shown = field.metadata.get("shown", "depends on the images" if default is None else default)
         about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
         choices = field.metadata.get("choices")
         parser.add_argument(option, type=kind, choices=choices, help=about)

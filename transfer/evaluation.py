@@ -7,7 +7,7 @@ from transfer.batches import Batches
 
 
 def classifier(model, evaluation):
-    """Makes of a saved model what its run is judged by, and asked by predict.py.
+    """Turns a saved model into the one that its run is judged by and predict.py asks.
 
     Args:
         model: `keras.Model` from images uint8 (n, height, width, 3) to probabilities (n, classes).

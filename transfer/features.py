@@ -71,7 +71,7 @@ def normalizations(model):
 def standardise(model, inputs, batches):
     """Gives a model's Normalization layers the mean and variance of what they read.
 
-    Both are exact, over the views that are kept of the training images, or, if none are kept, over
+    Both are taken over the views that are kept of the training images, or, if none are kept, over
     the images and, with `mirror`, their mirrored copies. They are computed before training and stay
     fixed, so that training and evaluation see the same function. With few images a variance is
     uncertain, and may be zero for a feature that they all share, so it is shrunk towards the mean

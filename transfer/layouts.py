@@ -76,7 +76,7 @@ def find(root):
         loose.append(base)
         base = only
     if base.path.parts:
-        notes.insert(0, f"{printable(base.path)}/ is entered, there is nothing else with images")
+        notes.insert(0, f"{printable(base.path)}/ is used: nothing else in the folder has images")
     if not base.folders:
         kind = (
             "images, but no folder of them for each class" if base.images else f"no images{others}"
@@ -162,7 +162,7 @@ def _scan(root):
                     elif image and plain:
                         folder.images.append(path)
                     else:
-                        kinds[path.suffix.lower() if plain else "no plain file"] += 1
+                        kinds[path.suffix.lower() if plain else "not a regular file"] += 1
                         if plain and _means_image(path):
                             folder.useless = path
         except OSError as error:
@@ -193,7 +193,7 @@ def _scan(root):
         notes.append(f"not followed: {found}")
     if hidden:
         notes.append(
-            f"left out: {counted(len(hidden), 'hidden file')} named as an image: {shown(hidden)}"
+            f"left out: {counted(len(hidden), 'hidden file')} named like an image: {shown(hidden)}"
         )
     if hidden_folders:
         found = counted(len(hidden_folders), "hidden folder")
@@ -245,7 +245,7 @@ def _refuse_bare(root, base):
     if base.bare:
         folder = base.bare[0]
         raise ValueError(
-            f"{printable(root / folder.path)} has no image that can be used, but such as "
+            f"{printable(root / folder.path)} has no image that can be used, only files such as "
             f"{printable(folder.useless.name)}: expected {', '.join(images.FORMATS)}, and no links "
             "out of the folder; convert or copy them, or move the folder elsewhere"
         )

@@ -30,7 +30,7 @@ def choose_precision(requested):
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     found = sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"})
     if found:
-        return "mixed_bfloat16", f"the processor has {found[0]}"
+        return "mixed_bfloat16", f"the CPU has {found[0]}"
     return "float32", "this CPU is not known to have bfloat16 instructions"
 
 

@@ -210,7 +210,7 @@ def explanations(images):
 
 
 def overlay(image, evidence):
-    """Darkens an image but for where there is evidence; returns uint8 (height, width, 3)."""
+    """Darkens an image and lays the evidence over it as a heat map; returns uint8 (height, width, 3)."""
     height, width, _ = image.shape
     smooth = Image.fromarray(np.float32(evidence)).resize((width, height), Image.BILINEAR)
     weight = np.asarray(smooth)[..., np.newaxis]

@@ -55,7 +55,7 @@ class Progress:
         return 0 < self.patience <= self.epochs - self.kept_epoch
 
     def reopen(self):
-        """Lets a run that goes on be as it was no longer; of any other it does nothing."""
+        """Marks a resumed run as unfinished, under its new settings; does nothing to a new run."""
         if self.as_it_was:
             runs.reopen(self.folder, self.settings)
             self.as_it_was = False

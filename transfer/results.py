@@ -75,7 +75,7 @@ def read_metrics(folder):
     try:
         metrics = read_json(folder / "metrics.json")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} is no finished run, it has no metrics.json") from None
+        raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json") from None
     lack = _lack(metrics, REQUIRED)
     if not lack:
         epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
@@ -85,7 +85,7 @@ def read_metrics(folder):
         sound = {
             "the epochs of its history": all(type(epoch) is int for epoch in reported)
             and reported[-1:] == [epochs],
-            "a figure an epoch": all(
+            "one figure per epoch": all(
                 len(figures) == len(reported) and all(type(figure) is float for figure in figures)
                 for figures in (metrics["history"][key] for key in REQUIRED["history"])
             ),
@@ -106,7 +106,7 @@ def read_metrics(folder):
         }
         lack = next((name for name, there in sound.items() if not there), None)
     if lack:
-        raise ValueError(f"metrics.json has another layout, without {lack}")
+        raise ValueError(f"metrics.json has an unknown layout: it lacks {lack}")
     return metrics
 
 

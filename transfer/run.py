@@ -24,7 +24,7 @@ def run(title, trainable, config):
 
     Returns:
         The metrics, as written to metrics.json; with `folds`, a list of them. An error that the
-        reader can mend, a loss that is NaN and Ctrl-C end the program with one line.
+        user can fix, a loss that is NaN and Ctrl-C end the program with one line.
     """
     if not config.folds or config.fold:
         return _run_one(title, trainable, config)
@@ -182,7 +182,7 @@ def _finish(dataset, config, progress, known, board, model):
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
     low, high = results.wilson(accuracy, images)
-    print(f"interval    95 % of validation accuracy on {images:,} images: {low:.4f} to {high:.4f}")
+    print(f"interval    validation accuracy on {images:,} images, 95 %: {low:.4f} to {high:.4f}")
     return metrics
 
 
@@ -209,7 +209,7 @@ def warn(metrics, dataset):
     elif results.training_accuracy(metrics) > (1 + accuracy) / 2:
         cause = "overfitting: more images, or more --weight-decay or --dropout"
     else:
-        cause = "too few updates, or too high a rate: see --epochs and --learning-rate"
+        cause = "too few updates, or too high a learning rate: see --epochs and --learning-rate"
     print(f"warning     {what}; the likeliest cause: {cause}")
 
 

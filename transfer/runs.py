@@ -57,7 +57,7 @@ class Run(NamedTuple):
         return source if source in WEIGHTS else f"{Path(source).name} {sha256[:8]}".strip()
 
     def is_on(self, names):
-        """Says whether its images are one of those, by the name that --data gave them or printed."""
+        """Says whether it ran on one of these data, by the name given to --data or the one printed."""
         about = self.metrics["data"]
         # Older runs have the name as it was typed.
         located = {os.path.abspath(os.path.expanduser(name)) for name in names}

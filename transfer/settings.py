@@ -56,11 +56,13 @@ class Config:
     image_size: int | None = flag(None, "side in pixels to which images are resized", minimum=32)
     epochs: int | None = flag(None, "passes over the training images", minimum=1)
     batch_size: int | None = flag(None, "images per training step", minimum=1)
-    learning_rate: float | None = flag(None, "of the optimizer, at its peak", above=0)
-    # A step takes this fraction of the rate off each weight (Adam's, decoupled: arXiv 1711.05101).
+    learning_rate: float | None = flag(None, "the optimizer's learning rate at its peak", above=0)
+    # A step shrinks each weight by this times the learning rate (Adam's; decoupled: arXiv 1711.05101).
     weight_decay: float | None = flag(None, "of the weights that train", minimum=0)
     # Before the classifier, as in the paper.
-    dropout: float | None = flag(None, "fraction of what the classifier reads", minimum=0, below=1)
+    dropout: float | None = flag(
+        None, "fraction of the classifier's inputs dropped in training", minimum=0, below=1
+    )
     shift: float | None = flag(
         None, "how far training images move, as a fraction of their side", minimum=0, below=1
     )
@@ -109,17 +111,19 @@ class Config:
     )
     on_bad_image: str = flag(
         "stop",
-        "of a folder that can't be read: name all and stop, or skip",
+        "if images of a folder can't be read: list them and stop, or skip them",
         choices=("stop", "skip"),
     )
     near_duplicates: str = flag(
-        "keep", "of a folder, that are in two splits: keep or drop", choices=("keep", "drop")
+        "keep",
+        "images of a folder that look alike across splits: keep or drop",
+        choices=("keep", "drop"),
     )
     class_weights: str = flag(
         "none", "of the loss; balanced gives each class equal weight", choices=("none", "balanced")
     )
     seed: int = flag(
-        0, "of weights, order and views, and of a folder's split", minimum=0, below=2**32
+        0, "of all that is random: weights, order, views, splits, folds", minimum=0, below=2**32
     )
     precision: str = flag(
         "auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS
@@ -145,7 +149,7 @@ RECIPES = {
 
 
 def follow(config, dataset):
-    """Fills in the settings that neither the reader nor the script gave, by the recipe's rule.
+    """Fills in the settings that neither the user nor the script gave, by the recipe's rule.
 
     Returns:
         The whole `Config`, and a line that says what was chosen and why (`""` if nothing was).
@@ -181,7 +185,7 @@ def located(settings):
 
 
 def check_weights(weights):
-    """Refuses, before Keras is imported, a weights file that is none.
+    """Refuses a weights file that is missing or not HDF5, before Keras is imported.
 
     Raises:
         OSError: It does not exist or can't be read as HDF5.

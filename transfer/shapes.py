@@ -29,7 +29,7 @@ def draw():
 
 
 def _draw_split(count, random, size=32):
-    """Draws shapes of random place, size, turn and colours on a noisy ground, classes in turn."""
+    """Draws as many of each shape, of random place, size, rotation and colours, on a noisy ground."""
     labels = np.arange(count) % len(SHAPES)
     x, y = np.meshgrid(np.arange(size), np.arange(size))
     radius = random.uniform(0.22, 0.42, (count, 1, 1)) * size

@@ -62,7 +62,7 @@ def check(images_per_class, folds, fold):
     if folds and not 1 <= fold <= folds:
         raise ValueError(f"fold: expected 1 to {folds}, the number of folds. Received: {fold}")
     if fold and not folds:
-        raise ValueError(f"fold: expected 0, as there are no folds. Received: {fold}")
+        raise ValueError(f"fold: expected --folds as well, the number of folds. Received: {fold}")
 
 
 def enough(name, counts, class_names, fractions, noun="image", which=""):
@@ -177,17 +177,17 @@ def _without_duplicates(found, rows):
     if contradictions:
         pairs = shown(f"{found.title(i)} and {found.title(known)}" for i, known in contradictions)
         notes.append(
-            f"in two classes: {counted(len(contradictions), 'image')}, of which the class of the "
-            f"second name counts: {pairs}"
+            f"in two classes: {counted(len(contradictions), 'image')}, labelled as the second "
+            f"of each pair: {pairs}"
         )
     return notes
 
 
 def _without_near_duplicates(found, rows, drop):
-    """Finds images of `rows` that are in two splits, but for their size or quality; gives lines on them.
+    """Finds images of `rows` that are in two splits in other sizes or qualities; gives lines on them.
 
-    Test keeps all of its images, validation those not in test, training those in neither; but for
-    that they go only where `drop` says so.
+    With `drop`, training loses those that are in validation or test, and validation those in test;
+    test keeps all of its own. Without it, they are only named.
     """
     notes = []
     for split, others in (("train", ("validation", "test")), ("validation", ("test",))):
