@@ -168,7 +168,7 @@ def test_unfinished_and_damaged_runs_are_listed_and_skipped(logs, script):
     assert f"skipped {logs / 'frozen' / 'tiny'}: metrics.json is damaged" in result.out
     edit(logs / "last_fire" / "tiny", epochs="ten")
     result = script("compare.py", "--logs", logs)
-    assert "metrics.json has an unknown layout, it lacks epochs (int)" in result.out
+    assert "metrics.json has an unknown layout: it lacks epochs (int)" in result.out
     assert result.status == 2
 
 
@@ -469,7 +469,7 @@ def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_pat
     folder = write("run", 0.5)
     edit(folder, **changes)
     out = script("compare.py", "--logs", tmp_path).out
-    assert f"skipped {folder}: metrics.json has an unknown layout, it lacks {words}" in out
+    assert f"skipped {folder}: metrics.json has an unknown layout: it lacks {words}" in out
 
 
 def test_the_plot_shows_intervals_of_single_runs_and_deviations_of_several(write, tmp_path):
