@@ -1,4 +1,4 @@
-# Each goal does its own set-up in .venv; Python 3.11 or newer is all it needs.
+# Each goal does its own set-up in .venv; Python 3.11 to 3.13 is all it needs.
 PYTHON = python3
 DATA =
 EPOCHS =
