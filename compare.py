@@ -139,14 +139,14 @@ def images_of(group):
     how |= {key: config[key] for key in results.COUNTS if config.get(key)}
     reason = "does not exist any more"
     if there:
-        reason = "has changed since: its images are no longer the run's"
+        reason = "has changed since: its images, or their splits, are no longer the run's"
     for source in there:
         try:
             dataset = data.load(source, **how)
         except (OSError, ValueError) as error:
             reason = f"can't be read any more ({error})"
             continue
-        if dataset.fingerprint == best.fingerprint:
+        if best.has_split(dataset):
             return dataset
     raise Gone(f"Not evaluated or drawn: {', '.join(there or sources)} {reason}")
 

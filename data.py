@@ -90,9 +90,11 @@ def load(
     path = Path(os.path.expanduser(source))  # Path.expanduser() has a RuntimeError for ~nobody
     if source in SOURCES:
         found, take, about = _of_arrays(source, *SOURCES[source]())
+        if path.is_dir():
+            about["notes"].append(f"{source} is also a folder here: --data ./{source} takes that")
     elif path.is_dir():
         found, take, about = _load_folder(path, image_size, on_bad_image, folds)
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         found, take, about = _of_arrays(source, *arrays.load(path))
     else:
         raise ValueError(
@@ -250,6 +252,7 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     if not 0 <= asked.seed < 2**32:
         parser.error(f"argument --seed: expected 0 to {2**32 - 1}. Received: {asked.seed}")
+    parser.check_output("--output", asked.output)
     with ends_quietly("nothing was drawn"):
         preview(asked)
 

@@ -38,6 +38,8 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
+    if asked.explain:
+        parser.check_output("--explain", asked.explain)
 
     with terminal.ends_quietly("the remaining images were not classified"):
         failed = answer(asked)
@@ -91,6 +93,10 @@ def choose_model(asked):
     if asked.model:
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
+            terminal.complain(
+                f"{asked.model} has no metrics.json beside it: the classes' names, --evaluation and "
+                "the size of the images that it was trained on are not known"
+            )
             return asked.model, None, "plain", None
         run = runs.Run(beside.parent, results.read_metrics(beside.parent))
     elif asked.run:

@@ -182,9 +182,30 @@ def test_images_that_have_changed_since_the_run_are_not_its_images(logs, script)
         metrics = json.loads((folder / "metrics.json").read_text())
         edit(folder, data=metrics["data"] | {"sha256": "0" * 64})
     result = script("compare.py", "--logs", logs)
-    assert "shapes has changed since: its images are no longer the run's" in result.out
+    assert (
+        "shapes has changed since: its images, or their splits, are no longer the run's"
+        in result.out
+    )
     assert "Test accuracy" not in result.out
     assert not list(logs.glob("*/*/test.json"))
+
+
+def test_images_in_another_order_are_split_otherwise_and_not_the_runs(logs, script):
+    for regime in REGIMES:
+        folder = logs / regime / "tiny"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        order = metrics["data"]["order"] | {"test": "0" * 64}
+        edit(folder, data=metrics["data"] | {"order": order})
+    result = script("compare.py", "--logs", logs)
+    assert "its images, or their splits, are no longer the run's" in result.out
+    assert "Test accuracy" not in result.out
+
+
+def test_runs_of_classes_of_other_names_are_not_one_row(logs, script):
+    metrics = json.loads((logs / "full" / "tiny" / "metrics.json").read_text())
+    edit(logs / "full" / "tiny", data=metrics["data"] | {"class_names": [*"abcdefghij"]})
+    result = script("compare.py", "--logs", logs)
+    assert result.out.count("regime  ") == 2 and result.out.count("Test accuracy") == 1
 
 
 def test_a_model_that_is_damaged_is_refused(logs, script, one_line):

@@ -205,6 +205,26 @@ def test_an_npz_sorted_by_class_validates_on_every_class(npz, seed):
         data.load(str(npz(y_train=np.minimum(np.arange(50) // 10, 3) + (np.arange(50) == 49))))
 
 
+def test_images_of_an_npz_in_two_splits_are_named(npz):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), "uint8")
+    images[45] = images[50] = images[0]
+    path = npz(x_train=images[:50], x_test=images[50:], y_train=np.arange(50) % 5)
+    notes = data.load(str(path)).notes
+    assert "also in test: 1 image of validation: x_train[45] is x_test[0]" in notes
+    assert any(note.startswith("also in validation or test: 1 image of train") for note in notes)
+
+
+def test_a_folder_of_the_name_of_a_source_is_mentioned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shapes").mkdir()
+    assert any("shapes is also a folder here" in note for note in data.load("shapes").notes)
+
+
+def test_an_output_that_cant_be_written_is_refused_first(command, one_line, tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "x.png"):
+        one_line(command("data.py", "shapes", "--output", path), str(path), "name of a file")
+
+
 def test_shapes_are_the_same_every_time():
     first, second = data.load("shapes"), data.load("shapes")
     assert first.fingerprint == second.fingerprint

@@ -339,9 +339,7 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     assert script("train_frozen.py", *arguments, *alone).status == 0
     again = json.loads((folders[0] / "metrics.json").read_text())
     assert again["history"] == folds[0]["history"]
-    one_line(
-        script("train_frozen.py", *arguments, "--fold", 1), "expected --folds as well"
-    )
+    one_line(script("train_frozen.py", *arguments, "--fold", 1), "expected --folds as well")
     one_line(script("train_frozen.py", *arguments, "--folds", 2, "--fold", 3), "expected 1 to 2")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 
 import keras
@@ -160,6 +161,16 @@ def test_a_bad_image_stops_or_is_skipped(root, capfd):
     assert any("2 images that can't be read" in note for note in dataset.notes)
 
 
+def test_a_bad_image_that_is_skipped_does_not_decide_on_the_size(root):
+    put(root / "ant" / "large", noise(1, 9, (500, 500, 3)), "jpg")
+    large = root / "ant" / "large" / "000.jpg"
+    (root / "ant" / "cut.jpg").write_bytes(large.read_bytes()[:9000])
+    shutil.rmtree(large.parent)
+    dataset = data.load(str(root), image_size=288, on_bad_image="skip")
+    assert dataset.train.images.shape[1:] == (20, 20, 3)
+    assert dataset.train.images.std() > 10
+
+
 def test_links_out_of_the_folder_are_not_followed(root, tmp_path):
     put(tmp_path / "secret", noise(10, 77))
     (root / "linked").symlink_to(tmp_path / "secret")
@@ -183,7 +194,7 @@ def test_a_damaged_cache_is_made_again(root, tmp_path):
     [
         ((), "no images"),
         (("one",), "only the class 'one'"),
-        (("Cat", "cat"), "Cat and cat differ in case only"),
+        (("Cat", "cat"), "Cat and cat differ only in case"),
         (("new\nline", "b"), "can't be printed"),
     ],
 )

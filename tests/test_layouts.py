@@ -213,7 +213,9 @@ def test_nested_classes_are_refused(tree):
         (["train/a", "train/b", "test"], ["test has images, but no folder of them"]),
         (["train", "test"], ["train has images, but no folder of them"]),
         ([""], ["images, but no folder of them"]),
-        (["A", "a"], ["A and a differ in case only"]),
+        (["A", "a"], ["A and a differ only in case"]),
+        (["cat", "cat "], ["cat and cat  differ only in case, in spaces"]),
+        (["caf\u00e9", "cafe\u0301"], ["how an accent is encoded"]),
     ],
 )
 def test_what_cant_be_told_is_refused(tree, folders, words, tmp_path):
@@ -265,6 +267,21 @@ def test_a_split_without_an_image_that_can_be_used_is_refused(tree):
     tree.put("train/b")
     tree.file("val/a/1.heic")
     tree.refuses("val has no image that can be used, only files such as 1.heic")
+
+
+def test_what_is_beside_a_folder_that_is_entered_is_not_lost(tree):
+    tree.put("cat/indoor")
+    tree.put("cat/outdoor")
+    tree.file("dog/1.heic")
+    tree.refuses("dog has no image that can be used, only files such as 1.heic")
+
+
+def test_a_class_of_images_without_a_suffix_is_refused(tree):
+    for name in ("a", "b", "c"):
+        tree.put(name)
+    for path in (tree.root / "c").iterdir():
+        path.rename(path.with_suffix(""))
+    tree.refuses("c has no image that can be used")
 
 
 def test_hidden_folders_are_counted(tree):

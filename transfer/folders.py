@@ -139,6 +139,11 @@ def _write(path, root, entries, image_size, on_bad_image):
     with files.written_whole(path) as whole:
         digests, hashes, bad = _decode(root, entries, side, whole)
         _refuse(root, bad, len(entries), on_bad_image)
+        # The header of an image that can't be decoded must not decide on the size of the others.
+        readable = [entry for entry, digest in zip(entries, digests, strict=True) if digest]
+        if bad and (smaller := _side(root, readable, image_size)) < side:
+            side = smaller
+            digests, hashes, _ = _decode(root, entries, side, whole)
         sha256 = files.digest(whole)
     facts = {"side": side, "sha256": sha256, "digests": digests, "hashes": hashes}
     files.write_json(path.with_suffix(".json"), facts)

@@ -144,7 +144,7 @@ def _to_rgb(path, image):
         brightest = max(high for _, high in image.convert("RGB").getextrema())
     if 0 < brightest < 16:
         raise Refused(
-            f"{path} has 16 bits a channel, but uses 12 of them or fewer, and would be black: save "
+            f"{path} has 16 bits a channel or more, but uses 12 of them or fewer, and would be black: save "
             "it with 8 bits a channel"
         )
     if image.has_transparency_data:

@@ -9,6 +9,7 @@ splits are drawn from the training images by the seed. An ambiguous layout is re
 
 import mimetypes
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -73,6 +74,7 @@ def find(root):
     base, notes, others = _scan(root)
     loose = []
     while only := _wrapped(base):
+        _refuse_bare(root, base)
         loose.append(base)
         base = only
     if base.path.parts:
@@ -163,7 +165,7 @@ def _scan(root):
                         folder.images.append(path)
                     else:
                         kinds[path.suffix.lower() if plain else "not a regular file"] += 1
-                        if plain and _means_image(path):
+                        if plain and _means_image(root / path):
                             folder.useless = path
         except OSError as error:
             raise OSError(
@@ -202,9 +204,14 @@ def _scan(root):
 
 
 def _means_image(path):
-    """Says whether a name is that of an image, of whatever format."""
+    """Says whether a file is an image of whatever format: by its name, or else by its content."""
     kind, _ = mimetypes.guess_type(path.name)
-    return bool(kind) and kind.startswith("image/")
+    return kind.startswith("image/") if kind else images.side(path) > 0
+
+
+def _folded(name):
+    """Gives what two names have in common that a reader, or another file system, takes for one."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def _wrapped(folder):
@@ -274,11 +281,11 @@ def _check_classes(where, entries):
             raise ValueError(f"{where}: the class {name!r} has a name that can't be printed")
     if len(found) < 2:
         raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
-    folded = Counter(name.casefold() for name in found)
-    alike = [name for name in sorted(found) if folded[name.casefold()] > 1]
+    folded = Counter(map(_folded, found))
+    alike = [name for name in sorted(found) if folded[_folded(name)] > 1]
     if alike:
         raise ValueError(
-            f"{where}: the classes {' and '.join(alike)} differ in case only: rename one"
+            f"{where}: the classes {' and '.join(alike)} differ only in case, in spaces or in how an accent is encoded: rename one"
         )
     for name in sorted(found):
         if not found[name] & {None, "train"}:

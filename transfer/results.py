@@ -95,7 +95,8 @@ def read_metrics(folder):
                 for name in metrics["data"]["class_names"]
             ),
             "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
-            "the side of its images": _is_count(metrics["data"].get("side", 1), least=1),
+            "the side of its images": metrics["data"].get("side", 1) in range(1, 2**15),
+            "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
             "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
             "images per class and folds": all(
                 _is_count(metrics["config"].get(key, 0)) for key in COUNTS

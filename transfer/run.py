@@ -169,6 +169,7 @@ def _finish(dataset, config, progress, known, board, model):
             "sha256": dataset.fingerprint,
             "class_names": list(dataset.class_names),
             "side": dataset.train.images.shape[1],
+            "order": dataset.order,
         },
         "weights": known["weights"],
         "precision": known["precision"],

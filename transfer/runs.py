@@ -36,8 +36,17 @@ class Run(NamedTuple):
 
     @property
     def fingerprint(self):
-        """Of its images: only runs that have it in common are comparable."""
-        return self.metrics["data"]["sha256"]
+        """Of its images and their classes: only runs that have it in common are comparable."""
+        about = self.metrics["data"]
+        return about["sha256"], tuple(about["class_names"])
+
+    def has_split(self, dataset):
+        """Says whether a `data.Dataset` has its images, classes and splits.
+
+        A run that is older than the setting does not know its splits.
+        """
+        same = self.fingerprint == (dataset.fingerprint, dataset.class_names)
+        return same and self.metrics["data"].get("order", dataset.order) == dataset.order
 
     def setting(self, key):
         """Of results.COUNTS: 0 for a run that is older than the setting."""

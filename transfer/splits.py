@@ -110,7 +110,7 @@ def divide(found, seed=0, images_per_class=0, folds=0, fold=0, near_duplicates="
     rows = {split: np.flatnonzero(given == split) for split in ("divided", *SPLITS)}
     if found.in_order and not folds and (last := _last_fifth(found, rows["divided"])) is not None:
         rows["train"], rows["validation"] = last
-        notes = []
+        notes = _shared(found, rows)
     else:
         notes = _without_duplicates(found, rows)
         counts = _counts(found, rows["divided" if found.fractions else "train"])
@@ -151,6 +151,23 @@ def _last_fifth(found, rows):
     held_out = len(rows) // 5
     parts = rows[:-held_out], rows[-held_out:]
     return parts if all(_counts(found, part).all() for part in parts) else None
+
+
+def _shared(found, rows):
+    """Gives lines on images that stand in two splits of a source whose splits stay as they are."""
+    notes, held_out = [], {}
+    for split, others in (
+        ("test", ""),
+        ("validation", "test"),
+        ("train", "validation or test"),
+    ):
+        numbers = rows[split].tolist()
+        twice = [(i, held_out[found.digests[i]]) for i in numbers if found.digests[i] in held_out]
+        held_out |= {found.digests[i]: i for i in numbers}
+        if twice:
+            pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in twice)
+            notes.append(f"also in {others}: {counted(len(twice), 'image')} of {split}: {pairs}")
+    return notes
 
 
 def _without_duplicates(found, rows):

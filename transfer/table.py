@@ -181,7 +181,7 @@ def rank(finished):
     for row in rows:
         best = row.runs[0]
         groups.setdefault((best.metrics["data"]["description"], best.fingerprint), []).append(row)
-    return [(description, groups[description, sha256]) for description, sha256 in sorted(groups)]
+    return [(key[0], groups[key]) for key in sorted(groups)]
 
 
 def overlapping(rows):

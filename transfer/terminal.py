@@ -14,6 +14,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
+    def check_output(self, option, path):
+        """Refuses a path that no file can be written to, before any work is done for it."""
+        if path.is_dir() or not path.parent.is_dir():
+            kind = "is a folder" if path.is_dir() else "is in a folder that does not exist"
+            self.error(f"argument {option}: {path} {kind}: expected the name of a file")
+
 
 def complain(message):
     """Prints one line on standard error."""
