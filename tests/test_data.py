@@ -181,7 +181,7 @@ def test_identical_images_are_in_one_fold(npz):
         ({"folds": -2}, "folds: expected 2 or more.*Received: -2"),
         ({"folds": 3}, "fold: expected 1 to 3.*Received: 0"),
         ({"folds": 3, "fold": 4}, "fold: expected 1 to 3.*Received: 4"),
-        ({"fold": 1}, "fold: expected 0.*Received: 1"),
+        ({"fold": 1}, "fold: expected --folds.*Received: 1"),
         ({"folds": 11, "fold": 1}, "the class 0 has 10 different images .* expected 11 or more"),
         (
             {"folds": 2, "fold": 1, "images_per_class": 6},

@@ -167,7 +167,7 @@ def test_an_archives_folder_is_entered(tree):
     (tree.root / "docs").mkdir()
     tree.put("", 1, "cover{}.jpg")
     dataset = tree.load()
-    has(dataset, "download/pets-v2/ is entered")
+    has(dataset, "download/pets-v2/ is used")
     has(dataset, "left out: 1 image directly in", "in no class", "cover0.jpg")
     assert dataset.class_names == ("cats", "dogs")
     assert all(row["file"].startswith("download/pets-v2/") for row in dataset.files["test"])
