@@ -49,9 +49,7 @@ def compare(asked):
     for line in others:
         print(f"skipped {line}")
     if not finished:
-        terminal.stop(
-            f"no finished run under {asked.logs}: train one first, e.g. with train_frozen.py"
-        )
+        terminal.stop(runs.none_under(asked.logs))
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
         terminal.stop(

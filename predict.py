@@ -51,6 +51,11 @@ def answer(asked):
     with terminal.one_line_errors():
         path, class_names, evaluation, side = choose_model(asked)
         model = load(path)
+        if not class_names:
+            terminal.complain(
+                f"{path} has no metrics.json beside it: the classes' names, --evaluation and "
+                "the size of the images that it was trained on are not known"
+            )
         class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
         if len(class_names) != model.output_shape[-1]:
             raise ValueError(
@@ -93,10 +98,6 @@ def choose_model(asked):
     if asked.model:
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
-            terminal.complain(
-                f"{asked.model} has no metrics.json beside it: the classes' names, --evaluation and "
-                "the size of the images that it was trained on are not known"
-            )
             return asked.model, None, "plain", None
         run = runs.Run(beside.parent, results.read_metrics(beside.parent))
     elif asked.run:
@@ -116,10 +117,7 @@ def best_run(logs, data=None):
     """
     finished, _ = runs.find(logs)
     if not finished:
-        raise ValueError(
-            f"no finished run under {logs}: train one first, e.g. with train_frozen.py, or give "
-            "--run or --model"
-        )
+        raise ValueError(f"{runs.none_under(logs)}, or give --run or --model")
     if data:
         finished = [run for run in finished if run.is_on([data])]
         if not finished:

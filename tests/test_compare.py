@@ -176,6 +176,11 @@ def test_no_runs(command, one_line, tmp_path):
     one_line(command("compare.py", "--logs", tmp_path), str(tmp_path), "train one first")
 
 
+def test_the_folder_of_a_regime_is_not_that_of_all_runs(logs, script, one_line):
+    for folder in (logs / "frozen", logs / "frozen" / "tiny"):
+        one_line(script("compare.py", "--logs", folder), "expected the folder of all regimes")
+
+
 def test_images_that_have_changed_since_the_run_are_not_its_images(logs, script):
     for regime in REGIMES:
         folder = logs / regime / "tiny"

@@ -99,7 +99,8 @@ def test_folders_and_patterns(trained, script, picture, tmp_path):
     for name in ("b.png", "a.PNG", "c.txt"):
         (folder / name).write_bytes(picture.read_bytes())
     run = trained.full.folder
-    for given in (tmp_path / "below", f"{folder}/*.[pP]*"):
+    (folder / "empty.png").mkdir()
+    for given in (tmp_path / "below", f"{tmp_path}/bel*", f"{folder}/[ab].[pP]*"):
         lines = script("predict.py", given, "--run", run).out.splitlines()
         assert [line.split(": ")[0] for line in lines] == [f"{folder}/a.PNG", f"{folder}/b.png"]
 

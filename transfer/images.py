@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 import stat
 import warnings
 from pathlib import Path
@@ -38,21 +39,21 @@ def find(names):
     """
     found = []
     for name in names:
-        if Path(name).is_dir():
-            below = sorted(
-                path
-                for path in Path(name).rglob("*")
-                if path.suffix.lower() in SUFFIXES
-                and not any(map(is_hidden, path.relative_to(name).parts))
-            )
-            found += below or [Path(name)]
-        elif Path(name).exists():
-            found.append(Path(name))
-        else:
-            found += [Path(path) for path in sorted(glob.glob(name, recursive=True))] or [
-                Path(name)
-            ]
+        there = os.path.lexists(name)
+        paths = [name] if there else sorted(glob.glob(name, recursive=True)) or [name]
+        for path in map(Path, paths):
+            found += (_below(path) if path.is_dir() else []) or [path]
     return found
+
+
+def _below(folder):
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not path.is_dir()
+        and not any(map(is_hidden, path.relative_to(folder).parts))
+    )
 
 
 def is_hidden(name):

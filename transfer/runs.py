@@ -185,6 +185,16 @@ def find(logs):
     return finished, others
 
 
+def none_under(logs):
+    """Says that there is no finished run under a folder, and what to do."""
+    logs = Path(logs)
+    if any(logs.glob("metrics.json")) or any(logs.glob("*/metrics.json")):
+        return (
+            f"no finished run under {logs}: expected the folder of all regimes, one or two above it"
+        )
+    return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
+
+
 def rank(run):
     """Sorts runs, the best first: by validation accuracy, then by validation loss."""
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
