@@ -92,7 +92,6 @@ def find(root):
             f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
             "splits only or classes only; move the one or the other elsewhere"
         )
-    _refuse_bare(root, base)
     loose.append(base)
     own, entries = (), []
     if splits and not classes:
@@ -223,6 +222,7 @@ def _wrapped(folder):
 
 
 def _by_split(root, base, names):
+    _refuse_bare(root, base)
     where = printable(root / base.path)
     by_split = {}
     for split in SPLITS:

@@ -132,9 +132,9 @@ def _run(title, trainable, config, progress):
     }
     board = fitting.train(model, trainable, dataset, config, facts, progress)
     progress.reopen()  # it still is as it was where what was trained further was no better
-    metrics = _finish(
-        dataset, config, progress, facts | {"weights": weights} | params, board, model
-    )
+    known = {key: facts[key] for key in ("precision", "versions")}
+    known |= {"weights": weights, "config": settings} | params
+    metrics = _finish(dataset, config, progress, known, board, model)
     print_result(title, metrics["validation_loss"], metrics["validation_accuracy"])
     return metrics
 
@@ -156,8 +156,6 @@ def _finish(dataset, config, progress, known, board, model):
         "validation_loss": loss,
         "validation_accuracy": accuracy,
         "validation_images": images,
-        "trainable_params": known["trainable_params"],
-        "total_params": known["total_params"],
         "epochs": progress.epochs,
         "best_epoch": progress.kept_epoch,
         "seconds": progress.seconds,
@@ -171,11 +169,7 @@ def _finish(dataset, config, progress, known, board, model):
             "side": dataset.train.images.shape[1],
             "order": dataset.order,
         },
-        "weights": known["weights"],
-        "precision": known["precision"],
-        "versions": known["versions"],
-        "config": dataclasses.asdict(config) | {"resume": ""},
-    }
+    } | known
     plots.save(plots.losses(progress.history, progress.kept_epoch), folder / "losses.png")
     runs.write_probabilities(folder / "validation.npz", probabilities)
     board.show_run(model, dataset, config, metrics)
