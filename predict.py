@@ -49,14 +49,18 @@ def main(arguments=None):
 def answer(asked):
     """Prints what is in the images asked for; says whether any of them could not be read."""
     with terminal.one_line_errors():
-        path, class_names, evaluation, side = choose_model(asked)
+        path, run = choose_model(asked)
         model = load(path)
-        if not class_names:
+        class_names = [f"class {i}" for i in range(model.output_shape[-1])]
+        evaluation, side = "plain", None
+        if run:
+            class_names, evaluation = run.metrics["data"]["class_names"], run.evaluation
+            side = run.metrics["data"].get("side")  # which older runs lack
+        else:
             terminal.complain(
                 f"{path} has no metrics.json beside it: the classes' names, --evaluation and "
                 "the size of the images that it was trained on are not known"
             )
-        class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
         if len(class_names) != model.output_shape[-1]:
             raise ValueError(
                 f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}"
@@ -87,10 +91,7 @@ def answer(asked):
 
 
 def choose_model(asked):
-    """Gives the path of the model asked for, its classes' names, how its run is evaluated and the
-    side of the squares that it was trained on, in pixels.
-
-    Names and side are None where no run is known, the side also where the run is older than that.
+    """Gives the path of the model asked for and its `runs.Run`, None where no run is known.
 
     Raises:
         OSError, ValueError: There is no such model.
@@ -98,15 +99,13 @@ def choose_model(asked):
     if asked.model:
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
-            return asked.model, None, "plain", None
+            return asked.model, None
         run = runs.Run(beside.parent, results.read_metrics(beside.parent))
     elif asked.run:
         run = runs.Run(asked.run, results.read_metrics(asked.run))
     else:
         run = best_run(asked.logs, asked.data)
-    path = asked.model or run.folder / "model.keras"
-    about = run.metrics["data"]
-    return path, about["class_names"], run.evaluation, about.get("side")
+    return asked.model or run.folder / "model.keras", run
 
 
 def best_run(logs, data=None):
