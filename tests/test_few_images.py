@@ -61,8 +61,8 @@ def test_what_is_given_goes_before_the_rule():
     assert recipes.settings("tuned", "full", 5, 32, {"batch_size": 7})["batch_size"] == 5
 
 
-def test_photographs_are_seen_at_their_size_and_small_images_enlarged():
-    for side, size, zoom in ((32, 128, 0), (150, 150, None), (288, 288, 0.5), (500, 288, 0.5)):
+def test_photographs_are_enlarged_by_two_sevenths_and_small_images_by_more():
+    for side, size, zoom in ((32, 128, 0), (140, 180, None), (224, 288, 0.5), (500, 288, 0.5)):
         chosen = recipes.settings("tuned", "full", 100, side, {})
         assert chosen["image_size"] == size
         assert zoom is None or chosen["zoom"] == pytest.approx(zoom)

@@ -110,10 +110,10 @@ RULES = {
 # The side in pixels to which a recipe enlarges smaller images, by regime. Below it the last map has
 # too few cells; but a step through all layers costs time in proportion to the image's area.
 LEAST_SIZE = {"frozen": 160, "last_fire": 160, "full": 128}
-# The side to which it shrinks larger images. The ImageNet weights were trained on crops of 224 px, in
-# which objects look larger than in a whole image of that size: a larger side makes up for that (Touvron
-# et al. 2019, https://arxiv.org/abs/1906.06423, who gain most at 288 px).
-LARGEST_SIZE = 288
+# The ImageNet weights were trained on crops of 224 px, in which objects look larger than in a whole
+# image of that size: a larger side makes up for that, and smaller photographs are enlarged as much
+# (Touvron et al. 2019, https://arxiv.org/abs/1906.06423, who gain most at 288 px).
+TRAINED_SIZE, LARGEST_SIZE = 224, 288
 
 
 def settings(recipe, regime, images, side, given):
@@ -133,10 +133,10 @@ def settings(recipe, regime, images, side, given):
     chosen = rules.get(regime, rules["full"])(images)
     least = LEAST_SIZE.get(regime, LEAST_SIZE["full"])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
-    chosen["zoom"] *= min(1, max(0, side - least) / (LARGEST_SIZE - least))
+    chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))
     if 0 < chosen["views"] <= 2:  # the image and its mirrored copy, which are not zoomed
         chosen["zoom"] = 0
-    chosen["image_size"] = min(LARGEST_SIZE, max(least, side))
+    chosen["image_size"] = min(LARGEST_SIZE, max(least, round(side * LARGEST_SIZE / TRAINED_SIZE)))
     chosen |= given
     # The rule's number of views holds only for its own shift and zoom, and only if one is above 0.
     if "views" not in given and (

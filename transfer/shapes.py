@@ -31,6 +31,28 @@ def draw():
 def _draw_split(count, random, size=32):
     """Draws as many of each shape, of random place, size, rotation and colours, on a noisy ground."""
     labels = np.arange(count) % len(SHAPES)
+    masks = place(tuple(SHAPES.values()), labels, random, size)
+    ground = random.uniform(0, 255, (count, 1, 1, 3))
+    contrast = random.uniform(80, 128, (count, 1, 1, 3))
+    ink = np.where(ground < 128, ground + contrast, ground - contrast)
+    images = np.where(masks, ink, ground) + random.normal(0, 8, (count, size, size, 3))
+    order = random.permutation(count)
+    return Split(np.clip(images, 0, 255).astype(np.uint8)[order], labels[order])
+
+
+def place(shapes, labels, random, size):
+    """Places a shape in each image, of random position, size and rotation.
+
+    Args:
+        shapes: Masks as in `SHAPES`.
+        labels: int array (n,), the number of each image's shape.
+        random: `numpy.random.Generator`.
+        size: Side of the images, in pixels.
+
+    Returns:
+        bool array (n, size, size, 1), true inside the shape.
+    """
+    count = len(labels)
     x, y = np.meshgrid(np.arange(size), np.arange(size))
     radius = random.uniform(0.22, 0.42, (count, 1, 1)) * size
     centre_x, centre_y = random.uniform(0.4, 0.6, (2, count, 1, 1)) * size
@@ -40,12 +62,7 @@ def _draw_split(count, random, size=32):
     r, a = np.hypot(u, v), np.arctan2(v, u)
 
     masks = np.empty((count, size, size, 1), bool)
-    for label, mask in enumerate(SHAPES.values()):
+    for label, mask in enumerate(shapes):
         which = labels == label
         masks[which, ..., 0] = mask(u[which], v[which], r[which], a[which])
-    ground = random.uniform(0, 255, (count, 1, 1, 3))
-    contrast = random.uniform(80, 128, (count, 1, 1, 3))
-    ink = np.where(ground < 128, ground + contrast, ground - contrast)
-    images = np.where(masks, ink, ground) + random.normal(0, 8, (count, size, size, 3))
-    order = random.permutation(count)
-    return Split(np.clip(images, 0, 255).astype(np.uint8)[order], labels[order])
+    return masks
