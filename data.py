@@ -222,7 +222,7 @@ def _load_cifar10():
         raise OSError(
             f"CIFAR-10 can't be downloaded ({error}): put that file into ~/.keras/datasets (or "
             "$KERAS_HOME/datasets) as cifar-10-batches-py-target_archive, or use drawn images with "
-            "--data shapes --weights none (`make demo` needs no internet access)"
+            "--data shapes --weights drawn (`make demo` needs no internet access)"
         ) from error
     train = Split(x_train, y_train[:, 0].astype("i8"))
     test = Split(x_test, y_test[:, 0].astype("i8"))

@@ -237,8 +237,7 @@ def imagenet_weights(include_top=False, attempt=None):
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
             f"the ImageNet weights can't be downloaded ({error}): put {url} (hash {expected}) "
-            f"into {path.parent}, or use random weights with --weights none (`make demo` needs no "
-            "internet access)"
+            f"into {path.parent}, or use --weights drawn, which needs no internet access (see `make demo`)"
         ) from error
     return path
 

@@ -107,7 +107,7 @@ def test_weights_of_another_shape(script, one_line, tmp_path):
 def test_no_network_and_nothing_cached(command, one_line, tmp_path, arguments, words):
     nowhere = {"KERAS_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
     result = command("train_full.py", *arguments, "--logs", tmp_path / "logs", **nowhere)
-    one_line(result, *words, "--data shapes --weights none" if not arguments else "", "make demo")
+    one_line(result, *words, "--data shapes --weights drawn" if not arguments else "", "make demo")
     assert not (tmp_path / "logs").exists()
 
 

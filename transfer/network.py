@@ -9,6 +9,9 @@ import tensorflow as tf
 import squeezenet
 from transfer.downloads import patiently
 
+# Pretrained by pretraining.py, which `make drawn-weights` runs.
+DRAWN_WEIGHTS = Path(__file__).with_name("drawn.h5")
+
 
 def choose_precision(requested):
     """Resolves the precision `auto`: bfloat16 where the hardware multiplies in it.
@@ -43,10 +46,10 @@ def build(config, classes):
     Raises:
         ValueError, OSError: The weights can't be had or do not fit.
     """
-
-    path = None if config.weights == "none" else config.weights
-    if path == "imagenet":
+    if config.weights == "imagenet":
         path = squeezenet.imagenet_weights(attempt=patiently)
+    else:
+        path = {"none": None, "drawn": DRAWN_WEIGHTS}.get(config.weights, config.weights)
     backbone = squeezenet.SqueezeNet(
         include_top=False,
         weights=path,

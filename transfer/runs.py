@@ -25,7 +25,7 @@ from transfer.files import write_json, written_whole
 from transfer.results import read_metrics
 
 # Weights that are no file.
-WEIGHTS = ("imagenet", "none")
+WEIGHTS = ("imagenet", "drawn", "none")
 
 
 class Run(NamedTuple):

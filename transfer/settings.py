@@ -47,7 +47,9 @@ class Config:
     regime: str
 
     data: str = flag("cifar10", "cifar10, shapes (drawn, no download), FILE.npz or a folder")
-    weights: str = flag("imagenet", "imagenet, none (random) or the FILE of SqueezeNet's weights")
+    weights: str = flag(
+        "imagenet", "imagenet, drawn (no download), none (random) or a FILE of SqueezeNet's weights"
+    )
     recipe: str = flag(
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
     )
@@ -196,7 +198,7 @@ def check_weights(weights):
 
     if not Path(weights).is_file():
         raise FileNotFoundError(
-            f"--weights {weights} does not exist: expected imagenet, none or a file"
+            f"--weights {weights} does not exist: expected imagenet, drawn, none or a file"
         )
     try:
         h5py.File(weights).close()
