@@ -131,7 +131,7 @@ class Whole(RuleBasedStateMachine):
         folders = self.folders()
         folder = folders[pick % len(folders)]
         if what == "copy":
-            shutil.copytree(folder, folder.with_name(f"copy{pick}"), dirs_exist_ok=True)
+            shutil.copytree(folder, folder.with_name(f"copy{pick}-{len(folders)}"))
         elif what == "move":
             folder.rename(folder.with_name(f"moved{len(folders)}-{pick}"))
         elif what == "delete":
