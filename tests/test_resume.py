@@ -153,12 +153,16 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_thirty_times_at_random(whole, tmp_path):
-    """During features, training, checkpoint or the last write: every run resumes to the same."""
+def test_killed_at_random_moments(whole, tmp_path):
+    """During features, training, checkpoint or the last write: every run resumes to the same.
+
+    KILLS=30 sets how often.
+    """
+    kills = int(os.environ.get("KILLS", "6"))
     draw = random.Random(2018)
     lasts = {}  # seconds from config.json to the end of a run that nothing interrupts
     interrupted = 0
-    for number in range(-3, 30):
+    for number in range(-3, kills):
         regime = REGIMES[number % 3]
         logs, home = tmp_path / str(number), {"KERAS_HOME": str(tmp_path / f"home{number}")}
         os.mkdir(home["KERAS_HOME"])  # without features, so that these are computed too
@@ -182,4 +186,4 @@ def test_killed_thirty_times_at_random(whole, tmp_path):
         assert figures(folder) == figures(whole[regime]), f"kill {number}"
         assert not list(folder.glob(".*")), "a part of a file was left"
         np.load(folder / "validation.npz")
-    assert interrupted > 15
+    assert interrupted >= kills // 3

@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 import warnings
 
 import matplotlib as mpl
@@ -196,16 +197,15 @@ def explanations(images):
     """
     across = min(len(images), 3)
     down = math.ceil(len(images) / across)
-    figure = Figure(figsize=(4.6 * across, 2.7 * down), layout="constrained")
-    grid = figure.subplots(down, 2 * across, squeeze=False)
+    figure = Figure(figsize=(4.6 * across, 3 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for place, (image, evidence, title) in enumerate(images):
-        row, column = divmod(place, across)
-        plain, explained = grid[row, 2 * column : 2 * column + 2]
-        plain.imshow(image)
-        plain.set_title(title, fontsize="small", loc="left")
-        explained.imshow(overlay(image, evidence))
+    for axes, (image, evidence, title) in zip(grid.flat, images, strict=False):
+        gap = np.full((len(image), max(len(image) // 25, 1), 3), 255, "uint8")
+        axes.imshow(np.concatenate([image, gap, overlay(image, evidence)], axis=1))
+        lines = [textwrap.fill(line, 60) for line in title.splitlines()]
+        axes.set_title("\n".join(lines), fontsize="small", loc="left")
     return figure
 
 
