@@ -54,7 +54,7 @@ test: .venv/installed-for-tests
 
 # What takes minutes; TESTS= names a part of it.
 test-slow: .venv/installed-for-tests
-	$(VENV) -m pytest -m slow $(TESTS)
+	$(VENV) -m pytest --numprocesses 2 -m slow $(TESTS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

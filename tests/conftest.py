@@ -60,25 +60,16 @@ def command():
 
 @pytest.fixture
 def script(monkeypatch, capfd):
-    """Runs a script in this process, which has imported Keras already.
-
-    Its few steps run eagerly: the tracing of graphs would take half of the time. As graphs they run
-    with `command`.
-    """
+    """Runs a script in this process, which has imported Keras already."""
     import runpy
-
-    import tensorflow
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         status = 0
-        tensorflow.config.run_functions_eagerly(True)
         try:
             runpy.run_path(str(ROOT / name), run_name="__main__")
         except SystemExit as stopped:
             status = stopped.code
-        finally:
-            tensorflow.config.run_functions_eagerly(False)
         captured = capfd.readouterr()
         return SimpleNamespace(status=status, out=captured.out, err=captured.err)
 

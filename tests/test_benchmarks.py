@@ -38,6 +38,7 @@ def module(*arguments):
 
 
 @pytest.mark.parametrize("regime", ["frozen", "full"])
+@pytest.mark.slow
 def test_plain_keras_trains_a_regime(regime):
     out = module("benchmarks.plain_keras", regime, *TINY, "--optimizer", "sgd")
     assert "Epoch 2/2" in out

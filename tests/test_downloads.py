@@ -68,6 +68,7 @@ def test_is_kept_under_its_name_and_not_asked_for_again(server, tmp_path):
 @pytest.mark.parametrize(
     "trouble", ["hang", 500, (b"x" * 1000, 1000), (WEIGHTS.name.encode() * 99, 500)]
 )
+@pytest.mark.slow
 def test_goes_on_to_the_second_publisher(server, tmp_path, trouble):
     server.answers = [trouble, whole()]
     assert squeezenet.imagenet_weights().read_bytes() == WEIGHTS.read_bytes()

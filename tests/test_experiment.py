@@ -92,6 +92,7 @@ def test_trains_what_the_regime_says_and_nothing_else(trained, regime):
             assert not any(changed), old.name
 
 
+@pytest.mark.slow
 def test_the_saved_model_gives_the_printed_loss_in_a_new_process(trained):
     code = """
 import sys, keras, data
@@ -117,6 +118,7 @@ def test_the_saved_model_takes_raw_images_of_any_size(trained):
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_metrics(trained, script, tmp_path):
     again = script("train_full.py", *TINY, "--logs", tmp_path)
     assert again.status == 0, again.err
@@ -159,6 +161,7 @@ def test_early_stopping_keeps_the_best_epoch(script, tmp_path):
     assert f"best epoch  {best} of {best + 3}, by validation loss" in result.out
 
 
+@pytest.mark.slow
 def test_a_head_is_trained_alone_before_the_layers_it_would_distort(trained, script, tmp_path):
     assert "head        trained alone: validation accuracy 0." in trained.full.out
     assert trained.full.metrics["config"]["head_epochs"] > 0
@@ -177,6 +180,7 @@ def test_a_head_is_trained_alone_before_the_layers_it_would_distort(trained, scr
             assert np.allclose(a, b, atol=1e-20) != old.name.startswith("head_"), old.name
 
 
+@pytest.mark.slow
 def test_evaluation_with_mirrored_copies_averages_both(trained, script, tmp_path):
     arguments = (*TINY, "--logs", tmp_path, "--name", "both", "--evaluation", "mirrored")
     result = script("train_last_fire.py", *arguments)
@@ -250,6 +254,7 @@ def test_a_loss_that_becomes_no_number_stops_the_run(script, one_line, tmp_path,
         assert np.isfinite(weights).all()
 
 
+@pytest.mark.slow
 def test_a_rate_far_too_high_stops_the_run(script, one_line, tmp_path):
     result = script("train_full.py", *TINY, "--logs", tmp_path, "--learning-rate", "1e38")
     one_line(result, "NaN", "--learning-rate")
@@ -387,6 +392,7 @@ def test_mirror_and_shift():
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_frozen_features_are_worth_something(script, tmp_path):
     """2,000 real images on real weights: a spoilt ingredient does not get this far."""
     with np.load(IMAGES) as file:
@@ -401,6 +407,7 @@ def test_frozen_features_are_worth_something(script, tmp_path):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_weights_from_a_path_are_those_of_the_cache(script, tmp_path):
     for weights in ("imagenet", WEIGHTS):
         arguments = ("--data", "shapes", "--image-size", 32, "--epochs", 1, "--weights", weights)

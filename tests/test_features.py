@@ -85,6 +85,7 @@ def test_a_boundary_of_several_outputs():
     "views", [{"mirror": False, "zoom": 0.0}, {"mirror": True, "zoom": 0.5, "views": 4}]
 )
 @pytest.mark.parametrize("regime", ["frozen", "last_fire"])
+@pytest.mark.slow
 def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path, regime, views):
     """No dropout, no views that are new each epoch, float32: the same losses but for rounding.
 
@@ -126,6 +127,7 @@ def test_a_second_run_finds_the_features(home, first, script, tmp_path):
 
 
 @pytest.mark.parametrize("other", [("--image-size", 33), ("--precision", None), ("--seed", 1)])
+@pytest.mark.slow
 def test_other_features_have_another_key(first, script, tmp_path, other):
     if other[1] is None:  # that which `auto` does not take on this CPU
         chosen, _ = network.choose_precision("auto")
@@ -163,6 +165,7 @@ def test_a_damaged_cache_is_computed_again(home, first, script, tmp_path, damage
     assert paths[-1].read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_two_runs_at_the_same_time(home, tmp_path):
     arguments = (*TINY, "--logs", tmp_path)
     processes = [start("train_frozen.py", *arguments, KERAS_HOME=str(home)) for _ in range(2)]

@@ -298,6 +298,7 @@ def test_a_run_no_better_than_a_guess_says_so_before_its_figures(script, tmp_pat
 # --- amounts and folds -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     arguments = (*TINY, "--images-per-class", 20, "--logs", tmp_path, "--name", "run")
     result = script("train_frozen.py", *arguments, "--folds", 3)

@@ -248,6 +248,7 @@ def test_trains_compares_and_looks(root, script, tmp_path):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_features_of_one_seeds_split_are_not_anothers(root, script, tmp_path, monkeypatch):
     def figures(seed, logs):
         arguments = (
@@ -270,6 +271,7 @@ def test_features_of_one_seeds_split_are_not_anothers(root, script, tmp_path, mo
     assert figures(1, "alone") == after_another
 
 
+@pytest.mark.slow
 def test_class_weights_count_each_class_alike_in_the_head_and_after(root, script, monkeypatch):
     put(root / "ant", noise(60, 9))
     used, fit = [], keras.Model.fit
@@ -289,6 +291,7 @@ def test_class_weights_count_each_class_alike_in_the_head_and_after(root, script
     assert used[2:] == [expected, expected]
 
 
+@pytest.mark.slow
 def test_a_run_knows_its_folder_from_any_working_directory(root, script, monkeypatch):
     monkeypatch.chdir(root.parent)
     arguments = ("--weights", "none", "--image-size", 32, "--epochs", 1, "--name", "run")

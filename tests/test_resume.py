@@ -46,6 +46,7 @@ def cut_off(regime, logs, done):
 
 
 @pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.slow
 def test_goes_on_as_if_nothing_had_been(regime, whole, command, tmp_path):
     folder = cut_off(regime, tmp_path, lambda folder: (folder / "checkpoint-2.json").exists())
     assert not (folder / "metrics.json").exists()
@@ -55,6 +56,7 @@ def test_goes_on_as_if_nothing_had_been(regime, whole, command, tmp_path):
     assert figures(folder) == figures(whole[regime])
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_epoch_it_begins_anew(whole, command, tmp_path):
     folder = cut_off("last_fire", tmp_path, lambda folder: (folder / "config.json").exists())
     result = command("train_last_fire.py", "--resume", folder)
@@ -62,6 +64,7 @@ def test_killed_before_the_first_epoch_it_begins_anew(whole, command, tmp_path):
     assert figures(folder) == figures(whole["last_fire"])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, command, tmp_path):
     folder = cut_off("frozen", tmp_path, lambda folder: (folder / "checkpoint-3.json").exists())
     last = max(folder.glob("checkpoint-*.npz"))
@@ -85,6 +88,7 @@ def test_epochs_may_grow(whole, command, tmp_path):
     assert not (folder / "test.json").exists()
 
 
+@pytest.mark.slow
 def test_an_extension_that_is_cut_off_is_no_finished_run(whole, command, tmp_path):
     folder = shutil.copytree(whole["frozen"], tmp_path / "frozen" / "run")
     finished = figures(folder)
@@ -110,6 +114,7 @@ def test_an_extension_that_is_cut_off_is_no_finished_run(whole, command, tmp_pat
     assert json.loads((folder / "metrics.json").read_text())["epochs"] == 40
 
 
+@pytest.mark.slow
 def test_patience_goes_on(command, tmp_path):
     arguments = (*TINY, "--epochs", 9, "--early-stopping", 2, "--precision", "float32")
     arguments += ("--logs", tmp_path, "--learning-rate", 0.03)

@@ -28,6 +28,7 @@ def with_largest_file(size, script, *arguments, **environment):
 
 
 @pytest.mark.parametrize("size, what", [(1_000_000, "features"), (5_000_000, "the model")])
+@pytest.mark.slow
 def test_a_disk_that_fills_up(size, what, tmp_path):
     arguments = (*TINY, "--logs", tmp_path / "logs", "--name", "run")
     features = ("--features", "none") if what == "the model" else ()
@@ -64,6 +65,7 @@ def test_a_clock_that_jumps_back_neither_overwrites_nor_breaks_a_run(trained, tm
     assert metrics["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_a_cache_that_vanishes_during_the_run(trained, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
