@@ -165,10 +165,11 @@ def test_sixteen_bits_keep_their_brightness(tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (np.full((9, 9), 4000, "uint16"), "12 of them or fewer"),
+        (np.full((9, 9), 4000, "uint16"), "14 of them or fewer"),
+        (np.full((9, 9), 16_383, "uint16"), "14 of them or fewer"),
         (np.full((9, 9), 70_000, "int32"), "beyond those of 16 bits"),
         (np.full((9, 9), -1, "int32"), "beyond those of 16 bits"),
-        (np.full((9, 9), 0.5, "float32"), "would be black"),
+        (np.full((9, 9), 0.5, "float32"), "would be dark"),
         (np.full((9, 9), np.nan, "float32"), "beyond those of 16 bits"),
     ],
 )
@@ -178,11 +179,11 @@ def test_values_that_are_no_brightness_are_named(values, words, tmp_path):
         images.read(tmp_path / "scan.tif", largest=64)
 
 
-def test_twelve_bits_of_a_colour_are_named(tmp_path):
-    for value, name in ((4000, "dark.png"), (40_000, "light.png"), (0, "black.png")):
+def test_fourteen_bits_of_a_colour_are_named(tmp_path):
+    for value, name in ((16_383, "dark.png"), (40_000, "light.png"), (0, "black.png")):
         row = b"\0" + struct.pack(">H", value) * 3 * 8
         (tmp_path / name).write_bytes(png(8, 8, zlib.compress(row * 8), depth=16))
-    with pytest.raises(ValueError, match="12 of them or fewer"):
+    with pytest.raises(ValueError, match="14 of them or fewer"):
         images.read(tmp_path / "dark.png", largest=64)
     assert (images.read(tmp_path / "light.png", largest=64) == 156).all()
     assert (images.read(tmp_path / "black.png", largest=64) == 0).all()

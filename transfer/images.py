@@ -143,9 +143,9 @@ def _to_rgb(path, image):
         image, brightest = Image.fromarray(np.uint8(values)), values.max()
     elif deep:
         brightest = max(high for _, high in image.convert("RGB").getextrema())
-    if 0 < brightest < 16:
+    if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
-            f"{path} has 16 bits a channel or more, but uses 12 of them or fewer, and would be black: save "
+            f"{path} has 16 bits a channel or more, but uses 14 of them or fewer, and would be dark: save "
             "it with 8 bits a channel"
         )
     if image.has_transparency_data:
