@@ -189,7 +189,10 @@ def _scan(root):
     if empty:
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links:
-        found = f"{counted(len(links), 'link')} out of the folder, to nothing or in a circle: {shown(links)}"
+        found = (
+            f"{counted(len(links), 'link')} out of the folder, to nothing, in a circle or to a folder "
+            f"that another link leads to: {shown(links)}"
+        )
         others += f"{' and' if others else ', but'} {found}"
         notes.append(f"not followed: {found}")
     if hidden:
