@@ -157,6 +157,16 @@ def test_modes_and_formats(name, tmp_path):
     assert abs(seen - expected).mean() < 6
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    for name in ("in/a", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "1.png")
+    (tmp_path / "in" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "b" / "up").symlink_to(tmp_path / "in")
+    folder = tmp_path / "in"
+    assert images.find([folder]) == [folder / "a" / "1.png", folder / "b" / "1.png"]
+
+
 def test_sixteen_bits_keep_their_brightness(tmp_path):
     Image.fromarray(np.full((9, 9), 257 * 100, "uint16")).save(tmp_path / "deep.png")
     assert (images.read(tmp_path / "deep.png", largest=64) == 100).all()

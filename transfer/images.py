@@ -47,13 +47,16 @@ def find(names):
 
 
 def _below(folder):
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not path.is_dir()
-        and not any(map(is_hidden, path.relative_to(folder).parts))
-    )
+    found, entered = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(parent) in entered:  # through a link
+            folders.clear()
+            continue
+        entered.add(os.path.realpath(parent))
+        folders[:] = (name for name in folders if not is_hidden(name))
+        paths = (Path(parent, name) for name in files if not is_hidden(name))
+        found += (path for path in paths if path.suffix.lower() in SUFFIXES)
+    return sorted(found)
 
 
 def is_hidden(name):
