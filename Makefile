@@ -19,7 +19,7 @@ compare: .venv/installed
 	$(VENV) train_full.py $(FLAGS)
 	$(VENV) compare.py $(LOGS_FLAG)
 
-# The same without a network: drawn images, and weights pretrained on other drawn images or random.
+# Without a network: drawn images, and weights pretrained on other drawn images, or random.
 demo: LOGS = logs/demo
 demo: FLAGS = $(LOGS_FLAG) --data shapes --images-per-class 20 --image-size 64 --epochs 15
 demo: .venv/installed
