@@ -163,7 +163,7 @@ def test_killed_at_random_moments(whole, tmp_path):
 
     KILLS=30 sets how often.
     """
-    kills = int(os.environ.get("KILLS", "6"))
+    kills = int(os.environ.get("KILLS", "3"))
     draw = random.Random(2018)
     lasts = {}  # seconds from config.json to the end of a run that nothing interrupts
     interrupted = 0
