@@ -21,7 +21,7 @@ compare: .venv/installed
 
 # Without a network: drawn images, and weights pretrained on other drawn images, or random.
 demo: LOGS = logs/demo
-demo: FLAGS = $(LOGS_FLAG) --data shapes --images-per-class 20 --image-size 64 --epochs 15
+demo: FLAGS = $(LOGS_FLAG) --data shapes --images-per-class 20 --image-size 64 --epochs 15 --head-epochs 0
 demo: .venv/installed
 	for weights in drawn none; do \
 	    for regime in frozen last_fire full; do \
