@@ -221,10 +221,16 @@ def points(rows):
 def name(row, rows):
     """Names a row in a plot of all rows."""
     settings = row.settings
-    amount = settings["images_per_class"]
     parts = [settings["regime"], settings["recipe"]]
-    if any(other.settings["images_per_class"] != amount for other in rows):
+
+    def differs(key):
+        return any(other.settings[key] != settings[key] for other in rows)
+
+    if differs("images_per_class"):
+        amount = settings["images_per_class"]
         parts.append(f"{amount:,} per class" if amount else "all images")
+    if differs("weights"):
+        parts.append("random" if settings["weights"] == "none" else str(settings["weights"]))
     return ", ".join(parts)
 
 

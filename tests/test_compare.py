@@ -535,6 +535,14 @@ def test_points_are_named_by_the_amount_where_rows_differ_in_it(write, tmp_path)
     assert compare.name(rows[0], rows[:1]) == "frozen, tuned"
 
 
+def test_points_are_named_by_the_weights_where_rows_differ_in_them(write, tmp_path):
+    for accuracy, weights in ((0.5, "drawn"), (0.4, "none")):
+        write(weights, accuracy, weights=weights)
+    ((_, rows),) = table.rank(runs.find(tmp_path)[0])
+    names = [compare.name(row, rows) for row in rows]
+    assert names == ["frozen, tuned, drawn", "frozen, tuned, random"]
+
+
 def test_the_best_runs_images_are_read_as_it_read_them(write, tmp_path, monkeypatch):
     how = {"images_per_class": 10, "folds": 5, "fold": 2, "seed": 3}
     write("run", 0.5, source="shapes", on_bad_image="skip", **how)

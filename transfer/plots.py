@@ -167,7 +167,7 @@ def _draw_points(axes, points, of_point, label):
         axes.errorbar(of_point(point), accuracy, yerr=reach, **bar)
         near = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": "small"}
         if place < NAMED_POINTS:
-            axes.annotate(name, (of_point(point), accuracy), **near)
+            axes.annotate(name.replace(", ", "\n", 1), (of_point(point), accuracy), **near)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
