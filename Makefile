@@ -11,7 +11,7 @@ DATA_FLAG = $(if $(DATA),--data $(call quoted,$(DATA)))
 LOGS_FLAG = --logs $(call quoted,$(LOGS))
 FLAGS = $(LOGS_FLAG) $(DATA_FLAG) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
-.PHONY: compare demo drawn-weights test test-slow speed ablation optimizers few-images
+.PHONY: compare demo drawn-weights test coverage test-slow speed ablation optimizers few-images
 
 compare: .venv/installed
 	$(VENV) train_frozen.py $(FLAGS)
@@ -51,6 +51,10 @@ few-images: .venv/installed-for-benchmarks
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet .
 	$(VENV) -m pytest --numprocesses 2 --dist loadfile
+
+# The fast tests, and which lines they don't reach.
+coverage: .venv/installed-for-tests
+	$(VENV) -m pytest --numprocesses 2 --dist loadfile --cov --cov-report term:skip-covered
 
 # What takes minutes; TESTS= names a part of it.
 test-slow: .venv/installed-for-tests
