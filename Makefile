@@ -6,6 +6,7 @@ RECIPE =
 LOGS = logs
 
 VENV = .venv/bin/python
+PYTEST = $(VENV) -m pytest --numprocesses 2
 quoted = '$(subst ','\'',$1)'
 DATA_FLAG = $(if $(DATA),--data $(call quoted,$(DATA)))
 LOGS_FLAG = --logs $(call quoted,$(LOGS))
@@ -50,15 +51,15 @@ few-images: .venv/installed-for-benchmarks
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet .
-	$(VENV) -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST) --dist loadfile
 
 # The fast tests, and which lines they don't reach.
 coverage: .venv/installed-for-tests
-	$(VENV) -m pytest --numprocesses 2 --dist loadfile --cov --cov-report term:skip-covered
+	$(PYTEST) --dist loadfile --cov --cov-report term:skip-covered
 
 # What takes minutes; TESTS= names a part of it.
 test-slow: .venv/installed-for-tests
-	$(VENV) -m pytest --numprocesses 2 -m slow $(TESTS)
+	$(PYTEST) -m slow $(TESTS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

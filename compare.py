@@ -230,7 +230,7 @@ def name(row, rows):
         amount = settings["images_per_class"]
         parts.append(f"{amount:,} per class" if amount else "all images")
     if differs("weights"):
-        parts.append("random" if settings["weights"] == "none" else str(settings["weights"]))
+        parts.append("random" if settings["weights"] == "none" else settings["weights"])
     return ", ".join(parts)
 
 

@@ -161,9 +161,9 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
 def test_killed_at_random_moments(whole, tmp_path):
     """During features, training, checkpoint or the last write: every run resumes to the same.
 
-    KILLS=30 sets how often.
+    KILLS sets how often: CI has time for three.
     """
-    kills = int(os.environ.get("KILLS", "3"))
+    kills = int(os.environ.get("KILLS", "30"))
     draw = random.Random(2018)
     lasts = {}  # seconds from config.json to the end of a run that nothing interrupts
     interrupted = 0
@@ -191,4 +191,4 @@ def test_killed_at_random_moments(whole, tmp_path):
         assert figures(folder) == figures(whole[regime]), f"kill {number}"
         assert not list(folder.glob(".*")), "a part of a file was left"
         np.load(folder / "validation.npz")
-    assert interrupted >= kills // 3
+    assert interrupted > kills // 2

@@ -177,10 +177,10 @@ def make_optimizer(config, steps):
     return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
 
 
-def compile_model(model, optimizer, accuracy="accuracy"):
+def compile_model(model, optimizer, accuracy="accuracy", loss="categorical_crossentropy"):
     model.compile(
         optimizer=optimizer,
-        loss="categorical_crossentropy",
+        loss=loss,
         metrics=[accuracy],
         jit_compile=False,  # XLA on a CPU is slower: 4 times at 96 px
         steps_per_execution=16,  # a small tail's step is shorter than Keras' work between two

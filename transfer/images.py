@@ -49,10 +49,11 @@ def find(names):
 def _below(folder):
     found, entered = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(parent) in entered:  # through a link
+        real = os.path.realpath(parent)
+        if real in entered:  # through a link
             folders.clear()
             continue
-        entered.add(os.path.realpath(parent))
+        entered.add(real)
         folders[:] = (name for name in folders if not is_hidden(name))
         paths = (Path(parent, name) for name in files if not is_hidden(name))
         found += (path for path in paths if path.suffix.lower() in SUFFIXES)

@@ -12,8 +12,9 @@ import numpy as np
 import squeezenet
 from transfer.batches import Batches
 from transfer.files import written_whole
+from transfer.fitting import compile_model
 from transfer.network import DRAWN_WEIGHTS
-from transfer.shapes import place
+from transfer.shapes import colours, place
 from transfer.splits import Split
 
 SEED = 1
@@ -80,10 +81,8 @@ def _draw(labels, random, size):
     shape, kind = np.divmod(labels, TEXTURES * COLOURS)
     texture, colour = np.divmod(kind, COLOURS)
     count = len(labels)
-    masks = place(tuple(SHAPES.values()), shape, random, size)
-    ground = random.uniform(0, 255, (count, 1, 1, 3))
-    contrast = random.uniform(50, 128, (count, 1, 1, 3))
-    ink = np.where(ground < 128, ground + contrast, ground - contrast)
+    masks = place(SHAPES, shape, random, size)
+    ground, ink = colours(count, 50, random)
     # The colour is the channel in which the shape is darker or brighter than the ground by most.
     strong = np.arange(COLOURS) == colour[:, None]
     other = random.uniform(-40, 40, (count, 1, 1, 3))
@@ -123,12 +122,10 @@ def train():
     outputs = keras.layers.Dense(classes, activation="softmax")(x)
     model = keras.Model(keras.utils.get_source_inputs(pixels), outputs)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * len(training))
-    model.compile(
+    compile_model(
+        model,
         keras.optimizers.AdamW(rate, weight_decay=0.05),
-        keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
-        metrics=["accuracy"],
-        jit_compile=False,
-        steps_per_execution=16,
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
     )
     model.fit(
         training.dataset(),

@@ -31,10 +31,8 @@ def draw():
 def _draw_split(count, random, size=32):
     """Draws as many of each shape, of random place, size, rotation and colours, on a noisy ground."""
     labels = np.arange(count) % len(SHAPES)
-    masks = place(tuple(SHAPES.values()), labels, random, size)
-    ground = random.uniform(0, 255, (count, 1, 1, 3))
-    contrast = random.uniform(80, 128, (count, 1, 1, 3))
-    ink = np.where(ground < 128, ground + contrast, ground - contrast)
+    masks = place(SHAPES, labels, random, size)
+    ground, ink = colours(count, 80, random)
     images = np.where(masks, ink, ground) + random.normal(0, 8, (count, size, size, 3))
     order = random.permutation(count)
     return Split(np.clip(images, 0, 255).astype(np.uint8)[order], labels[order])
@@ -44,7 +42,7 @@ def place(shapes, labels, random, size):
     """Places a shape in each image, of random position, size and rotation.
 
     Args:
-        shapes: Masks as in `SHAPES`.
+        shapes: Dict of masks, as `SHAPES`.
         labels: int array (n,), the number of each image's shape.
         random: `numpy.random.Generator`.
         size: Side of the images, in pixels.
@@ -62,7 +60,18 @@ def place(shapes, labels, random, size):
     r, a = np.hypot(u, v), np.arctan2(v, u)
 
     masks = np.empty((count, size, size, 1), bool)
-    for label, mask in enumerate(shapes):
+    for label, mask in enumerate(shapes.values()):
         which = labels == label
         masks[which, ..., 0] = mask(u[which], v[which], r[which], a[which])
     return masks
+
+
+def colours(count, contrast, random):
+    """Gives each image a ground and an ink, whose channels differ from it by `contrast` to 128.
+
+    Returns:
+        Two float arrays (count, 1, 1, 3), in 0..255.
+    """
+    ground = random.uniform(0, 255, (count, 1, 1, 3))
+    difference = random.uniform(contrast, 128, (count, 1, 1, 3))
+    return ground, np.where(ground < 128, ground + difference, ground - difference)
