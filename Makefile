@@ -50,7 +50,7 @@ few-images: .venv/installed-for-benchmarks
 	$(VENV) -m benchmarks.few_images $(DATA_FLAG)
 
 test: .venv/installed-for-tests
-	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet .
+	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet . && $(VENV) -m mypy
 	$(PYTEST) --dist loadfile
 
 # The fast tests, and which lines they don't reach.

@@ -11,6 +11,7 @@ load("DIR")              your own images, a folder for each class: see layouts.p
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,24 +42,24 @@ class Dataset(NamedTuple):
     train: Split
     validation: Split
     test: Split
-    class_names: tuple
+    class_names: tuple[str, ...]
     fingerprint: str
-    order: dict
+    order: dict[str, str]
     description: str
-    files: dict | None = None
-    notes: tuple = ()
+    files: dict[str, list[list[str]]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load(
-    source,
-    image_size=224,
-    seed=0,
-    on_bad_image="stop",
-    images_per_class=0,
-    folds=0,
-    fold=0,
-    near_duplicates="keep",
-):
+    source: str,
+    image_size: int = 224,
+    seed: int = 0,
+    on_bad_image: str = "stop",
+    images_per_class: int = 0,
+    folds: int = 0,
+    fold: int = 0,
+    near_duplicates: str = "keep",
+) -> Dataset:
     """Loads a source of images.
 
     Args:
@@ -110,8 +111,11 @@ def load(
     for given, image in zip(found.given, labelled, strict=True):
         parts.setdefault(given, []).append(image)
     files = about["files"]
+    train, validation, test = (Split(take(rows[name]), found.labels[rows[name]]) for name in SPLITS)
     return Dataset(
-        *(Split(take(rows[name]), found.labels[rows[name]]) for name in SPLITS),
+        train,
+        validation,
+        test,
         found.class_names,
         _sha256(sorted(parts[given]) for given in (None, *SPLITS) if given in parts),
         {name: _sha256([[labelled[i] for i in rows[name]]]) for name in SPLITS},
@@ -121,7 +125,7 @@ def load(
     )
 
 
-def exists(source):
+def exists(source: str) -> bool:
     """Says whether a source is there to be loaded."""
     return source in SOURCES or os.path.exists(os.path.expanduser(source))
 
@@ -232,7 +236,7 @@ def _load_cifar10():
 SOURCES = {"cifar10": _load_cifar10, "shapes": shapes.draw}
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(description="Draws a first look at a source of images.", allow_abbrev=False)
     parser.add_argument("source", help=f"{', '.join(SOURCES)}, FILE.npz or a folder")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split [0]")

@@ -3,13 +3,14 @@
 import zipfile
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
 from transfer.splits import Split
 
 
-def load(path):
+def load(path: Path) -> tuple[Split, Split, list[str], str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: expected an .npz file")
     if not zipfile.is_zipfile(path):

@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_whole(path):
+def written_whole(path: Path) -> Iterator[Path]:
     """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise."""
     part = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -17,24 +19,24 @@ def written_whole(path):
         part.unlink(missing_ok=True)
 
 
-def clear_parts(folder):
+def clear_parts(folder: Path) -> None:
     """Removes from a folder what a process that was killed had begun to write."""
     for part in folder.glob(".[0-9]*.*"):
         part.unlink()
 
 
-def write_json(path, value):
+def write_json(path: Path, value: object) -> None:
     with written_whole(path) as part:
         part.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def digest(path):
+def digest(path: Path) -> str:
     """Gives the sha256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path):
+def read_json(path: Path) -> dict:
     """Reads a JSON object.
 
     Raises:

@@ -35,15 +35,15 @@ class Folder(NamedTuple):
     in it. `notes` are lines for the reader.
     """
 
-    entries: list
-    digests: list
-    hashes: list
+    entries: list[layouts.Entry]
+    digests: list[str]
+    hashes: list[int]
     side: int
     path: Path
-    rows: list
-    notes: list
+    rows: list[int]
+    notes: list[str]
 
-    def take(self, numbers):
+    def take(self, numbers: np.ndarray) -> np.ndarray:
         """Gives some of the images, by number: uint8 (n, side, side, 3), mapped from the disk.
 
         Images that are not contiguous, such as those of a drawn split, are copied to a file of
@@ -70,7 +70,7 @@ class Folder(NamedTuple):
             return np.memmap(file, "u1", "c", shape=shape)
 
 
-def load(root, layout, image_size, on_bad_image="stop"):
+def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str = "stop") -> Folder:
     """Reads a folder of images.
 
     Args:

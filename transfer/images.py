@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class Refused(ValueError):
     """An image that is not decoded: of too many pixels, of values that mean no colour, or a pipe."""
 
 
-def find(names):
+def find(names: Iterable[str]) -> list[Path]:
     """Finds images.
 
     Args:
@@ -60,12 +61,12 @@ def _below(folder):
     return sorted(found)
 
 
-def is_hidden(name):
+def is_hidden(name: str) -> bool:
     """Says whether a file or folder of that name is none of the reader's own."""
     return name.startswith(".") or name in JUNK
 
 
-def side(path):
+def side(path: Path) -> int:
     """Side of an image's largest square, in pixels, by its header; 0 where it can't be read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -81,7 +82,7 @@ def digest(pixels):
     return sha256
 
 
-def read(path, largest, enlarge=False):
+def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
     """Reads the largest central square of an image, shrunk to at most `largest` pixels a side.
 
     With `enlarge`, a smaller one is brought to that side, as those of a folder are to train on.
@@ -101,7 +102,7 @@ def read(path, largest, enlarge=False):
     return np.asarray(square(decode(path, least=2 * largest), largest, enlarge))
 
 
-def decode(path, least=None):
+def decode(path: Path, least: int | None = None) -> Image.Image:
     """Decodes a whole image, or where it is a JPEG, a smaller one of at least that many pixels.
 
     Returns:
@@ -158,7 +159,7 @@ def _to_rgb(path, image):
     return image.convert("RGB")
 
 
-def square(image, largest, enlarge=False):
+def square(image: Image.Image, largest: int, enlarge: bool = False) -> Image.Image:
     """Cuts out a `PIL.Image.Image`'s middle and shrinks it to `largest` pixels a side: see `read`."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2

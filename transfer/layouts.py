@@ -11,6 +11,7 @@ import mimetypes
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,9 +42,9 @@ class Entry(NamedTuple):
 class Layout(NamedTuple):
     """The images of a folder in order, the splits that the reader made, and lines for the reader."""
 
-    entries: list
-    own: tuple
-    notes: list
+    entries: list[Entry]
+    own: tuple[str, ...]
+    notes: list[str]
 
 
 class _Folder:
@@ -58,7 +59,7 @@ class _Folder:
         self.useless, self.bare = None, []
 
 
-def find(root):
+def find(root: Path) -> Layout:
     """Finds the images of a folder, in an order of names that is the same on every machine.
 
     Args:
@@ -298,18 +299,18 @@ def _check_classes(where, entries):
             )
 
 
-def printable(name):
+def printable(name: object) -> str:
     """Gives a path or name as one line that any terminal takes, whatever is in it."""
     return str(name) if str(name).isprintable() else ascii(str(name))[1:-1]
 
 
-def shown(names):
+def shown(names: Iterable[object]) -> str:
     """Lists the first of several names, and counts the rest."""
     names = list(names)
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(map(printable, names[:SHOWN])) + more
 
 
-def counted(count, noun):
+def counted(count: int, noun: str) -> str:
     """Says how many there are of something, which is named in the singular."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ more epochs than many images do.
 import math
 
 
-def between(images, measured):
+def between(images: int, measured: dict[int, float]) -> float:
     """Interpolates a positive figure by a power law between the amounts at which it was measured.
 
     Args:
@@ -28,7 +28,7 @@ def between(images, measured):
     return figure
 
 
-def kept_views(images):
+def kept_views(images: int) -> int:
     """Gives how many views of an image to keep features of, itself and its mirrored copy first.
 
     Each view costs a pass through the frozen layers; only a small set of images needs many.
@@ -36,7 +36,7 @@ def kept_views(images):
     return round(between(images, {500: 20, 10_000: 2}))
 
 
-def frozen(images):
+def frozen(images: int) -> dict[str, float]:
     return {
         "steps": between(images, {100: 500, 1_000: 1_000, 40_000: 6_260}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
@@ -52,7 +52,7 @@ def frozen(images):
     }
 
 
-def last_fire(images):
+def last_fire(images: int) -> dict[str, float]:
     return {
         "steps": between(images, {100: 100, 1_000: 250, 40_000: 3_130}),
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
@@ -71,7 +71,7 @@ def last_fire(images):
     }
 
 
-def full(images):
+def full(images: int) -> dict[str, float]:
     return {
         "steps": between(images, {100: 150, 1_000: 400, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
@@ -86,7 +86,7 @@ def full(images):
     }
 
 
-def report(images):
+def report(images: int) -> dict[str, float]:
     """The protocol of 2018, to the letter, whatever the images."""
     return {
         "epochs": 10,
@@ -116,7 +116,9 @@ LEAST_SIZE = {"frozen": 160, "last_fire": 160, "full": 128}
 TRAINED_SIZE, LARGEST_SIZE = 224, 288
 
 
-def settings(recipe, regime, images, side, given):
+def settings(
+    recipe: str, regime: str, images: int, side: int, given: dict[str, float]
+) -> dict[str, float]:
     """Gives the settings that a recipe chooses for so many images.
 
     Args:

@@ -1,11 +1,13 @@
 """What came out of a run: its metrics.json and test.json, checked, and how sure an accuracy is."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 from transfer.files import read_json
 
 # What compare.py and predict.py rely on; a file of any other layout is refused.
-REQUIRED = {
+REQUIRED: dict[str, Any] = {
     "regime": str,
     "recipe": str,
     "validation_loss": float,
@@ -24,7 +26,7 @@ COUNTS = ("images_per_class", "folds", "fold")
 TEST = {"loss": float, "accuracy": float}
 
 
-def wilson(accuracy, images):
+def wilson(accuracy: float, images: int) -> tuple[float, float]:
     """Gives the 95 % Wilson score interval of an accuracy measured on so many images.
 
     Unlike accuracy ± 1.96 standard errors it holds for few images and near 0 and 1 too (Wilson
@@ -49,7 +51,7 @@ def wilson(accuracy, images):
     return min(accuracy, max(low, 0.0)), max(accuracy, min(high, 1.0))
 
 
-def read_test(folder):
+def read_test(folder: Path) -> dict | None:
     """Reads a run's test.json: its loss and accuracy on the test images; None if there are none."""
     try:
         figures = read_json(folder / "test.json")
@@ -58,14 +60,14 @@ def read_test(folder):
     return None if _lack(figures, TEST) else figures
 
 
-def training_accuracy(metrics):
+def training_accuracy(metrics: dict) -> float:
     """Gives the training accuracy of the epoch whose model was kept, from a run's metrics."""
     history = metrics["history"]
     kept = metrics.get("best_epoch", metrics["epochs"])
     return history["accuracy"][history["epoch"].index(kept)]
 
 
-def read_metrics(folder):
+def read_metrics(folder: Path) -> dict:
     """Reads a finished run's metrics.json.
 
     Raises:

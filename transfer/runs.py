@@ -16,6 +16,7 @@ import os
 import time
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +36,12 @@ class Run(NamedTuple):
     metrics: dict
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> tuple[str, tuple[str, ...]]:
         """Of its images and their classes: only runs that have it in common are comparable."""
         about = self.metrics["data"]
         return about["sha256"], tuple(about["class_names"])
 
-    def has_split(self, dataset):
+    def has_split(self, dataset) -> bool:
         """Says whether a `data.Dataset` has its images, classes and splits.
 
         A run that is older than the setting does not know its splits.
@@ -48,24 +49,24 @@ class Run(NamedTuple):
         same = self.fingerprint == (dataset.fingerprint, dataset.class_names)
         return same and self.metrics["data"].get("order", dataset.order) == dataset.order
 
-    def setting(self, key):
+    def setting(self, key: str) -> int:
         """Of results.COUNTS: 0 for a run that is older than the setting."""
         return self.metrics["config"].get(key, 0)
 
     @property
-    def evaluation(self):
+    def evaluation(self) -> str:
         """How it is evaluated; `plain` for a run that is older than the setting."""
         return self.metrics["config"].get("evaluation", "plain")
 
     @property
-    def weights(self):
+    def weights(self) -> str:
         """Names the weights that it began with: those of a file by its name and sha256."""
         source = str(self.metrics["config"].get("weights", "imagenet"))
         about = self.metrics.get("weights")
         sha256 = str(about.get("sha256") or "") if isinstance(about, dict) else ""
         return source if source in WEIGHTS else f"{Path(source).name} {sha256[:8]}".strip()
 
-    def is_on(self, names):
+    def is_on(self, names: Iterable[str]) -> bool:
         """Says whether it ran on one of these data, by the name given to --data or the one printed."""
         about = self.metrics["data"]
         # Older runs have the name as it was typed.
@@ -73,7 +74,9 @@ class Run(NamedTuple):
         return bool({about["source"], about["description"]} & {*names, *located})
 
 
-def create(logs, regime, recipe, name=None):
+def create(
+    logs: str | Path, regime: str, recipe: str, name: str | None = None
+) -> tuple[Path, list[Path]]:
     """Makes the folder of a new run.
 
     Args:
@@ -109,7 +112,7 @@ def create(logs, regime, recipe, name=None):
     raise _taken(parent / candidates[0])
 
 
-def refuse_taken(logs, regime, names):
+def refuse_taken(logs: str | Path, regime: str, names: Iterable[str]) -> None:
     """Refuses names of runs that are there, before the first of several runs begins.
 
     Raises:
@@ -126,7 +129,7 @@ def _taken(folder):
 
 
 @contextlib.contextmanager
-def removed_if_empty(made):
+def removed_if_empty(made: Iterable[Path]) -> Iterator[None]:
     """Takes away again what `create` made when the run ended before it wrote anything."""
     try:
         yield
@@ -136,19 +139,19 @@ def removed_if_empty(made):
                 folder.rmdir()
 
 
-def reopen(folder, settings):
+def reopen(folder: Path, settings: dict) -> None:
     """Makes a run that goes on an unfinished one, under its new settings, as its model changes."""
     for name in ("metrics.json", "test.json", "validation.npz"):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / "config.json", settings)
 
 
-def write_probabilities(path, probabilities):
+def write_probabilities(path: Path, probabilities: np.ndarray) -> None:
     with written_whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, probabilities=probabilities)
 
 
-def read_probabilities(path, shape):
+def read_probabilities(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """Reads what `write_probabilities` wrote, float32 of this shape.
 
     Raises:
@@ -167,7 +170,7 @@ def read_probabilities(path, shape):
     return probabilities
 
 
-def find(logs):
+def find(logs: str | Path) -> tuple[list[Run], list[str]]:
     """Reads all runs under a folder.
 
     Returns:
@@ -185,7 +188,7 @@ def find(logs):
     return finished, others
 
 
-def none_under(logs):
+def none_under(logs: str | Path) -> str:
     """Says that there is no finished run under a folder, and what to do."""
     logs = Path(logs)
     if any(logs.glob("metrics.json")) or any(logs.glob("*/metrics.json")):
@@ -195,6 +198,6 @@ def none_under(logs):
     return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
 
 
-def rank(run):
+def rank(run: Run) -> tuple[float, float]:
     """Sorts runs, the best first: by validation accuracy, then by validation loss."""
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]

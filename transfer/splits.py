@@ -3,7 +3,7 @@
 All of it works on the images' indices, so that nothing needs to be read or decoded again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,16 +38,16 @@ class Found(NamedTuple):
 
     name: str
     labels: np.ndarray
-    digests: list
+    digests: list[str]
     hashes: np.ndarray | None
-    given: list
-    class_names: tuple
-    fractions: dict
+    given: list[str | None]
+    class_names: tuple[str, ...]
+    fractions: dict[str, float]
     in_order: bool
-    title: Callable
+    title: Callable[[int], str]
 
 
-def check(images_per_class, folds, fold):
+def check(images_per_class: int, folds: int, fold: int) -> None:
     """Refuses what can't be meant, before anything is read.
 
     Raises:
@@ -65,7 +65,14 @@ def check(images_per_class, folds, fold):
         raise ValueError(f"fold: expected --folds as well, the number of folds. Received: {fold}")
 
 
-def enough(name, counts, class_names, fractions, noun="image", which=""):
+def enough(
+    name: str,
+    counts: np.ndarray,
+    class_names: Sequence[str],
+    fractions: dict[str, float],
+    noun: str = "image",
+    which: str = "",
+) -> None:
     """Refuses a class that can't give an image to each split.
 
     Args:
@@ -90,7 +97,14 @@ def enough(name, counts, class_names, fractions, noun="image", which=""):
         )
 
 
-def divide(found, seed=0, images_per_class=0, folds=0, fold=0, near_duplicates="keep"):
+def divide(
+    found: Found,
+    seed: int = 0,
+    images_per_class: int = 0,
+    folds: int = 0,
+    fold: int = 0,
+    near_duplicates: str = "keep",
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Divides the images of a source.
 
     Args:

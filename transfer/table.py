@@ -4,9 +4,12 @@ import csv
 import io
 import itertools
 import statistics
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from transfer import files, results, runs, terminal
+from transfer.runs import Run
 
 # What may differ between runs of one row, or says nothing about what was trained.
 NOT_SETTINGS = (
@@ -40,19 +43,19 @@ class Column(NamedTuple):
 
     title: str
     key: str
-    of: callable
+    of: Callable[[Run], Any]
     format: str = "{}"
 
     @property
-    def numeric(self):
+    def numeric(self) -> bool:
         return self.format != "{}"
 
 
-def metric(title, key, format="{}"):
+def metric(title: str, key: str, format: str = "{}") -> Column:
     return Column(title, key, lambda run: run.metrics[key], format)
 
 
-def gap(run):
+def gap(run: Run) -> float:
     """Training accuracy, with dropout and augmentation, less validation accuracy."""
     return results.training_accuracy(run.metrics) - run.metrics["validation_accuracy"]
 
@@ -75,18 +78,18 @@ FIGURES = (
 class Row(NamedTuple):
     """Runs of equal settings under several seeds and on several folds, the best first."""
 
-    runs: list
+    runs: list[Run]
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return settings(self.runs[0])
 
     @property
-    def seeds(self):
+    def seeds(self) -> list[int]:
         return sorted({run.metrics["config"]["seed"] for run in self.runs})
 
     @property
-    def folds(self):
+    def folds(self) -> str:
         """Says how many of its folds are finished, of each seed where that differs."""
         finished = {seed: 0 for seed in self.seeds}
         for run in self.runs:
@@ -97,23 +100,24 @@ class Row(NamedTuple):
         return f"{', '.join(map(str, shown))} of {total}" if total else "none"
 
     @property
-    def interval(self):
+    def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the mean accuracy, or None where images were not counted."""
         # Seeds validate on the same images, folds on others.
         images = {run.setting("fold"): run.metrics.get("validation_images") for run in self.runs}
-        if None in images.values():
+        counts = [count for count in images.values() if count is not None]
+        if len(counts) < len(images):
             return None
-        return results.wilson(self.mean(ACCURACY), sum(images.values()))
+        return results.wilson(self.mean(ACCURACY), sum(counts))
 
-    def mean(self, column):
+    def mean(self, column: Column) -> float:
         return statistics.fmean(column.of(run) for run in self.runs)
 
-    def deviation(self, column):
+    def deviation(self, column: Column) -> float | None:
         """Gives the standard deviation over the runs, or None of one run."""
         values = [column.of(run) for run in self.runs]
         return statistics.stdev(values) if len(values) > 1 else None
 
-    def show(self, column):
+    def show(self, column: Column) -> str:
         if not column.numeric:
             return show(column.of(self.runs[0]))
         shown = column.format.format(self.mean(column))
@@ -128,7 +132,7 @@ class Row(NamedTuple):
         return shown
 
 
-def settings(run):
+def settings(run: Run) -> dict[str, Any]:
     """Gives the settings by which runs are told apart."""
     metrics = run.metrics
     known = (
@@ -147,7 +151,7 @@ def identity(run):
     return run.fingerprint, frozenset(settings(run).items())
 
 
-def one_a_seed(finished):
+def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Of runs that differ only in their folder, keeps the one that finished last.
 
     Returns:
@@ -162,15 +166,15 @@ def one_a_seed(finished):
         if len(same) > 1:
             same.sort(key=lambda run: ((run.folder / "metrics.json").stat().st_mtime, run.folder))
         last.append(same[-1])
-        place = f"seed {seed} and fold {fold}" if fold else f"seed {seed}"
+        which = f"seed {seed} and fold {fold}" if fold else f"seed {seed}"
         others += [
-            f"{run.folder}: {same[-1].folder} has the same settings and {place}, and is newer"
+            f"{run.folder}: {same[-1].folder} has the same settings and {which}, and is newer"
             for run in same[:-1]
         ]
     return last, others
 
 
-def rank(finished):
+def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     """Sorts runs into rows, the best first, for each kind of data a description and its rows."""
     by_settings = {}
     for run in finished:
@@ -184,13 +188,13 @@ def rank(finished):
     return [(key[0], groups[key]) for key in sorted(groups)]
 
 
-def overlapping(rows):
+def overlapping(rows: Sequence[Row]) -> int:
     """Counts the rows whose interval overlaps with that of the first, which is the highest."""
     best, *others = [row.interval for row in rows]
-    return sum(bool(best and other) and other[1] >= best[0] for other in others)
+    return sum(other[1] >= best[0] for other in others if best and other)
 
 
-def differing(rows):
+def differing(rows: Sequence[Row]) -> list[str]:
     """Names the settings in which rows differ, but for what follows from regime, recipe and amount."""
     every = [row.settings for row in rows]
     alike = {}
@@ -209,7 +213,7 @@ def differing(rows):
     ]
 
 
-def setting(key):
+def setting(key: str) -> Column:
     """Makes the column of a setting."""
     title = key.replace("_", " ") + (" (px)" if key == "image_size" else "")
 
@@ -220,7 +224,7 @@ def setting(key):
     return Column(title, key, of)
 
 
-def show(value):
+def show(value: str | float | None) -> str:
     """Shows a setting, of which older runs may have none."""
     match value:
         case None:
@@ -236,7 +240,7 @@ def show(value):
     return value if value.isprintable() else ascii(value)
 
 
-def cells(rows):
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]], list[bool]]:
     """Gives the head and the cells of a table, lists of strings, and which columns are of figures."""
     chosen = [setting(key) for key in differing(rows)]
     columns = [*LABELS, *chosen, *FIGURES]
@@ -254,7 +258,7 @@ def cells(rows):
     return head, body, numbers + [False] * (len(head) - len(columns))
 
 
-def text_table(rows):
+def text_table(rows: Sequence[Row]) -> str:
     """Lays rows out as text, a line each; columns of figures are flush right."""
     head, body, numbers = cells(rows)
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
@@ -267,7 +271,7 @@ def text_table(rows):
     )
 
 
-def markdown(groups):
+def markdown(groups: Sequence[tuple[str, list[Row]]]) -> str:
     """Gives the tables in Markdown, and what their figures mean."""
     text = ["# Comparison of runs"]
     for description, rows in groups:
@@ -277,11 +281,11 @@ def markdown(groups):
     return "\n\n".join([*text, ABOUT])
 
 
-def comma_separated(groups):
+def comma_separated(groups: Sequence[tuple[str, list[Row]]]) -> str:
     """Gives all rows as .csv: the columns that are always there, then settings that rows differ in."""
     fixed = ["optimizer", "image_size"]
-    extra = dict.fromkeys(itertools.chain(*(differing(rows) for _, rows in groups)))
-    extra = [key for key in extra if key not in fixed]
+    differ = itertools.chain(*(differing(rows) for _, rows in groups))
+    extra = [key for key in dict.fromkeys(differ) if key not in fixed]
     if any(row.settings["folds"] for _, rows in groups for row in rows):
         extra.append("folds")
     names = [column.key for column in LABELS] + fixed
@@ -306,7 +310,7 @@ def comma_separated(groups):
     return file.getvalue()
 
 
-def write_tables(groups, logs):
+def write_tables(groups: Sequence[tuple[str, list[Row]]], logs: Path) -> None:
     """Writes comparison.md and comparison.csv."""
     for name, content in (("md", markdown(groups)), ("csv", comma_separated(groups))):
         with files.written_whole(logs / f"comparison.{name}") as part:
