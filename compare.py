@@ -135,14 +135,14 @@ def images_of(group):
     names = ("image_size", "seed", "on_bad_image", "near_duplicates")
     how = {key: config[key] for key in names if key in config}
     how |= {key: config[key] for key in results.COUNTS if config.get(key)}
-    reason = "does not exist any more"
+    reason = "no longer exists"
     if there:
         reason = "has changed since: its images, or their splits, are no longer the run's"
     for source in there:
         try:
             dataset = data.load(source, **how)
         except (OSError, ValueError) as error:
-            reason = f"can't be read any more ({error})"
+            reason = f"can no longer be read ({error})"
             continue
         if best.has_split(dataset):
             return dataset

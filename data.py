@@ -87,7 +87,7 @@ def load(
     """
     splits.check(images_per_class, folds, fold)
     if not source:
-        raise ValueError(f"no data are named: expected {', '.join(SOURCES)}, FILE.npz or a folder")
+        raise ValueError(f"no data given: expected {', '.join(SOURCES)}, FILE.npz or a folder")
     path = Path(os.path.expanduser(source))  # Path.expanduser() has a RuntimeError for ~nobody
     if source in SOURCES:
         found, take, about = _of_arrays(source, *SOURCES[source]())
@@ -180,7 +180,7 @@ def _of_arrays(source, train, test, class_names, description):
     height, width = train.images.shape[1:3]
     if height != width:  # as of a folder's images, and as predict.py sees an image
         train, test = (Split(_middle(images), labels) for images, labels in (train, test))
-        notes.append(f"of {width} x {height} pixels, only the largest central square is used")
+        notes.append(f"images are {width} x {height}: only the largest central square is used")
     found = splits.Found(
         printable(source),
         np.concatenate([train.labels, test.labels]),
@@ -244,13 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--on-bad-image",
         choices=("stop", "skip"),
         default="stop",
-        help="if an image can't be read [stop]",
+        help="what to do if an image can't be read [stop]",
     )
     parser.add_argument(
         "--near-duplicates",
         choices=("keep", "drop"),
         default="keep",
-        help="images alike in two splits [keep]",
+        help="images that look alike across splits [keep]",
     )
     parser.add_argument("--output", type=Path, default="preview.png", help="the plot [preview.png]")
     asked = parser.parse_args(arguments)

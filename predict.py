@@ -27,12 +27,12 @@ def main(arguments=None):
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
-    which.add_argument("--model", type=Path, help="a model.keras that a train script wrote")
+    which.add_argument("--model", type=Path, help="a model.keras that a training script wrote")
     which.add_argument("--data", help="the best run on these data, named as in training")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     parser.add_argument("--top", type=int, default=1, help="classes shown per image [1]")
     parser.add_argument(
-        "--explain", type=Path, metavar="FILE.png", help="draw what speaks for the top class"
+        "--explain", type=Path, metavar="FILE.png", help="draw the evidence for the top class"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     asked = parser.parse_args(arguments)
@@ -59,7 +59,7 @@ def answer(asked):
         else:
             terminal.complain(
                 f"{path} has no metrics.json beside it: the classes' names, --evaluation and "
-                "the size of the images that it was trained on are not known"
+                "the size of the images it was trained on are unknown"
             )
         if len(class_names) != model.output_shape[-1]:
             raise ValueError(
@@ -136,7 +136,7 @@ def best_run(logs, data=None):
 
 
 def load(path):
-    """Loads a model, in Keras' safe mode, that takes images as a train script's does.
+    """Loads a model, in Keras' safe mode, that takes images as a training script's does.
 
     Raises:
         OSError, ValueError: It is missing, damaged, would run code, or is another kind of model.
@@ -181,7 +181,7 @@ def predict(model, paths, largest, enlarge):
 
 
 def classify(model, images):
-    """Gives images or errors back, with the probabilities of each image, None of an error."""
+    """Gives images or errors back, with the probabilities of each image, None for an error."""
     import numpy as np
 
     probabilities = [None] * len(images)

@@ -219,7 +219,7 @@ def imagenet_weights(include_top=False, attempt=None):
 
     Raises:
         ValueError: The file in the cache is not the published one.
-        OSError: The file is neither cached nor to be had; the message says where to put it.
+        OSError: The file is neither cached nor available; the message says where to put it.
     """
     name = WEIGHTS_TOP if include_top else WEIGHTS_NO_TOP
     url, expected = WEIGHTS_URL + name, WEIGHTS_HASHES[name]
@@ -318,8 +318,8 @@ def load_weights(model, path):
                     saved[_text(layer).replace("/", "_")] = arrays
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(
-            f"`weights` should be a whole HDF5 weights file, and this one is damaged or something "
-            f"else ({error}). Received: weights={path}"
+            f"`weights` should be an HDF5 weights file, but this one is damaged or of another kind "
+            f"({error}). Received: weights={path}"
         ) from error
 
     targets = {layer.name: layer for layer in model.layers if layer.weights}

@@ -54,11 +54,12 @@ def main(arguments=None):
 # What compare.py does before it evaluates anything.
 TABLE = """
 import sys
-import compare, runs
+from pathlib import Path
+from transfer import runs, table
 finished, _ = runs.find(sys.argv[1])
-groups = compare.rank(finished)
-print(compare.text_table(groups[0][1]))
-compare.write_tables(groups, runs.Path(sys.argv[1]))
+groups = table.rank(finished)
+print(table.text_table(groups[0][1]))
+table.write_tables(groups, Path(sys.argv[1]))
 """
 
 

@@ -60,17 +60,17 @@ def trainable(config):
 
 
 def frozen(source):
-    """Wall time of a whole training, against benchmarks/plain_keras.py."""
+    """Wall time of a whole training run, against benchmarks/plain_keras.py."""
     yield beside_plain_keras(plain("frozen", data=source, epochs=EPOCHS))
 
 
 def last_fire(source):
-    """Wall time of a whole training, against benchmarks/plain_keras.py."""
+    """Wall time of a whole training run, against benchmarks/plain_keras.py."""
     yield beside_plain_keras(plain("last_fire", data=source, epochs=EPOCHS))
 
 
 def full(source):
-    """Wall time of a whole training, against benchmarks/plain_keras.py."""
+    """Wall time of a whole training run, against benchmarks/plain_keras.py."""
     yield beside_plain_keras(plain("full", data=source, epochs=EPOCHS))
 
 

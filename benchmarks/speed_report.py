@@ -15,7 +15,7 @@ WHY_IMAGES = (
 WHY_SIZES = (
     "Work grows a little faster than the area, as no pooling is padded: the last map has 3x3 cells "
     "at 64 px and 13x13 at 224 px, 19 times as many for 12 times the area. Small maps also "
-    "keep a processor less busy: each operation has its start-up."
+    "keep a CPU less busy: each operation has a start-up cost."
 )
 
 # Told apart without colours.
@@ -59,7 +59,7 @@ def _regimes(rows):
 
 
 def _step(rows):
-    head = ("precision", "ours, ms an image", "PyTorch, ms an image", "times faster",
+    head = ("precision", "ours, ms per image", "PyTorch, ms per image", "times faster",
             "GFLOP/s", "matrix product, GFLOP/s", "fraction")  # fmt: skip
     return terminal.markdown_table(
         head,
@@ -125,7 +125,7 @@ def _growth(rows, key, sizes, unit, scale, why):
             f"- {regime}: {fixed:.1f} s and {slope * scale:.2f} s for each {unit}; "
             f"the figures are within {off.max():.0%} of it"
         )
-    return "\n\n".join([table, "The nearest straight lines:", "\n".join(lines), why])
+    return "\n\n".join([table, "The best-fitting straight lines:", "\n".join(lines), why])
 
 
 TABLES = {
@@ -156,7 +156,7 @@ def _draw(results, path):
 
 
 def _draw_regimes(axes, rows):
-    axes.set(title="A whole training: ten epochs, 96 px, 40,000 images", ylabel="seconds")
+    axes.set(title="A whole training run: ten epochs, 96 px, 40,000 images", ylabel="seconds")
     places = np.arange(len(rows))
     plain = axes.bar(
         places - 0.2, [row["plain_seconds"] for row in rows], 0.4, label="plain Keras",
@@ -178,7 +178,7 @@ def _draw_regimes(axes, rows):
 
 
 def _draw_step(axes, rows):
-    axes.set(title="full's training step, 96 px", ylabel="milliseconds an image")
+    axes.set(title="full's training step, 96 px", ylabel="milliseconds per image")
     places = np.arange(len(rows))
     bars = axes.bar(
         places + 0.2, [row["milliseconds"] for row in rows], 0.4, label="this project",

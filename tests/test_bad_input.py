@@ -62,7 +62,7 @@ def test_unknown_flag(command, no_keras, one_line, script):
         ("--weights", "README.md", "HDF5"),
         ("--data", "cifar11", "cifar10, shapes"),
         ("--data", "nowhere.npz", "does not exist"),
-        ("--data", "", "no data are named"),
+        ("--data", "", "no data given"),
     ],
 )
 def test_argument_out_of_range(command, no_keras, one_line, tmp_path, flag, value, expected):

@@ -601,7 +601,7 @@ def test_ctrl_c(write, script, tmp_path, monkeypatch, one_line):
 
 @pytest.mark.parametrize(
     ("source", "reason"),
-    [("gone", "does not exist any more"), ("empty", "can't be read any more")],
+    [("gone", "no longer exists"), ("empty", "can no longer be read")],
 )
 def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_at(
     source, reason, logs, script, tmp_path

@@ -42,7 +42,7 @@ def test_of_an_npz_that_is_not_square_the_middle_is_seen(npz):
     dataset = data.load(str(npz(x_train=wide, x_test=wide[:10])))
     np.testing.assert_array_equal(dataset.train.images, wide[:40, :, 2:10])
     np.testing.assert_array_equal(dataset.test.images, wide[:10, :, 2:10])
-    assert any("12 x 8 pixels, only the largest central square" in note for note in dataset.notes)
+    assert any("12 x 8: only the largest central square" in note for note in dataset.notes)
     dataset = data.load(str(npz(x_train=np.repeat(tall, 5, axis=0), x_test=tall)))
     np.testing.assert_array_equal(dataset.test.images, tall[:, 2:10])
 

@@ -290,7 +290,7 @@ def test_a_run_no_better_than_a_guess_says_so_before_its_figures(script, tmp_pat
     result = script("train_frozen.py", *arguments, "--learning-rate", 1e-30, "--seed", 1)
     assert result.status == 0, result.err
     (warning,) = [line for line in result.out.splitlines() if line.startswith("warning")]
-    assert "of a guess" in warning or "largest class" in warning
+    assert "of a random guess" in warning or "largest class" in warning
     assert warning.endswith("random below the head: see --weights imagenet")
     assert result.out.splitlines()[-5] == warning
 
@@ -323,7 +323,9 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     assert "3 of 3" in row
 
     # One of them can go on alone.
-    one_line(script("train_frozen.py", "--resume", folders[1]), "is finished; give more --epochs")
+    one_line(
+        script("train_frozen.py", "--resume", folders[1]), "is finished; give a larger --epochs"
+    )
     assert script("train_frozen.py", "--resume", folders[1], "--epochs", 3).status == 0
     further = json.loads((folders[1] / "metrics.json").read_text())
     assert (further["epochs"], further["config"]["fold"]) == (3, 2)

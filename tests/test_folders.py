@@ -236,7 +236,7 @@ def test_trains_compares_and_looks(root, script, tmp_path):
     put(root / "rare", noise(5, 8))
     result = script("train_frozen.py", "--data", root, *arguments, "--class-weights", "balanced")
     assert result.status == 0, result.err
-    assert "note        classes of fewer than 10 images: rare (5)" in result.out
+    assert "note        classes with fewer than 10 images: rare (5)" in result.out
     (split,) = (tmp_path / "logs").glob("*/*/split.json")
     rows = json.loads(split.read_text())
     assert set(rows) == {"train", "validation", "test"} and rows["train"][0]["sha256"]

@@ -136,7 +136,7 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
     def refused(*arguments, script="train_frozen.py", words):
         one_line(command(script, "--resume", folder, *arguments), *words)
 
-    refused(words=["is finished; give more --epochs"])
+    refused(words=["is finished; give a larger --epochs"])
     refused("--epochs", 3, words=["epochs 4, not 3"])
     refused("--learning-rate", 0.5, "--epochs", 5, words=["learning_rate", "not 0.5"])
     refused("--epochs", 5, script="train_full.py", words=["regime frozen, not full"])

@@ -1,1 +1,1 @@
-"""What the train scripts, compare.py and predict.py are made of; docs/architecture.md draws it."""
+"""What the training scripts, compare.py and predict.py are made of; docs/architecture.md draws it."""

@@ -1,4 +1,4 @@
-"""Feeds a network: batches in an order, and of views, that follow from the seed and the epoch."""
+"""Feeds a network: batches whose order and views follow from the seed and the epoch."""
 
 import functools
 import math

@@ -130,7 +130,7 @@ def layers_graph(model):
     and here the device of a layer with weights is `trained` or `frozen`.
 
     Args:
-        model: Functional `keras.Model`, `trainable` of whose layers is set.
+        model: Functional `keras.Model` whose layers have `trainable` set.
 
     Returns:
         A `GraphDef` with a node for each layer or operation.

@@ -41,7 +41,7 @@ def read(folder, facts):
     """Reads the last checkpoint that is whole, and says which are not.
 
     Returns:
-        Its arrays and its state, or twice `None` where there is none.
+        Its arrays and its state, or `None` for both if there is none.
 
     Raises:
         ValueError: The facts have changed.
@@ -52,7 +52,7 @@ def read(folder, facts):
             kept = files.read_json(path.with_suffix(".json"))
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != kept["sha256"]:
-                raise ValueError("its sha256 is not the one it had")
+                raise ValueError("its sha256 does not match")
             known, state = kept["facts"], kept["state"]
         except (OSError, ValueError, KeyError) as error:
             print(f"resume      {path} is damaged ({error}): going back to the one before")

@@ -1,4 +1,4 @@
-"""The command line of the train scripts, generated from the fields of Config."""
+"""The command line of the training scripts, generated from the fields of Config."""
 
 import argparse
 import dataclasses
@@ -68,7 +68,7 @@ def _resumed(parser, defaults, given):
             )
     epochs = given.get("epochs", saved.epochs)
     if finished and epochs == saved.epochs:
-        parser.error(f"argument --resume: {folder} is finished; give more --epochs to go on")
+        parser.error(f"argument --resume: {folder} is finished; give a larger --epochs to continue")
     since = done.get("epochs", 0) - done.get("best_epoch", done.get("epochs", 0))
     if 0 < saved.early_stopping <= since:
         parser.error(

@@ -110,7 +110,7 @@ def standardise(model, inputs, batches):
 
 
 class FeatureBatches(Batches):
-    """As `Batches`, but of the features of an image where that gives its pixels.
+    """Like `Batches`, but of the features of images instead of their pixels.
 
     Args:
         features: For each output of the prefix a tensor (views * n, ...), of all images in their

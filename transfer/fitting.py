@@ -153,7 +153,7 @@ def feed(model, dataset, config, standardised=False):
 def class_weights(labels, kind):
     """Gives each class, by its number, the weight that makes it count as much as any other.
 
-    That is with the kind `balanced`; with `none` there are no weights, None.
+    That is for the kind `balanced`; for `none` it gives None.
     """
     if kind == "none":
         return None

@@ -32,7 +32,7 @@ class Folder(NamedTuple):
     they were cut and shrunk, hexadecimal, and `hashes` the perceptual hash of its square, 64 bits,
     which hardly differs between copies of an image in other sizes and qualities. `side` is that of
     the squares, in pixels, and `path` the file of them all, in this order; `rows` are their places
-    in it. `notes` are lines for the reader.
+    in it. `notes` are lines for the user.
     """
 
     entries: list[layouts.Entry]
@@ -210,7 +210,7 @@ def _about(entries, bad):
     notes = [f"left out: {counted(bad, 'image')} that can't be read"] if bad else []
     few = [f"{name} ({counts[name]})" for name in sorted(counts) if counts[name] < FEW]
     if few:
-        notes.append(f"classes of fewer than {FEW} images: {shown(few)}")
+        notes.append(f"classes with fewer than {FEW} images: {shown(few)}")
     largest, smallest = max(counts.values()), min(counts.values())
     if largest > 3 * smallest:
         notes.append(

@@ -62,7 +62,7 @@ def _below(folder):
 
 
 def is_hidden(name: str) -> bool:
-    """Says whether a file or folder of that name is none of the reader's own."""
+    """Says whether a file or folder of that name is hidden or was not made by the user."""
     return name.startswith(".") or name in JUNK
 
 
@@ -96,7 +96,7 @@ def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
     Raises:
         OSError: It can't be read, is not an image, or is damaged.
         Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe;
-            or it has 16 bits a channel, but is black if they all count, as 12-bit scans are.
+            or it has 16 bits per channel but uses too few and would be dark, as 12-bit scans do.
     """
     # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
     return np.asarray(square(decode(path, least=2 * largest), largest, enlarge))
@@ -143,15 +143,15 @@ def _to_rgb(path, image):
         values = np.asarray(image, np.float32) / 257
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
             raise Refused(
-                f"{path} has values beyond those of 16 bits: save it with 8 bits a channel"
+                f"{path} has values beyond those of 16 bits: save it with 8 bits per channel"
             )
         image, brightest = Image.fromarray(np.uint8(values)), values.max()
     elif deep:
         brightest = max(high for _, high in image.convert("RGB").getextrema())
     if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
-            f"{path} has 16 bits a channel or more, but uses 14 of them or fewer, and would be dark: save "
-            "it with 8 bits a channel"
+            f"{path} has 16 bits or more per channel, but uses 14 of them or fewer, and would be "
+            "dark: save it with 8 bits per channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The images of a folder in order, the splits that the reader made, and lines for the reader."""
+    """The images of a folder in order, the splits that the user made, and lines for the user."""
 
     entries: list[Entry]
     own: tuple[str, ...]
@@ -269,8 +269,8 @@ def _of_classes(root, base, split):
         if folder.folders:
             raise ValueError(
                 f"{printable(root / folder.path)} has folders with images in it, "
-                f"{shown(folder.folders)}: expected the images of one class, without folders; classes "
-                "in classes are not merged"
+                f"{shown(folder.folders)}: expected the images of one class, without folders; "
+                "nested classes are not merged"
             )
         entries += [Entry(path, name, split) for path in folder.images]
     return entries

@@ -180,7 +180,7 @@ def _draw_points(axes, points, of_point, label):
 
 
 def _draw_mistakes(figure, mistakes):
-    figure.suptitle("validation images, most confident mistakes", fontsize="medium")
+    figure.suptitle("most confident mistakes on validation images", fontsize="medium")
     for axes in figure.subplots(3, 6).flat:
         axes.set_axis_off()
     for axes, (image, true, predicted, probability) in zip(figure.axes, mistakes, strict=False):

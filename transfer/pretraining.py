@@ -104,7 +104,7 @@ def train():
     """Trains SqueezeNet on the source task, from random weights.
 
     Each convolution is followed by batch normalization while it trains, without which a network of
-    this depth learns nothing for long; it then becomes part of the convolution's weights.
+    this depth learns nothing for a long time; it then becomes part of the convolution's weights.
 
     Returns:
         The `keras.Model` of SqueezeNet without a classifier.

@@ -35,7 +35,7 @@ class Progress:
     def plan(self, epochs, dataset):
         """Chooses the epochs after which to validate, keep the model and print a line.
 
-        They are at most `REPORTS`, and fewer where validating would take longer than training.
+        There are at most `REPORTS`, and fewer if validating would take longer than training.
         """
         seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
         reports = min(epochs, REPORTS, math.ceil(seen))

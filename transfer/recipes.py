@@ -66,7 +66,7 @@ def last_fire(images: int) -> dict[str, float]:
         "shift": 0.0,
         "zoom": 0.5,
         "views": kept_views(images),
-        # Gradients through a random head distort the pretrained layers, so it is trained before.
+        # Gradients through a random head distort the pretrained layers, so it is trained first.
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 626}),
     }
 
@@ -125,7 +125,7 @@ def settings(
         recipe, regime: Names; a regime without a rule of its own takes that of `full`.
         images: Number of training images, at least 1.
         side: Side of the images, in pixels.
-        given: Dict of the settings that are given, which go before the rule's.
+        given: Dict of the settings that are given, which override the rule's.
 
     Returns:
         Dict of `image_size`, `epochs`, `head_epochs`, `batch_size`, `learning_rate` (Adam's),

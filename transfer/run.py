@@ -65,7 +65,7 @@ def _run_one(title, trainable, config):
             return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         terminal.stop(f"interrupted: {progress.kept()}", status=130)
-    except OSError as error:  # such as of a disk that is full
+    except OSError as error:  # such as a full disk
         terminal.stop(f"{error}: {progress.kept()}")
     except Exception as error:
         if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, of disk or memory
@@ -131,7 +131,7 @@ def _run(title, trainable, config, progress):
         "versions": versions(),
     }
     board = fitting.train(model, trainable, dataset, config, facts, progress)
-    progress.reopen()  # it still is as it was where what was trained further was no better
+    progress.reopen()  # still untouched if further training improved nothing
     known = {key: facts[key] for key in ("precision", "versions")}
     known |= {"weights": weights, "config": settings} | params
     metrics = _finish(dataset, config, progress, known, board, model)
@@ -182,13 +182,16 @@ def _finish(dataset, config, progress, known, board, model):
 
 
 def warn(metrics, dataset):
-    """Says it where a model is no better than a guess, and what the likeliest cause is."""
+    """Warns if a model is no better than guessing, and names the likeliest cause."""
     classes = len(dataset.class_names)
     counts = np.bincount(dataset.validation.labels, minlength=classes)
     largest = counts.max() / counts.sum()
     loss, accuracy = metrics["validation_loss"], metrics["validation_accuracy"]
     if loss > math.log(classes):
-        what = f"the validation loss of {loss:.2f} is above ln({classes}) = {math.log(classes):.2f}, that of a guess"
+        what = (
+            f"the validation loss of {loss:.2f} is above ln({classes}) = "
+            f"{math.log(classes):.2f}, the loss of a random guess"
+        )
     elif accuracy <= largest:
         what = (
             f"the validation accuracy of {accuracy:.4f} is not above {largest:.4f}, the fraction of "

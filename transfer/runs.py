@@ -44,7 +44,7 @@ class Run(NamedTuple):
     def has_split(self, dataset) -> bool:
         """Says whether a `data.Dataset` has its images, classes and splits.
 
-        A run that is older than the setting does not know its splits.
+        Runs from before splits were recorded are compared by images and classes alone.
         """
         same = self.fingerprint == (dataset.fingerprint, dataset.class_names)
         return same and self.metrics["data"].get("order", dataset.order) == dataset.order
@@ -130,7 +130,7 @@ def _taken(folder):
 
 @contextlib.contextmanager
 def removed_if_empty(made: Iterable[Path]) -> Iterator[None]:
-    """Takes away again what `create` made when the run ended before it wrote anything."""
+    """Removes what `create` made if the run ends before it has written anything."""
     try:
         yield
     finally:
@@ -140,7 +140,7 @@ def removed_if_empty(made: Iterable[Path]) -> Iterator[None]:
 
 
 def reopen(folder: Path, settings: dict) -> None:
-    """Makes a run that goes on an unfinished one, under its new settings, as its model changes."""
+    """Marks a resumed run as unfinished, under its new settings, when its model changes."""
     for name in ("metrics.json", "test.json", "validation.npz"):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / "config.json", settings)
@@ -193,7 +193,7 @@ def none_under(logs: str | Path) -> str:
     logs = Path(logs)
     if any(logs.glob("metrics.json")) or any(logs.glob("*/metrics.json")):
         return (
-            f"no finished run under {logs}: expected the folder of all regimes, one or two above it"
+            f"no finished run under {logs}: expected the folder of all runs, one or two levels up"
         )
     return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
 

@@ -41,7 +41,7 @@ class Config:
     """All settings of a run. Those with a help text are flags of the command line.
 
     The defaults are those of the recipe `tuned`; RECIPES has what the others set. A setting that
-    is None follows from the images (see recipes.py), unless the user or a train script sets it.
+    is None follows from the images (see recipes.py), unless the user or a training script sets it.
     """
 
     regime: str
@@ -60,7 +60,7 @@ class Config:
     batch_size: int | None = flag(None, "images per training step", minimum=1)
     learning_rate: float | None = flag(None, "the optimizer's learning rate at its peak", above=0)
     # A step shrinks each weight by this times the learning rate (Adam's; decoupled: arXiv 1711.05101).
-    weight_decay: float | None = flag(None, "of the weights that train", minimum=0)
+    weight_decay: float | None = flag(None, "weight decay of the layers that train", minimum=0)
     # Before the classifier, as in the paper.
     dropout: float | None = flag(
         None, "fraction of the classifier's inputs dropped in training", minimum=0, below=1
@@ -73,14 +73,14 @@ class Config:
     )
     # Of what is frozen, the features of each view are computed once.
     views: int | None = flag(
-        None, "kept per training image where layers are frozen; 0: new each epoch", minimum=0
+        None, "views kept per training image for frozen layers; 0: new each epoch", minimum=0
     )
     # A random head would distort the layers below it.
     head_epochs: int | None = flag(None, "epochs that first train the head alone", minimum=0)
 
     optimizer: str = flag("adam", "the optimizer", choices=tuple(OPTIMIZERS))
     early_stopping: int = flag(
-        0, "stop after so many epochs without a lower validation loss; 0: never", minimum=0
+        0, "stop after this many epochs without a lower validation loss; 0: never", minimum=0
     )
     # Caffe's BGR and means: without them no channel has the values the weights were trained on.
     preprocessing: str = "caffe"
@@ -93,23 +93,25 @@ class Config:
 
     # 0 stands for all, and for one run.
     images_per_class: int = flag(
-        0, "train on so many of each class, drawn at random by the seed", minimum=1, shown="all"
+        0, "train on this many of each class, drawn at random by the seed", minimum=1, shown="all"
     )
     folds: int = flag(
-        0, "train so many runs, each validated on a different fold", minimum=2, shown="one run"
+        0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"
     )
-    fold: int = flag(0, "train this one of the folds alone, from 1", minimum=1, shown="all of them")
+    fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
     # The epochs that it was first meant to have, if it got more: its rate then decayed more than once.
     extended_from: str = ""
 
     evaluation: str = flag(
         "plain",
-        "of images as they are, or averaged with their mirrored copies",
+        "evaluate images as they are, or average with their mirrored copies",
         choices=("plain", "mirrored"),
     )
-    histograms: bool = flag(False, "of all weights, each epoch, for TensorBoard")
+    histograms: bool = flag(False, "write histograms of all weights to TensorBoard each epoch")
     features: str = flag(
-        "cache", "of the frozen layers: computed once, or none kept", choices=("cache", "none")
+        "cache",
+        "features of the frozen layers: compute them once, or keep none",
+        choices=("cache", "none"),
     )
     on_bad_image: str = flag(
         "stop",
@@ -122,17 +124,19 @@ class Config:
         choices=("keep", "drop"),
     )
     class_weights: str = flag(
-        "none", "of the loss; balanced gives each class equal weight", choices=("none", "balanced")
+        "none",
+        "class weights in the loss; balanced gives each class equal weight",
+        choices=("none", "balanced"),
     )
     seed: int = flag(
-        0, "of all that is random: weights, order, views, splits, folds", minimum=0, below=2**32
+        0, "seed of all randomness: weights, order, views, splits, folds", minimum=0, below=2**32
     )
     precision: str = flag(
-        "auto", "of the arithmetic; auto looks at the hardware", choices=PRECISIONS
+        "auto", "floating-point precision; auto depends on the hardware", choices=PRECISIONS
     )
     resume: str = flag("", "folder of a run to resume, with that run's settings")
     logs: str = flag("logs", "folder of all runs")
-    name: str = flag("", "of the run's folder (default: recipe and time)")
+    name: str = flag("", "name of the run's folder (default: recipe and time)")
 
 
 # What a recipe sets whatever the images; recipes.py has the rest.

@@ -29,7 +29,7 @@ def draw():
 
 
 def _draw_split(count, random, size=32):
-    """Draws as many of each shape, of random place, size, rotation and colours, on a noisy ground."""
+    """Draws equally many of each shape, of random place, size, rotation, colours and noise."""
     labels = np.arange(count) % len(SHAPES)
     masks = place(SHAPES, labels, random, size)
     ground, ink = colours(count, 80, random)
@@ -67,7 +67,7 @@ def place(shapes, labels, random, size):
 
 
 def colours(count, contrast, random):
-    """Gives each image a ground and an ink, whose channels differ from it by `contrast` to 128.
+    """Gives each image a background and an ink that differ by `contrast` to 128 in each channel.
 
     Returns:
         Two float arrays (count, 1, 1, 3), in 0..255.

@@ -110,12 +110,12 @@ def divide(
     Args:
         found: `Found`.
         seed, images_per_class, folds, fold: As in `data.load`.
-        near_duplicates: Of images whose perceptual hashes differ by `NEAR` bits or fewer and that
-            are in two splits: "keep" them, or "drop" those that train, or validate and are in test.
+        near_duplicates: "keep" images of two splits whose perceptual hashes differ by `NEAR` bits
+            or fewer, or "drop" them from training, and from validation if the other is in test.
 
     Returns:
         `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
-        order of the source, and lines for the reader.
+        order of the source, and lines for the user.
 
     Raises:
         ValueError: A class has too few images, or a split none.
@@ -243,7 +243,7 @@ def _without_near_duplicates(found, rows, drop):
 
 
 def _drawn(found, rows, seed):
-    """Draws splits from the images, each class for itself and never without an image of it."""
+    """Draws splits from the images, class by class, so that each has images of every class."""
     random = np.random.default_rng(seed)
     names = ["train", *(split for split in SPLITS if split in found.fractions)]
     fractions = [1 - sum(found.fractions.values()), *(found.fractions[name] for name in names[1:])]

@@ -33,8 +33,9 @@ ABOUT = (
     "difference may be real although the intervals overlap. Runs from before validation images "
     "were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
-    "accuracy. A setting has a column if rows differ in it for other reasons than their regime, "
-    "recipe and images per class, which choose the rest, or if a run was extended. A row's run is its best.\n"
+    "accuracy. A setting has a column if rows differ in it for reasons other than their regime, "
+    "recipe and images per class, which choose the rest, or if a run was extended. The column run "
+    "names the best run of a row.\n"
 )
 
 

@@ -70,7 +70,7 @@ def ends_quietly(interrupted):
 
 
 def _discard_output():
-    """Keeps Python from complaining at its end of what nobody reads any more."""
+    """Keeps Python from complaining, as it exits, about output that nobody reads any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
