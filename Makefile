@@ -8,8 +8,8 @@ LOGS = logs
 VENV = .venv/bin/python
 PYTEST = $(VENV) -m pytest --numprocesses 2
 quoted = '$(subst ','\'',$1)'
-DATA_FLAG = $(if $(DATA),--data $(call quoted,$(DATA)))
-LOGS_FLAG = --logs $(call quoted,$(LOGS))
+DATA_FLAG = $(if $(DATA),--data $(call quoted,$(value DATA)))
+LOGS_FLAG = --logs $(call quoted,$(value LOGS))
 FLAGS = $(LOGS_FLAG) $(DATA_FLAG) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
 .PHONY: compare demo drawn-weights test coverage test-slow speed ablation optimizers few-images

@@ -61,16 +61,21 @@ def compare(asked):
     groups = rank(chosen)
     for _, rows in groups:
         print(text_table(rows), end="\n\n")
-    with terminal.one_line_errors():
-        write_tables(groups, Path(asked.logs))
-        remove_plots(Path(asked.logs), above=len(groups))
     status = 0
+    try:
+        write_tables(groups, Path(asked.logs))
+        remove_plots(Path(asked.logs))
+    except OSError as error:
+        terminal.complain(error)
+        status = 2
     for number, (description, rows) in enumerate(groups, 1):
         name = "comparison.png" if number == 1 else f"comparison-{number}.png"
         try:
             report_best(description, rows, Path(asked.logs) / name)
         except Gone as gone:
             print(gone, end="\n\n")
+        except BrokenPipeError:
+            raise
         except (OSError, ValueError) as error:
             terminal.complain(error)
             status = 2
@@ -85,11 +90,11 @@ def matches(run, asked):
     )
 
 
-def remove_plots(logs, above):
-    """Removes the plots of an earlier call that had more groups: they are of no table that stays."""
-    for plot in logs.glob("comparison-*.png"):
-        number = plot.stem.removeprefix("comparison-")
-        if number.isdecimal() and int(number) > above:
+def remove_plots(logs):
+    """Removes the plots of an earlier call: they are of other tables than those that are there now."""
+    for plot in logs.glob("comparison*.png"):
+        number = plot.stem.removeprefix("comparison").removeprefix("-")
+        if not number or number.isdecimal():
             plot.unlink()
 
 

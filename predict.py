@@ -11,7 +11,6 @@ conv_relu and average) by the map of that class, which is exact, otherwise by Gr
 import concurrent.futures
 import json
 import sys
-import zipfile
 from pathlib import Path
 
 from transfer import results, runs, terminal
@@ -38,6 +37,8 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
+    if "" in asked.images:
+        parser.error("argument IMAGE: expected files, folders or patterns. Received: ''")
     if asked.explain:
         parser.check_output("--explain", asked.explain)
 
@@ -50,6 +51,11 @@ def answer(asked):
     """Prints what is in the images asked for; says whether any of them could not be read."""
     with terminal.one_line_errors():
         path, run = choose_model(asked)
+        runs.check_model(path)
+        terminal.import_keras()
+        from transfer import images
+        from transfer.evaluation import classifier, load
+
         model = load(path)
         class_names = [f"class {i}" for i in range(model.output_shape[-1])]
         evaluation, side = "plain", None
@@ -65,8 +71,6 @@ def answer(asked):
             raise ValueError(
                 f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}"
             )
-    from transfer import images
-    from transfer.evaluation import classifier
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
@@ -133,25 +137,6 @@ def best_run(logs, data=None):
             f"the runs under {logs} are on different images: give --data or --run, {choices}"
         )
     return tops[0]
-
-
-def load(path):
-    """Loads a model, in Keras' safe mode, that takes images as a training script's does.
-
-    Raises:
-        OSError, ValueError: It is missing, damaged, would run code, or is another kind of model.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: expected a model.keras")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a Keras file, or was cut short: expected a model.keras")
-    keras = terminal.import_keras()
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-        model.get_layer("resize")
-    except Exception as error:  # of many kinds, as the file may hold anything
-        raise ValueError(f"{path} can't be loaded as a model of this project: {error}") from error
-    return model
 
 
 def predict(model, paths, largest, enlarge):

@@ -37,6 +37,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=missing[mark]))
 
 
+@pytest.fixture(autouse=True)
+def _precision():
+    """A run sets the precision of its process; the next test begins with Keras' own."""
+    import keras
+
+    keras.config.set_dtype_policy("float32")
+
+
 def start(script, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, ROOT / script, *map(str, arguments)],

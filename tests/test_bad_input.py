@@ -63,6 +63,11 @@ def test_unknown_flag(command, no_keras, one_line, script):
         ("--data", "cifar11", "cifar10, shapes"),
         ("--data", "nowhere.npz", "does not exist"),
         ("--data", "", "no data given"),
+        ("--views", "1001", "1,000 or less"),
+        ("--image-size", "2049", "2,048 or less"),
+        ("--epochs", "9" * 30, "1,000,000 or less"),
+        ("--learning-rate", "1e+200", "1,000,000 or less"),
+        ("--weight-decay", "1e+30", "1,000,000 or less"),
     ],
 )
 def test_argument_out_of_range(command, no_keras, one_line, tmp_path, flag, value, expected):
@@ -78,6 +83,16 @@ def test_npz_that_is_not_one(command, no_keras, one_line, tmp_path):
         "train_full.py", "--data", tmp_path / "text.npz", "--logs", tmp_path, **no_keras
     )
     one_line(result, "text.npz is not an .npz file")
+
+
+def test_views_that_would_all_be_the_same_are_refused(script, one_line, tmp_path):
+    flags = ("--views", 5, "--shift", 0, "--zoom", 0)
+    one_line(script("train_frozen.py", *TINY, *flags, "--logs", tmp_path / "logs"), "--views 5")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_pretraining_takes_no_unknown_argument(script, one_line):
+    one_line(script("transfer/pretraining.py", "--nonsense"), "--nonsense")
 
 
 def test_truncated_weights(command, no_keras, one_line, tmp_path):

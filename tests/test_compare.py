@@ -1,6 +1,7 @@
 """compare.py ranks finished runs and looks at the test images once."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from PIL import Image
 
 import compare
 import data
-from transfer import plots, results, runs, table
+from transfer import files, plots, results, runs, table
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_no_runs(command, one_line, tmp_path):
 
 def test_the_folder_of_a_regime_is_not_that_of_all_runs(logs, script, one_line):
     for folder in (logs / "frozen", logs / "frozen" / "tiny"):
-        one_line(script("compare.py", "--logs", folder), "expected the folder of all regimes")
+        one_line(script("compare.py", "--logs", folder), "expected the folder of all runs")
 
 
 def test_images_that_have_changed_since_the_run_are_not_its_images(logs, script):
@@ -489,6 +490,8 @@ def test_what_differs_is_shown_without_control_characters(write, shown):
         ({"validation_accuracy": 1.5}, "an accuracy from 0 to 1"),
         ({"config": SETTINGS | {"fold": -1}}, "images per class and folds"),
         ({"config": SETTINGS | {"images_per_class": "all"}}, "images per class and folds"),
+        ({"trainable_params": -5}, "positive figures"),
+        ({"seconds": -1.0}, "positive figures"),
     ],
 )
 def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_path):
@@ -561,17 +564,43 @@ def test_the_best_runs_images_are_read_as_it_read_them(write, tmp_path, monkeypa
     ]
 
 
-def test_plots_of_more_groups_than_there_are_now_are_removed(write, script, tmp_path):
-    write("run", 0.5)
+def test_plots_of_an_earlier_table_are_removed(write, script, tmp_path):
+    write("run", 0.5)  # its images are gone, so that it isn't drawn
     names = ["comparison.png", "comparison-2.png", "comparison-13.png", "comparison-mine.png"]
     for name in names:
         (tmp_path / name).touch()
     script("compare.py", "--logs", tmp_path)
-    assert {path.name for path in tmp_path.glob("*.png")} == {names[0], names[3]}
-    write("other", 0.5, source="/gone-too")
-    (tmp_path / "comparison-2.png").touch()
-    script("compare.py", "--logs", tmp_path)
-    assert (tmp_path / "comparison-2.png").exists()
+    assert [path.name for path in tmp_path.glob("*.png")] == ["comparison-mine.png"]
+
+
+def test_of_equal_accuracies_the_lower_loss_is_the_better(write, shown):
+    for name, regime, loss in (("a", "full", 0.4), ("b", "last_fire", 0.1)):
+        edit(write(name, 1.0, regime=regime), validation_loss=loss)
+    assert column(shown(), "regime") == ["last_fire", "full"]
+
+
+def test_a_folder_that_cant_be_written_to_is_named_and_the_best_run_too(
+    write, script, tmp_path, monkeypatch
+):
+    write("run", 0.5)
+
+    def full(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files.os, "replace", full)
+    result = script("compare.py", "--logs", tmp_path)
+    assert result.status == 2
+    assert f"{tmp_path / 'comparison.md'}" in result.err and result.err.count("\n") == 1
+    assert "Best by validation accuracy" in result.out
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_words_that_the_terminal_cant_show_are_no_traceback(write, tmp_path, command):
+    for seed in (0, 1):
+        edit(write(f"seed-{seed}", 0.5 + seed / 10), config=SETTINGS | {"seed": seed})
+    result = command("compare.py", "--logs", tmp_path, PYTHONIOENCODING="ascii")
+    assert "0.5500 \\xb1 0.0707" in result.out and result.err == ""
+    assert "0.5500 ± 0.0707" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """Every source gives the same three splits, whole and disjoint, or a reason why not."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import data
 
@@ -221,8 +226,27 @@ def test_a_folder_of_the_name_of_a_source_is_mentioned(tmp_path, monkeypatch):
 
 
 def test_an_output_that_cant_be_written_is_refused_first(command, one_line, tmp_path):
-    for path in (tmp_path, tmp_path / "none" / "x.png"):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "none" / "x.png", tmp_path / "pipe"):
         one_line(command("data.py", "shapes", "--output", path), str(path), "name of a file")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_is_followed_to_what_is_written(script, tmp_path):
+    (tmp_path / "link.png").symlink_to("preview.png")
+    result = script("data.py", "shapes", "--output", tmp_path / "link.png")
+    assert result.status == 0, result.err
+    assert (tmp_path / "link.png").is_symlink() and (tmp_path / "preview.png").exists()
+
+
+def test_nothing_reads_what_is_printed(tmp_path):
+    path = tmp_path / "preview.png"
+    code = (
+        f"import sys; sys.stdout = None; import data; data.main(['shapes', '--output', '{path}'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert path.exists()
 
 
 def test_shapes_are_the_same_every_time():

@@ -314,6 +314,7 @@ def test_no_run_and_no_model(command, one_line, trained, tmp_path, picture):
     (tmp_path / "text.keras").write_text("not one")
     one_line(refused("--model", tmp_path / "text.keras"), "is not a Keras file")
     one_line(refused("--run", trained.full.folder, "--top", 0), "--top: expected 1 or more")
+    one_line(command("predict.py", "", **no_keras), "IMAGE", "''")
 
 
 def test_a_model_that_is_cut_short_or_of_another_kind_or_runs_code(

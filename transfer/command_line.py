@@ -9,6 +9,8 @@ from pathlib import Path
 from transfer import files, results, terminal
 from transfer.settings import RECIPES, Config, located
 
+LARGEST = 1_000_000  # of what no setting limits otherwise
+
 
 def parse_config(defaults, arguments=None):
     """Reads the command line.
@@ -90,5 +92,8 @@ def _check_range(parser, field, value):
         parser.error(f"argument {option}: expected more than {above}. Received: {value}")
     if below is not None and not value < below:
         parser.error(f"argument {option}: expected less than {below}. Received: {value}")
+    maximum = field.metadata.get("maximum", LARGEST)
+    if below is None and isinstance(value, int | float) and value > maximum:
+        parser.error(f"argument {option}: expected {maximum:,} or less. Received: {value}")
     if field.name == "name" and not (value.isprintable() and Path(value).name == value != ".."):
         parser.error(f"argument {option}: expected a plain name, not a path. Received: {value!r}")

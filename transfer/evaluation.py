@@ -4,6 +4,22 @@ import keras
 import numpy as np
 
 from transfer.batches import Batches
+from transfer.runs import check_model
+
+
+def load(path):
+    """Loads a model, in Keras' safe mode, that takes images as a training script's does.
+
+    Raises:
+        OSError, ValueError: It is missing, damaged, would run code, or is another kind of model.
+    """
+    check_model(path)
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        model.get_layer("resize")
+    except Exception as error:  # of many kinds, as the file may hold anything
+        raise ValueError(f"{path} can't be loaded as a model of this project: {error}") from error
+    return model
 
 
 def classifier(model, evaluation):
@@ -38,9 +54,9 @@ def evaluate(path, split, evaluation="plain"):
         nats) and accuracy (0..1), float.
 
     Raises:
-        ValueError, OSError: The file is damaged, missing, or would run code.
+        ValueError, OSError: As of `load`.
     """
-    model = keras.models.load_model(path, compile=False)
+    model = load(path)
     classes, plain = model.output_shape[-1], evaluation != "mirrored"
     if plain:
         # From logits, as in fit(): very small probabilities have lost their precision.

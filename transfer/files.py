@@ -10,13 +10,23 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")
+    """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise.
+
+    Raises:
+        OSError: It names `path`.
+    """
+    target = Path(os.path.realpath(path))  # what a link leads to
+    part = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         yield part
-        os.replace(part, path)
+        os.replace(part, target)
+    except OSError as error:
+        if error.errno and error.filename in (None, part, str(part)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as of a disk that can only be read
+            part.unlink(missing_ok=True)
 
 
 def clear_parts(folder: Path) -> None:
@@ -27,7 +37,7 @@ def clear_parts(folder: Path) -> None:
 
 def write_json(path: Path, value: object) -> None:
     with written_whole(path) as part:
-        part.write_text(json.dumps(value, indent=2) + "\n")
+        part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def digest(path: Path) -> str:
@@ -43,7 +53,7 @@ def read_json(path: Path) -> dict:
         ValueError: The file is damaged.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is damaged ({error})") from error
     return value if isinstance(value, dict) else {}

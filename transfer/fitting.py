@@ -77,7 +77,7 @@ def train(model, trainable, dataset, config, facts, progress):
     )
     if progress.diverged:
         terminal.stop(
-            f"the loss became infinite or NaN: {progress.kept()}; try a lower --learning-rate"
+            f"the loss became infinite or NaN: {progress.kept()}; try a lower --learning-rate or --weight-decay"
         )
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")

@@ -32,6 +32,7 @@ STYLES = {  # marker and grey of each regime; others take the last
 }
 BARS = "bars: 95 % interval; for several runs ± standard deviation"
 NAMED_POINTS = 8  # the best ones
+LONGEST_NAME = 24  # of a class, in characters
 NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
 
 
@@ -39,6 +40,10 @@ def save(figure, path):
     """Writes a figure as PNG, whole or not at all."""
     with files.written_whole(path) as part:
         figure.savefig(part, format="png", dpi=120)
+
+
+def _short(name):
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def to_pixels(figure):
@@ -81,9 +86,9 @@ def _draw_confusion(axes, matrix, class_names):
     axes.set_title("validation images of each true class", fontsize="medium")
     if len(class_names) > NAMED_CLASSES:
         return
-    places = range(len(class_names))
-    axes.set_xticks(places, class_names, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, class_names)
+    places, names = range(len(class_names)), list(map(_short, class_names))
+    axes.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
     for (true, predicted), images in np.ndenumerate(matrix):
         if images:
             ink = "white" if fractions[true, predicted] > 0.5 else "black"
@@ -104,7 +109,7 @@ def preview(dataset, columns=10):
         for axes, image in zip(grid[label], images, strict=False):
             axes.imshow(image)
         counts = " / ".join(f"{np.sum(split.labels == label):,}" for split in splits)
-        name = f"{dataset.class_names[label]}\n{counts}"
+        name = f"{_short(dataset.class_names[label])}\n{counts}"
         place = {"ha": "right", "va": "center", "fontsize": "small"}
         grid[label, 0].text(-0.1, 0.5, name, transform=grid[label, 0].transAxes, **place)
     title = f"{dataset.description}: images to train / validate / test"
@@ -185,7 +190,9 @@ def _draw_mistakes(figure, mistakes):
         axes.set_axis_off()
     for axes, (image, true, predicted, probability) in zip(figure.axes, mistakes, strict=False):
         axes.imshow(image)
-        axes.set_title(f"{true}, taken\nfor {predicted} ({probability:.0%})", fontsize="small")
+        axes.set_title(
+            f"{_short(true)}, taken\nfor {_short(predicted)} ({probability:.0%})", fontsize="small"
+        )
 
 
 def explanations(images):

@@ -5,6 +5,8 @@
 The source task has other shapes than the images `shapes`, so that these are new to the network.
 """
 
+from pathlib import Path
+
 import h5py
 import keras
 import numpy as np
@@ -16,6 +18,7 @@ from transfer.fitting import compile_model
 from transfer.network import DRAWN_WEIGHTS
 from transfer.shapes import colours, place
 from transfer.splits import Split
+from transfer.terminal import Parser
 
 SEED = 1
 COUNT, VALIDATION_COUNT = 60_000, 1_200
@@ -173,5 +176,15 @@ def save(model, path):
                 group[name] = array.astype("float16")
 
 
+def main(arguments=None):
+    parser = Parser(description="Pretrains the drawn weights: 20 minutes.", allow_abbrev=False)
+    parser.add_argument(
+        "--output", type=Path, default=DRAWN_WEIGHTS, help="file of the weights [%(default)s]"
+    )
+    asked = parser.parse_args(arguments)
+    parser.check_output("--output", asked.output)
+    save(train(), asked.output)
+
+
 if __name__ == "__main__":
-    save(train(), DRAWN_WEIGHTS)
+    main()

@@ -23,6 +23,7 @@ REQUIRED: dict[str, Any] = {
 }
 # Settings that older runs lack, whole numbers from 0.
 COUNTS = ("images_per_class", "folds", "fold")
+POSITIVE = ("trainable_params", "epochs", "seconds", "images_per_second")
 TEST = {"loss": float, "accuracy": float}
 
 
@@ -97,6 +98,8 @@ def read_metrics(folder: Path) -> dict:
                 for name in metrics["data"]["class_names"]
             ),
             "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
+            "positive figures": all(metrics[key] > 0 for key in POSITIVE),
+            "a printable description": metrics["data"]["description"].isprintable(),
             "the side of its images": metrics["data"].get("side", 1) in range(1, 2**15),
             "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
             "its validation images": _is_count(metrics.get("validation_images", 1), least=1),

@@ -72,7 +72,9 @@ def _run_one(title, trainable, config):
             raise
         full = "No space left on device" in str(error)
         reason = (
-            "no space is left on the disk" if full else "memory ran out, try a smaller --batch-size"
+            "no space is left on the disk"
+            if full
+            else "memory ran out, try a smaller --batch-size or --image-size"
         )
         terminal.stop(f"{reason}: {progress.kept()}")
 

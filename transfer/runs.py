@@ -146,6 +146,18 @@ def reopen(folder: Path, settings: dict) -> None:
     write_json(folder / "config.json", settings)
 
 
+def check_model(path: Path) -> None:
+    """Refuses what can't be a saved model, before Keras is imported to load it.
+
+    Raises:
+        OSError, ValueError: It is missing or no whole Keras file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: expected a model.keras")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a Keras file, or was cut short: expected a model.keras")
+
+
 def write_probabilities(path: Path, probabilities: np.ndarray) -> None:
     with written_whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, probabilities=probabilities)

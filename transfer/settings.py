@@ -31,7 +31,8 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 def flag(default, help, **limits):
     """A field of Config that is a flag too.
 
-    `limits` are `choices`, `minimum`, `above` or `below`; `shown` is what the help calls the default.
+    `limits` are `choices`, `minimum`, `above`, `below` or `maximum` (of numbers a million, if there is
+    no other); `shown` is what the help calls the default.
     """
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
@@ -55,7 +56,9 @@ class Config:
     )
 
     # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
-    image_size: int | None = flag(None, "side in pixels to which images are resized", minimum=32)
+    image_size: int | None = flag(
+        None, "side in pixels to which images are resized", minimum=32, maximum=2048
+    )
     epochs: int | None = flag(None, "passes over the training images", minimum=1)
     batch_size: int | None = flag(None, "images per training step", minimum=1)
     learning_rate: float | None = flag(None, "the optimizer's learning rate at its peak", above=0)
@@ -73,7 +76,10 @@ class Config:
     )
     # Of what is frozen, the features of each view are computed once.
     views: int | None = flag(
-        None, "views kept per training image for frozen layers; 0: new each epoch", minimum=0
+        None,
+        "views kept per training image for frozen layers; 0: new each epoch",
+        minimum=0,
+        maximum=1000,
     )
     # A random head would distort the layers below it.
     head_epochs: int | None = flag(None, "epochs that first train the head alone", minimum=0)
@@ -159,6 +165,9 @@ def follow(config, dataset):
 
     Returns:
         The whole `Config`, and a line that says what was chosen and why (`""` if nothing was).
+
+    Raises:
+        ValueError: Settings that are given contradict each other.
     """
     images, classes = len(dataset.train.labels), len(dataset.class_names)
     if config.folds and not config.images_per_class:  # equal settings for folds of unequal size
@@ -169,6 +178,11 @@ def follow(config, dataset):
     given = {name: value for name, value in values.items() if value is not None}
     side = min(dataset.train.images.shape[1:3])
     chosen = recipes.settings(config.recipe, config.regime, images, side, given)
+    if given.get("views") and not chosen["shift"] + chosen["zoom"]:
+        raise ValueError(
+            f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
+            "mirrored copy are all the views there are"
+        )
     if "learning_rate" not in given:
         chosen["learning_rate"] *= multiple
     shown = [

@@ -63,12 +63,13 @@ def gap(run: Run) -> float:
 
 LABELS = (metric("regime", "regime"), metric("recipe", "recipe"))
 PARAMETERS = metric("trainable parameters", "trainable_params", "{:,.0f}")
+LOSS = metric("validation loss", "validation_loss", "{:.4f}")
 ACCURACY = metric("validation accuracy", "validation_accuracy", "{:.4f}")
 SECONDS = metric("seconds", "seconds", "{:.0f}")
 FIGURES = (
     metric("epochs", "epochs", "{:.0f}"),
     PARAMETERS,
-    metric("validation loss", "validation_loss", "{:.4f}"),
+    LOSS,
     ACCURACY,
     Column("gap", "accuracy_gap", gap, "{:+.3f}"),
     SECONDS,
@@ -181,7 +182,7 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     for run in finished:
         by_settings.setdefault(identity(run), []).append(run)
     rows = [Row(sorted(row, key=runs.rank)) for row in by_settings.values()]
-    rows.sort(key=lambda row: row.mean(ACCURACY), reverse=True)
+    rows.sort(key=lambda row: (-row.mean(ACCURACY), row.mean(LOSS)))
     groups = {}
     for row in rows:
         best = row.runs[0]
@@ -315,4 +316,4 @@ def write_tables(groups: Sequence[tuple[str, list[Row]]], logs: Path) -> None:
     """Writes comparison.md and comparison.csv."""
     for name, content in (("md", markdown(groups)), ("csv", comma_separated(groups))):
         with files.written_whole(logs / f"comparison.{name}") as part:
-            part.write_text(content)
+            part.write_text(content, encoding="utf-8")

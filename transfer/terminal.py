@@ -11,14 +11,33 @@ from pathlib import Path
 class Parser(argparse.ArgumentParser):
     """argparse without the usage lines before an error."""
 
+    def __init__(self, **arguments):
+        _take_any_text()
+        super().__init__(**arguments)
+
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
     def check_output(self, option, path):
         """Refuses a path that no file can be written to, before any work is done for it."""
-        if path.is_dir() or not path.parent.is_dir():
-            kind = "is a folder" if path.is_dir() else "is in a folder that does not exist"
-            self.error(f"argument {option}: {path} {kind}: expected the name of a file")
+        if path.is_dir():
+            kind = "is a folder"
+        elif path.exists() and not path.is_file():
+            kind = "is a device or a pipe"
+        elif not path.parent.is_dir():
+            kind = "is in a folder that does not exist"
+        else:
+            return
+        self.error(f"argument {option}: {path} {kind}: expected the name of a file")
+
+
+def _take_any_text():
+    """Lets all be printed: in any encoding, and where standard output or error is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for the whole program)
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def complain(message):
@@ -67,6 +86,9 @@ def ends_quietly(interrupted):
     except BrokenPipeError:
         _discard_output()
         raise SystemExit(1) from None
+    except OSError as error:  # such as of a full disk
+        _discard_output()
+        stop(error)
 
 
 def _discard_output():
