@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -85,14 +86,26 @@ def script(monkeypatch, capfd):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """The three scripts run once, as a reader runs them: their output and folders by regime."""
-    logs = tmp_path_factory.mktemp("logs")
-    processes = {
-        regime: start(f"train_{regime}.py", *TINY, "--logs", logs, "--name", "tiny")
-        for regime in REGIMES
+def trained(tmp_path_factory, worker_id):
+    """The three scripts run once, as a reader runs them: their output and folders by regime.
+
+    The processes of pytest-xdist share them, so that no test may change them.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    logs, output = shared / "trained", shared / "trained.json"
+    with (shared / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not output.exists():
+            processes = {
+                regime: start(f"train_{regime}.py", *TINY, "--logs", logs, "--name", "tiny")
+                for regime in REGIMES
+            }
+            finished = {regime: vars(finish(process)) for regime, process in processes.items()}
+            output.write_text(json.dumps(finished))
+    results = {
+        regime: SimpleNamespace(**known) for regime, known in json.loads(output.read_text()).items()
     }
-    results = {regime: finish(process) for regime, process in processes.items()}
     for regime, result in results.items():
         assert result.status == 0, result.err
         result.folder = logs / regime / "tiny"

@@ -208,6 +208,7 @@ def test_without_early_stopping_the_last_epoch_is_kept(trained):
     assert trained.frozen.metrics["best_epoch"] == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_last_epoch(tmp_path):
     arguments = (*TINY[:-1], "500", "--logs", tmp_path, "--name", "cut")
     process = start("train_frozen.py", *arguments)

@@ -147,7 +147,10 @@ def test_images_of_another_side_have_features_of_their_own(home):
     assert markers[0] != markers[1]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "swapped", "marker"])
+SLOW = [pytest.param(damage, marks=pytest.mark.slow) for damage in ("cut", "swapped")]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "marker", *SLOW])
 def test_a_damaged_cache_is_computed_again(home, first, script, tmp_path, damage):
     paths = sorted(home.rglob("*.bin"), key=lambda path: path.stat().st_size)
     whole = paths[-1].read_bytes()
@@ -185,6 +188,7 @@ def test_no_room_for_the_features(home, script, one_line, tmp_path, monkeypatch)
     assert left.name == "config.json"  # so that --resume can go on when there is room
 
 
+@pytest.mark.slow
 def test_features_can_be_left_out(first, script, tmp_path):
     live = run_frozen(script, tmp_path, "--features", "none")
     assert "features " not in live.out

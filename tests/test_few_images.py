@@ -222,6 +222,7 @@ def test_patience_counts_epochs_not_reports(tmp_path):
     assert progress.history["epoch"] == [2, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path, monkeypatch):
     saved, save = [], checkpoints.save
 

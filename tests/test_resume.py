@@ -1,5 +1,6 @@
 """A run that was cut off goes on as if it had not been."""
 
+import functools
 import json
 import os
 import random
@@ -24,13 +25,17 @@ def figures(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Each regime's run of four epochs that nothing interrupts."""
+    """Gives a regime's run of four epochs that nothing interrupts."""
     logs = tmp_path_factory.mktemp("whole")
     arguments = (*TINY, *EPOCHS, "--precision", "float32", "--logs", logs, "--name", "run")
-    processes = {regime: start(f"train_{regime}.py", *arguments) for regime in REGIMES}
-    for process in processes.values():
-        assert finish(process).status == 0
-    return {regime: logs / regime / "run" for regime in REGIMES}
+
+    @functools.cache
+    def of(regime):
+        result = finish(start(f"train_{regime}.py", *arguments))
+        assert result.status == 0, result.err
+        return logs / regime / "run"
+
+    return of
 
 
 def cut_off(regime, logs, done):
@@ -53,7 +58,7 @@ def test_goes_on_as_if_nothing_had_been(regime, whole, command, tmp_path):
     result = command(f"train_{regime}.py", "--resume", folder)
     assert result.status == 0, result.err
     assert "resume      after epoch " in result.out
-    assert figures(folder) == figures(whole[regime])
+    assert figures(folder) == figures(whole(regime))
 
 
 @pytest.mark.slow
@@ -61,7 +66,7 @@ def test_killed_before_the_first_epoch_it_begins_anew(whole, command, tmp_path):
     folder = cut_off("last_fire", tmp_path, lambda folder: (folder / "config.json").exists())
     result = command("train_last_fire.py", "--resume", folder)
     assert result.status == 0, result.err
-    assert figures(folder) == figures(whole["last_fire"])
+    assert figures(folder) == figures(whole("last_fire"))
 
 
 @pytest.mark.slow
@@ -72,25 +77,25 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, command, tmp_p
     result = command("train_frozen.py", "--resume", folder)
     assert result.status == 0, result.err
     assert f"{last} is damaged" in result.out
-    assert figures(folder) == figures(whole["frozen"])
+    assert figures(folder) == figures(whole("frozen"))
 
 
 def test_epochs_may_grow(whole, command, tmp_path):
-    folder = shutil.copytree(whole["frozen"], tmp_path / "frozen" / "run")
+    folder = shutil.copytree(whole("frozen"), tmp_path / "frozen" / "run")
     (folder / "test.json").write_text("{}")
     result = command("train_frozen.py", "--resume", folder, "--epochs", 5)
     assert result.status == 0, result.err
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == 5 and len(metrics["history"]["loss"]) == 5
     assert metrics["config"]["extended_from"] == "4"
-    before = json.loads((whole["frozen"] / "metrics.json").read_text())["history"]["loss"]
+    before = json.loads((whole("frozen") / "metrics.json").read_text())["history"]["loss"]
     assert metrics["history"]["loss"][:4] == before
     assert not (folder / "test.json").exists()
 
 
 @pytest.mark.slow
 def test_an_extension_that_is_cut_off_is_no_finished_run(whole, command, tmp_path):
-    folder = shutil.copytree(whole["frozen"], tmp_path / "frozen" / "run")
+    folder = shutil.copytree(whole("frozen"), tmp_path / "frozen" / "run")
     finished = figures(folder)
     process = start("train_frozen.py", "--resume", folder, "--epochs", 40)
     for line in process.stdout:
@@ -131,7 +136,7 @@ def test_patience_goes_on(command, tmp_path):
 
 
 def test_refuses_what_differs(whole, command, one_line, tmp_path):
-    folder = shutil.copytree(whole["frozen"], tmp_path / "frozen" / "run")
+    folder = shutil.copytree(whole("frozen"), tmp_path / "frozen" / "run")
 
     def refused(*arguments, script="train_frozen.py", words):
         one_line(command(script, "--resume", folder, *arguments), *words)
@@ -188,7 +193,7 @@ def test_killed_at_random_moments(whole, tmp_path):
             interrupted += 1
             result = finish(start(f"train_{regime}.py", "--resume", folder, **home))
             assert result.status == 0, result.err
-        assert figures(folder) == figures(whole[regime]), f"kill {number}"
+        assert figures(folder) == figures(whole(regime)), f"kill {number}"
         assert not list(folder.glob(".*")), "a part of a file was left"
         np.load(folder / "validation.npz")
     assert interrupted > kills // 2

@@ -51,6 +51,7 @@ def test_two_runs_of_the_same_second_have_folders_of_their_own(tmp_path, monkeyp
     assert len(set(made)) == 20
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_back_neither_overwrites_nor_breaks_a_run(trained, tmp_path, script):
     environment = {"PYTHONPATH": str(tmp_path)}
     (tmp_path / "sitecustomize.py").write_text(
