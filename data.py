@@ -8,6 +8,7 @@ load("shapes")           ten shapes drawn here from a seed; needs no download
 load("DIR")              your own images, a folder for each class: see layouts.py
 """
 
+import functools
 import hashlib
 import os
 from collections import Counter
@@ -34,8 +35,8 @@ class Dataset(NamedTuple):
 
     `class_names[i]` names label i. `fingerprint` is the sha256 of the pixels and labels of all
     images found, regardless of order and before the seed splits them: runs with different seeds,
-    folds or subsets share it. `order` has the sha256 of each split's images in their order, by
-    the split's name. `description` says in a few words what the images are. For a folder, `files`
+    folds or subsets share it. `digests` has the sha256 of each of a split's images, hexadecimal, and
+    `order` that of all of them in their order with their labels, by the split's name. `description` says in a few words what the images are. For a folder, `files`
     names each split's files. `notes` are lines for the user.
     """
 
@@ -48,6 +49,7 @@ class Dataset(NamedTuple):
     description: str
     files: dict[str, list[list[str]]] | None = None
     notes: tuple[str, ...] = ()
+    digests: dict[str, list[str]] = {}
 
 
 def load(
@@ -89,14 +91,16 @@ def load(
     if not source:
         raise ValueError(f"no data given: expected {', '.join(SOURCES)}, FILE.npz or a folder")
     path = Path(os.path.expanduser(source))  # Path.expanduser() has a RuntimeError for ~nobody
+    also = []
     if source in SOURCES:
-        found, take, about = _of_arrays(source, *SOURCES[source]())
+        found, take, about = _arrays(source)
         if path.is_dir():
-            about["notes"].append(f"{source} is also a folder here: --data ./{source} takes that")
+            also = [f"{source} is also a folder here: --data ./{source} takes that"]
     elif path.is_dir():
         found, take, about = _load_folder(path, image_size, on_bad_image, folds)
     elif path.suffix.lower() == ".npz":
-        found, take, about = _of_arrays(source, *arrays.load(path))
+        there = path.stat() if path.is_file() else None
+        found, take, about = _arrays(source, there and (there.st_size, there.st_mtime_ns))
     else:
         raise ValueError(
             f"unknown data {printable(source)!r}: expected {', '.join(SOURCES)} or the path of an .npz "
@@ -123,7 +127,8 @@ def load(
         {name: _sha256([[labelled[i] for i in rows[name]]]) for name in SPLITS},
         about["description"],
         files and {name: [files[i] for i in rows[name]] for name in SPLITS},
-        (*about["notes"], *notes),
+        (*about["notes"], *also, *notes),
+        {name: [found.digests[i].hex() for i in rows[name]] for name in SPLITS},
     )
 
 
@@ -175,6 +180,14 @@ def _load_folder(root, image_size, on_bad_image, folds):
                 )
     about = {"description": f"{printable(root.resolve().name)}/", "files": files, "notes": notes}
     return found, folder.take, about
+
+
+@functools.lru_cache(maxsize=1)  # the runs of a sweep are on the same images
+def _arrays(source, state=None):
+    """Loads a source that is not a folder; `state` is another one once a file has changed."""
+    if source in SOURCES:
+        return _of_arrays(source, *SOURCES[source]())
+    return _of_arrays(source, *arrays.load(Path(os.path.expanduser(source))))
 
 
 def _of_arrays(source, train, test, class_names, description):

@@ -6,11 +6,13 @@ its layers with the model, the model is trained when the tail is.
 """
 
 import contextlib
+import functools
 import hashlib
 import math
 import shutil
 import sys
 import time
+from typing import NamedTuple
 
 import keras
 import ml_dtypes  # noqa: F401  (gives NumPy the dtype bfloat16)
@@ -19,9 +21,9 @@ import tensorflow as tf
 
 from squeezenet import keras_home
 from transfer import files
-from transfer.batches import Batches, mapped
+from transfer.batches import EVALUATION_BATCH, Batches, mapped
 
-VERSION = 4  # of the files' layout
+VERSION = 5  # of the files' layout
 PRIOR_IMAGES = 10
 
 
@@ -113,8 +115,7 @@ class FeatureBatches(Batches):
     """Like `Batches`, but of the features of images instead of their pixels.
 
     Args:
-        features: For each output of the prefix a tensor (views * n, ...), of all images in their
-            first view, then of all in their second, and so on.
+        features: `Features` of the split.
     """
 
     def __init__(self, features, split, classes, **arguments):
@@ -122,10 +123,23 @@ class FeatureBatches(Batches):
         self.features = features
 
     def inputs(self):
-        count = len(self.images)
+        tensors, rows, stored = self.features
         return lambda image, view, *_: tuple(
-            tf.gather(tensor, image + count * view) for tensor in self.features
+            tf.gather(tensor, tf.gather(rows, image) + stored * view) for tensor in tensors
         )
+
+
+class Features(NamedTuple):
+    """The features of some images.
+
+    `tensors` has for each output of the prefix a tensor (views * stored, ...): of `stored` images in
+    their first view, then of all in their second, and so on. `rows`, int32 (n,), says which of them
+    each of the n images is.
+    """
+
+    tensors: list
+    rows: np.ndarray
+    stored: int
 
 
 class Cache:
@@ -135,6 +149,7 @@ class Cache:
         self.prefix = prefix
         self.dataset = dataset
         self.folder = keras_home() / "features"
+        self.folder.mkdir(parents=True, exist_ok=True)
         weights = hashlib.sha256()
         for array in prefix.get_weights():
             weights.update(np.ascontiguousarray(array))
@@ -153,17 +168,16 @@ class Cache:
             parts: List of `(name of the split, its Batches)`, which have the views.
 
         Returns:
-            For each part a list of tensors (views * n, ...), one for each output of the prefix,
-            in that output's own dtype. They are the mapped files, not copies of them.
+            For each part its `Features`, in the prefix's own dtypes. They are the mapped files, not
+            copies of them, and may be those of more images, which another run has computed.
 
         Raises:
             OSError: The disk has no room for them; nothing is written then.
         """
         found = [self._read(part) for part in parts]
-        missing = [part for part, tensors in zip(parts, found, strict=True) if tensors is None]
+        missing = [part for part, known in zip(parts, found, strict=True) if known is None]
         sizes = {part: self._size(part) for part in parts}
         total, needed = sum(sizes.values()), sum(sizes[part] for part in missing)
-        self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         state = f"to compute, {free / 1e9:.1f} GB free" if missing else "already computed"
         print(f"features    {total / 1e6:,.0f} MB in {self.folder} ({state})", flush=True)
@@ -173,7 +187,7 @@ class Cache:
                 "free: free some space, move KERAS_HOME to another disk, or use --features none"
             )
         computed = iter(self._compute(missing) if missing else ())
-        return [tensors or next(computed) for tensors in found]
+        return [known or next(computed) for known in found]
 
     def _count(self, part):
         _, batches = part
@@ -186,25 +200,35 @@ class Cache:
         )
 
     def _marker(self, part):
-        """The file that says that a part's features are whole; its name is the key."""
+        """The file that says that a part's features are whole; its name is the key.
+
+        The key begins with that of the views, so that other images' features of the same kind, of
+        which these may be a subset, are found beside it.
+        """
         split, batches = part
-        # Of the split alone: runs that train on other images share their validation images' features.
-        size = list(batches.images.shape[1:3])
-        facts = self.facts | {"data": self.dataset.order[split], "size": size}
-        facts |= batches.what_views()
-        key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
-        return self.folder / f"{key[:32]}.json", facts
+        kind = self.facts | {"size": list(batches.images.shape[1:3])} | batches.what_views()
+        alone = batches.views > 1 + batches.mirror  # random views depend on an image's place
+        key = _key(sorted(kind.items()))
+        facts = kind | {"images": self.dataset.digests[split], "shared": not alone}
+        return self.folder / f"{key}-{_key(facts['images'])}.json", facts
 
     def _read(self, part):
         """Maps a part's features, or gives `None` unless all is there and as it was written."""
-        marker, _ = self._marker(part)
-        paths = self._paths(marker)
-        try:
-            if files.read_json(marker)["sha256"] != [files.digest(path) for path in paths]:
-                return None
-            return self._map(paths, self._count(part))
-        except (OSError, ValueError, KeyError):
-            return None
+        marker, facts = self._marker(part)
+        kind, _, _ = marker.stem.partition("-")
+        others = sorted(self.folder.glob(f"{kind}-*.json")) if facts["shared"] else []
+        for path in dict.fromkeys([marker, *others]):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                known = files.read_json(path)
+                place = {digest: row for row, digest in enumerate(known["images"])}
+                rows = np.array([place[digest] for digest in facts["images"]], "int32")
+                if path == marker:  # of copies of an image each has its own random views
+                    rows = np.arange(len(rows), dtype="int32")
+                paths = self._paths(path)
+                if known["sha256"] == [_digest(each, each.stat().st_mtime_ns) for each in paths]:
+                    count = len(known["images"])
+                    return Features(self._map(paths, count * part[1].views), rows, count)
+        return None
 
     def _compute(self, parts):
         total = sum(self._count(part) for part in parts)
@@ -239,9 +263,14 @@ class Cache:
             for view in range(batches.views):
                 batches.draw_view(view)
                 for batch, _ in batches.dataset():
-                    outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
+                    # Of few sizes, so that an image's features don't depend on how many others
+                    # there are: the last image is repeated up to the next power of two.
+                    size = min(EVALUATION_BATCH, 2 ** math.ceil(math.log2(len(batch))))
+                    repeats = [1] * (len(batch) - 1) + [1 + size - len(batch)]
+                    full = tf.repeat(batch, repeats, axis=0)
+                    outputs = keras.tree.flatten(self.prefix.predict_on_batch(full))
                     for file, output in zip(opened, outputs, strict=True):
-                        output.tofile(file)
+                        output[: len(batch)].tofile(file)
                     advance(len(batch))
             for file in opened:
                 file.close()
@@ -249,7 +278,8 @@ class Cache:
             # Mapped here, they stay these bytes even if another run puts its own in their place.
             tensors = self._map(paths, self._count(part))
         files.write_json(marker, facts | {"sha256": digests})
-        return tensors
+        count = len(batches.images)
+        return Features(tensors, np.arange(count, dtype="int32"), count)
 
     def _paths(self, marker):
         return [marker.with_suffix(f".{i}.bin") for i in range(len(self.prefix.outputs))]
@@ -263,3 +293,12 @@ class Cache:
             array = np.memmap(path, bits, "c", shape=(count, *output.shape[1:]))
             tensors.append(tf.bitcast(mapped(array), output.dtype))
         return tensors
+
+
+def _key(facts):
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+
+
+@functools.lru_cache  # the runs of a sweep read the same files
+def _digest(path, _):
+    return files.digest(path)
