@@ -10,6 +10,8 @@ from transfer import files, results, terminal
 from transfer.settings import RECIPES, Config, located
 
 LARGEST = 1_000_000  # of what no setting limits otherwise
+# The fields of Config that are flags.
+FLAGS = [field for field in dataclasses.fields(Config) if "help" in field.metadata]
 
 
 def parse_config(defaults, arguments=None):
@@ -28,26 +30,35 @@ def parse_config(defaults, arguments=None):
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    flags = [field for field in dataclasses.fields(Config) if "help" in field.metadata]
-    for field in flags:
-        default = getattr(defaults, field.name)
-        option = "--" + field.name.replace("_", "-")
-        kind = next(iter(typing.get_args(field.type)), field.type)
-        if kind is bool:
-            parser.add_argument(option, action="store_true", help=field.metadata["help"])
-            continue
-        shown = field.metadata.get("shown", "depends on the images" if default is None else default)
-        about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
-        choices = field.metadata.get("choices")
-        parser.add_argument(option, type=kind, choices=choices, help=about)
+    for field in FLAGS:
+        add_flag(parser, field, getattr(defaults, field.name))
     given = vars(parser.parse_args(arguments))
-    for field in flags:
+    for field in FLAGS:
         if field.name in given:
-            _check_range(parser, field, given[field.name])
+            check_range(parser, field, given[field.name])
     if "resume" in given:
         return _resumed(parser, defaults, given)
     recipe = given.get("recipe", defaults.recipe)
     return dataclasses.replace(defaults, **RECIPES[recipe] | given)
+
+
+def add_flag(parser, field, default, **options):
+    """Adds the flag of a field of `Config` to a parser.
+
+    Args:
+        parser, options: Of the argument.
+        field: The `dataclasses.Field`.
+        default: What the help calls its default.
+    """
+    option = "--" + field.name.replace("_", "-")
+    kind = next(iter(typing.get_args(field.type)), field.type)
+    if kind is bool:
+        parser.add_argument(option, action="store_true", help=field.metadata["help"])
+        return
+    shown = field.metadata.get("shown", "depends on the images" if default is None else default)
+    about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
+    choices = field.metadata.get("choices")
+    parser.add_argument(option, type=kind, choices=choices, help=about, **options)
 
 
 def _resumed(parser, defaults, given):
@@ -83,7 +94,8 @@ def _resumed(parser, defaults, given):
     return dataclasses.replace(saved, epochs=epochs, extended_from=extended, resume=str(folder))
 
 
-def _check_range(parser, field, value):
+def check_range(parser, field, value):
+    """Refuses a value that is out of a flag's range."""
     option = "--" + field.name.replace("_", "-")
     minimum, above, below = map(field.metadata.get, ("minimum", "above", "below"))
     if minimum is not None and not minimum <= value < math.inf:

@@ -37,6 +37,17 @@ def choose_precision(requested):
     return "float32", "this CPU is not known to have bfloat16 instructions"
 
 
+def weights_file(source):
+    """Gives the path of the weights that --weights names, or None of random ones.
+
+    Raises:
+        ValueError, OSError: The ImageNet weights can't be had.
+    """
+    if source == "imagenet":
+        return squeezenet.imagenet_weights(attempt=patiently)
+    return {"none": None, "drawn": DRAWN_WEIGHTS}.get(source, Path(source))
+
+
 def build(config, classes):
     """Builds the network from pixels to class probabilities.
 
@@ -46,16 +57,13 @@ def build(config, classes):
     Raises:
         ValueError, OSError: The weights can't be had or do not fit.
     """
-    if config.weights == "imagenet":
-        path = squeezenet.imagenet_weights(attempt=patiently)
-    else:
-        path = {"none": None, "drawn": DRAWN_WEIGHTS}.get(config.weights, config.weights)
+    path = weights_file(config.weights)
     backbone = squeezenet.SqueezeNet(
         include_top=False,
         weights=path,
         input_tensor=squeezenet.pixels(config.image_size, config.preprocessing),
     )
-    sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else None
     return (
         squeezenet.replace_head(backbone, classes, config.head, config.dropout),
         {"source": config.weights, "sha256": sha256},

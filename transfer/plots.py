@@ -30,6 +30,7 @@ STYLES = {  # marker and grey of each regime; others take the last
     "full": ("^", "black"),
     None: ("D", "0.8"),
 }
+LINES = ("o", "s", "^", "D", "v", "P", "X", "*")  # markers of the lines of a sweep
 BARS = "bars: 95 % interval; for several runs ± standard deviation"
 NAMED_POINTS = 8  # the best ones
 LONGEST_NAME = 24  # of a class, in characters
@@ -143,6 +144,75 @@ def comparison(title, curves, points, matrix, class_names, mistakes):
     _draw_confusion(figure.add_subplot(rows[1, 0]), matrix, class_names)
     _draw_mistakes(figure.add_subfigure(rows[1, 1:]), mistakes)
     return figure
+
+
+def sweep(title, depths, lines):
+    """Draws what a sweep found: accuracy against depth, seconds and parameters, and the gain.
+
+    Args:
+        title: What the runs have in common.
+        depths: Names of the depths, the shallowest first.
+        lines: For each number of images, by its name, its `curve.Point`s, the shallowest first.
+    """
+    figure = Figure(figsize=(13, 9.5), layout="constrained")
+    figure.suptitle(title)
+    by_depth, by_seconds, by_parameters, gains = figure.subplots(2, 2).flat
+    for number, (name, points) in enumerate(lines.items()):
+        marker = LINES[number % len(LINES)]
+        grey = str(0.7 * (len(lines) - 1 - number) / max(1, len(lines) - 1))
+        style = {"color": grey, "marker": marker, "label": name, "capsize": 3}
+        accuracies = [point.accuracy for point in points]
+        spreads = [point.spread or 0 for point in points]
+        places = [depths.index(point.depth) for point in points]
+        by_depth.errorbar(places, accuracies, yerr=spreads, **style)
+        for axes, key in ((by_seconds, "seconds"), (by_parameters, "trainable_params")):
+            values = [point.mean(key) for point in points]
+            axes.plot(values, accuracies, marker, color=grey, label=name)
+            front = _front(values, accuracies)
+            axes.plot([x for x, _ in front], [y for _, y in front], "-", color=grey)
+            for point, x in zip(points, values, strict=True):
+                near = {"textcoords": "offset points", "xytext": (5, -10), "fontsize": "x-small"}
+                axes.annotate(point.depth, (x, point.accuracy), **near)
+    by_depth.set_xticks(range(len(depths)), depths)
+    by_depth.set(xlabel="depth: what trains, from here to the classifier")
+    for axes, label in ((by_seconds, "seconds for a run"), (by_parameters, "trainable parameters")):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel=f"{label} (logarithmic); the line joins the Pareto front")
+    for axes in (by_depth, by_seconds, by_parameters):
+        axes.set(ylabel="validation accuracy")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.margins(0.1)
+    by_depth.legend(fontsize="small", title="bars: ± standard deviation")
+    _draw_gains(gains, depths, lines)
+    return figure
+
+
+def _front(costs, accuracies):
+    """Gives the points that no other one beats in both cost and accuracy, the cheapest first."""
+    front = []
+    for cost, accuracy in sorted(zip(costs, accuracies, strict=True), key=lambda p: (p[0], -p[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front
+
+
+def _draw_gains(axes, depths, lines):
+    gains = np.full((len(lines), len(depths)), np.nan)
+    for row, points in enumerate(lines.values()):
+        for point in points:
+            gains[row, depths.index(point.depth)] = point.accuracy - points[0].accuracy
+    reach = np.nanmax(np.abs(gains)) or 1
+    axes.imshow(gains, cmap="Greys", vmin=-reach, vmax=2 * reach, aspect="auto")
+    for (row, column), gain in np.ndenumerate(gains):
+        if np.isfinite(gain):
+            color = "white" if gain > 0.6 * reach else "black"
+            axes.text(column, row, f"{100 * gain:+.1f}", ha="center", va="center", color=color)
+    axes.set_xticks(range(len(depths)), depths)
+    axes.set_yticks(range(len(lines)), list(lines))
+    axes.set_title("gain over the shallowest depth trained, in points", fontsize="medium")
 
 
 def _style(regime):

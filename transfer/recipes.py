@@ -102,14 +102,29 @@ def report(images: int) -> dict[str, float]:
 
 
 RULES = {
-    "tuned": {"frozen": frozen, "last_fire": last_fire, "full": full},
+    # The features of what is frozen up to pool5 or beyond are small enough to be kept.
+    "tuned": {
+        "frozen": frozen,
+        "fire9": last_fire,
+        "last_fire": last_fire,
+        "fire7": last_fire,
+        "fire6": last_fire,
+        "full": full,
+    },
     "report": {"frozen": report, "last_fire": report, "full": report},
 }
 
 
 # The side in pixels to which a recipe enlarges smaller images, by regime. Below it the last map has
 # too few cells; but a step through all layers costs time in proportion to the image's area.
-LEAST_SIZE = {"frozen": 160, "last_fire": 160, "full": 128}
+LEAST_SIZE = {
+    "frozen": 160,
+    "fire9": 160,
+    "last_fire": 160,
+    "fire7": 160,
+    "fire6": 160,
+    "full": 128,
+}
 # The ImageNet weights were trained on crops of 224 px, in which objects look larger than in a whole
 # image of that size: a larger side makes up for that, and smaller photographs are enlarged as much
 # (Touvron et al. 2019, https://arxiv.org/abs/1906.06423, who gain most at 288 px).

@@ -62,6 +62,13 @@ def markdown_table(head, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def duration(seconds):
+    """Says how long something takes: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 @contextlib.contextmanager
 def one_line_errors():
     """For code that reads the user's input: ValueError and OSError end the program by `stop`."""

@@ -1,0 +1,61 @@
+"""How deep should I unfreeze, for the images that I have?
+
+    python sweep.py --data my_images/                        # six depths, three seeds, the answer
+    python sweep.py --images-per-class 10 100 1000 --list    # which runs that would be, and how long
+
+Trains a grid of depths, numbers of images, seeds and of any flag of the training scripts that is given
+several values. Its runs are ordinary ones under --logs: what is finished is not trained again, what
+was interrupted is resumed. sweep.md, sweep.csv and sweep.png are left beside them.
+"""
+
+import sys
+from pathlib import Path
+
+from transfer import curve, grid, sweeping, terminal
+from transfer.pool import Pool
+
+
+def main(arguments=None):
+    parser = terminal.Parser(description="Trains a grid of runs.", allow_abbrev=False)
+    parser.add_argument("--list", action="store_true", help="print the runs, and train none")
+    parser.add_argument(
+        "--skip-impossible",
+        action="store_true",
+        help="leave out runs that need more images than a class has",
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help=f"train even more than {grid.LARGEST:,} runs"
+    )
+    runs, asked = grid.parse(parser, arguments)
+    with (
+        terminal.ends_quietly("the same command continues the sweep"),
+        terminal.one_line_errors(),
+    ):
+        return sweep(runs, asked)
+
+
+def sweep(runs, asked):
+    """Trains what is left of a sweep, and says which depth to take; gives the exit status."""
+    first = runs.trials[0].config
+    logs = Path(first.logs)
+    found, fingerprint = sweeping.begin(runs, first.data, logs, asked.skip_impossible)
+    if asked.list:
+        for one in found:
+            about = f"{one.status}: {one.reason}" if one.reason else one.status
+            time = f"  {terminal.duration(one.seconds)}" if one.status == "waiting" else ""
+            print(f"{one.trial}  {about}{time}")
+    print(sweeping.plan(found, logs), flush=True)
+    if asked.list:
+        return 0
+    waiting = [one.trial for one in found if one.status == "waiting"]
+    if waiting:
+        sweeping.train(found, logs, fingerprint, Pool())
+    sweeping.write(found, runs.varied, logs)
+    for line in curve.answers(found, runs.varied):
+        print(line)
+    print(f"sweep       {logs / 'sweep.md'}, sweep.csv, sweep.png")
+    return int(any(one.status not in ("finished", "impossible") for one in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""Trains a grid of runs, says which depth to take, and is right however it is stopped."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import REGIMES, ROOT, TINY, finish, start
+from test_features import built, rule
+
+from transfer import curve, depths, grid, settings, sweeping, terminal
+from transfer.pool import Outcome
+
+GRID = (*TINY, "--precision", "float32", "--depth", "head", "all", "--images-per-class", "5", "10")
+GRID += ("--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of four runs: what it printed, and its folder."""
+    logs = tmp_path_factory.mktemp("sweep")
+    home = tmp_path_factory.mktemp("keras")  # in which there are no features yet
+    result = finish(start("sweep.py", *GRID, "--logs", logs, KERAS_HOME=str(home)))
+    assert result.status == 0, result.err
+    result.logs = logs
+    with (logs / "sweep.csv").open() as file:
+        result.lines = list(csv.DictReader(file))
+    return result
+
+
+@pytest.mark.parametrize("depth", depths.REGIMES)
+def test_a_depth_trains_what_its_script_does(depth):
+    regime = depths.regime(depth)
+    assert regime in REGIMES
+    trainable, _ = rule(regime)
+    for layer in built(regime).layers:
+        assert depths.rule(depth)(layer) == trainable(layer), layer.name
+
+
+def test_depths_train_more_and_more():
+    layers = [layer for layer in built("full").layers if layer.weights]
+    counts = [sum(map(depths.rule(depth), layers)) for depth in depths.DEPTHS]
+    assert counts == sorted(set(counts))
+    assert counts[-1] == len(layers)
+
+
+@pytest.mark.parametrize("line", [0, 3])
+def test_a_trial_equals_the_run_of_its_script(swept, script, tmp_path, line):
+    """To the bit, whatever ran in its process before and whoever computed its features."""
+    trial = swept.lines[line]
+    regime = depths.regime(trial["depth"])
+    arguments = ("--images-per-class", trial["images_per_class"], "--seed", 3)
+    result = script(
+        f"train_{regime}.py", *TINY, *arguments, "--precision", "float32", "--logs", tmp_path,
+        "--name", "alone",
+    )  # fmt: skip
+    assert result.status == 0, result.err
+    folders = tmp_path / regime / "alone", Path(trial["run"])
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert metrics[0]["history"] == metrics[1]["history"]
+    models = [keras.models.load_model(folder / "model.keras") for folder in folders]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_sweep_leaves(swept):
+    assert [(line["images_per_class"], line["depth"]) for line in swept.lines] == [
+        ("5", "head"), ("5", "all"), ("10", "head"), ("10", "all"),
+    ]  # fmt: skip
+    for line in swept.lines:
+        metrics = json.loads((ROOT / line["run"] / "metrics.json").read_text())
+        for key in ("validation_accuracy", "validation_loss", "seconds", "trainable_params"):
+            assert float(line[key]) == metrics[key]
+    text = (swept.logs / "sweep.md").read_text()
+    for amount in (5, 10):
+        assert f"## {amount} images per class" in text
+        assert f"\n{amount} images per class: " in swept.out
+    assert (swept.logs / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert "4/4 finished" in swept.out
+
+
+def test_what_is_finished_is_not_trained_again(swept, script):
+    before = {path: path.stat().st_mtime_ns for path in swept.logs.rglob("metrics.json")}
+    assert len(before) == 4
+    again = script("sweep.py", *GRID, "--logs", swept.logs)
+    assert (again.status, again.err) == (0, "")
+    assert "none to train" in again.out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    grown = script("sweep.py", *GRID, "4", "--list", "--logs", swept.logs)
+    assert "8 runs" in grown.out and "4 to train" in grown.out
+
+
+def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
+    table = script("compare.py", "--logs", swept.logs)
+    assert table.status == 0, table.err
+    assert table.out.count("sweep-10-per-class-seed-3") >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--depth", "fire1"), ["--depth", "fire1"]),
+        (("--depth", "head", "head"), ["--depth", "head", "twice"]),
+        (("--seed", "0", "0"), ["--seed", "twice"]),
+        (("--seed",), ["--seed", "expected"]),
+        (("--learning-rate", "1e-3", "-1"), ["--learning-rate", "-1"]),
+        (("--optimizer", "adam", "adan"), ["--optimizer", "adan"]),
+        (("--images-per-class", "0"), ["--images-per-class", "1 or more"]),
+        (("--folds", "2", "--fold", "3"), ["--fold", "3"]),
+        (("--weights", "none", "missing.h5"), ["missing.h5", "does not exist"]),
+        (("--seed", *map(str, range(2000))), ["12,000", "--yes"]),
+        (("--images-per-class", "10", "500"), ["500", "--skip-impossible"]),
+        (("--data", "missing/"), ["missing/"]),
+        (("--lern", "1"), ["--lern"]),
+        (("--resume", "logs/x"), ["--resume"]),
+    ],
+)
+def test_refuses_before_a_trial_starts(script, one_line, tmp_path, arguments, words):
+    logs = tmp_path / "logs"
+    result = script("sweep.py", "--data", "shapes", "--logs", logs, *arguments)
+    one_line(result, *words)
+    assert result.out == ""
+    assert not logs.exists()
+
+
+def test_impossible_runs_can_be_left_out(script, tmp_path):
+    arguments = ("--data", "shapes", "--seed", "0", "--images-per-class", "10", "500", "--list")
+    result = script("sweep.py", *arguments, "--skip-impossible", "--logs", tmp_path)
+    assert result.status == 0, result.err
+    assert result.out.count("  impossible: ") == 6
+    assert "6 to train" in result.out
+
+
+def test_the_folder_of_another_sweep_is_refused(swept, script, one_line):
+    result = script("sweep.py", *GRID, "--data", "cifar10", "--logs", swept.logs)
+    if "can't be downloaded" not in result.err:
+        one_line(result, "other images", "--logs")
+
+
+@pytest.fixture
+def trials(tmp_path):
+    """A small sweep on drawn images, of which nothing has been trained."""
+    parser = terminal.Parser()
+    parser.add_argument("--yes", action="store_true")
+    asked, _ = grid.parse(parser, [*GRID, "--logs", str(tmp_path)])
+    return sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)[0]
+
+
+class Dying:
+    """A pool whose process dies in the trial of one depth, and which finishes all others."""
+
+    def __init__(self):
+        self.busy, self.started = [], []
+
+    def free(self):
+        return not self.busy
+
+    def start(self, trial):
+        self.busy.append(trial)
+        self.started.append(trial.depth)
+
+    def finished(self, seconds):
+        trial = self.busy.pop()
+        return [(trial, Outcome(None, "killed") if trial.depth == "all" else Outcome(1, "bad"))]
+
+    def close(self):
+        pass
+
+
+def test_a_trial_whose_process_dies_is_retried_twice(trials, tmp_path):
+    pool = Dying()
+    sweeping.train(trials, tmp_path, "fingerprint", pool)
+    assert pool.started.count("all") == 2 * 3
+    assert pool.started.count("head") == 2
+    assert [one.status for one in trials] == ["failed"] * 4
+    assert "killed" in trials[1].reason
+
+
+def test_a_failed_trial_stops_no_other(script, tmp_path):
+    arguments = (*TINY, "--seed", "0", "--images-per-class", "5", "--depth", "head", "all")
+    found = script("sweep.py", *arguments, "--logs", tmp_path, "--list")
+    assert found.status == 0, found.err
+    (tmp_path / "frozen").write_text("in the way")
+    result = finish(start("sweep.py", *arguments, "--logs", tmp_path))
+    assert result.status == 1, result.err
+    assert "failed" in result.out and "can't be made" in result.out
+    with (tmp_path / "sweep.csv").open() as file:
+        assert [line["status"] for line in csv.DictReader(file)] == ["failed", "finished"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_goes_on(tmp_path):
+    arguments = [sys.executable, ROOT / "sweep.py", *GRID, "--logs", tmp_path]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "4 to train" in process.stdout.readline()
+    assert "1/4 finished" in process.stdout.readline()
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err == "sweep.py: interrupted: the same command continues the sweep\n"
+    result = finish(start("sweep.py", *GRID, "--logs", tmp_path))
+    assert result.status == 0, result.err
+    assert "3 to train" in result.out and "4/4 finished" in result.out
+
+
+# --- what is said -----------------------------------------------------------------------------
+
+
+def point(depth, *accuracies, images=400):
+    metrics = [
+        {
+            "validation_accuracy": accuracy, "validation_loss": 1.0, "seconds": 5.0,
+            "trainable_params": 100, "validation_images": images, "config": {"fold": 0}, "data": {},
+        }
+        for accuracy in accuracies
+    ]  # fmt: skip
+    return curve.Point(10, depth, {}, metrics)
+
+
+def test_the_shallowest_depth_within_one_standard_error_is_taken():
+    # 0.80 ± 0.02 of three seeds on 400 images: sqrt(0.02² / 3 + 0.8 * 0.2 / 400) is about 0.0231.
+    deepest = point("all", 0.78, 0.80, 0.82)
+    assert deepest.error == pytest.approx(0.0231, abs=1e-4)
+    said = curve.answer([point("head", 0.77), point("fire8", 0.78, 0.78), deepest])
+    assert said.startswith("10 images per class: take fire8: 0.7800")
+    assert "gains 0.0200 at most" in said
+    said = curve.answer([point("head", 0.70), point("fire8", 0.75), deepest])
+    assert "take all: 0.8000" in said and "it is the deepest" in said
+
+
+def test_it_says_where_no_difference_is_measurable():
+    few = [point("head", 0.80), point("all", 0.81)]
+    assert "no difference is measurable with these seeds" in curve.answer(few)
+    many = [point("head", 0.80, images=40_000), point("all", 0.81, images=40_000)]
+    assert "take all: 0.8100" in curve.answer(many)
+
+
+def test_of_other_settings_the_best_are_shown():
+    def finished(rate, accuracy):
+        config = settings.Config(regime="frozen", learning_rate=rate)
+        metrics = point("head", accuracy).metrics[0]
+        return curve.Result(grid.Trial("head", config, "head"), "finished", metrics=metrics)
+
+    found = [finished(1e-3, 0.7), finished(1e-4, 0.8), finished(1e-5, 0.6)]
+    ((best,),) = curve.points(found, ["learning_rate"]).values()
+    assert (best.settings, best.accuracy) == ({"learning_rate": 1e-4}, 0.8)
+    assert "head, learning_rate 0.0001: 0.8000" in curve.answer([best])
+
+
+def test_what_is_missing_is_said():
+    config = settings.Config(regime="frozen")
+    done = curve.Result(
+        grid.Trial("head", config, "head"), "finished", metrics=point("head", 0.7).metrics[0]
+    )
+    failed = curve.Result(grid.Trial("all", config, "all"), "failed", "memory ran out")
+    (line,) = curve.answers([done, failed], [])
+    assert line.endswith("; 1 of 2 runs are missing")
+    assert "memory ran out" in curve.markdown([done, failed], [])
+
+
+def test_all_right_is_not_certain():
+    assert point("head", 1.0, images=20).error == pytest.approx(0.045, abs=0.005)
+
+
+def test_folds_are_told_apart(script, tmp_path):
+    flags = ("--data", "shapes", "--seed", "0", "--folds", "3", "--depth", "head", "--list")
+    result = script("sweep.py", *flags, "--logs", tmp_path)
+    assert result.status == 0, result.err
+    assert [line for line in result.out.splitlines() if "fold 3" in line]
+    assert "3 runs" in result.out

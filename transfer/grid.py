@@ -1,0 +1,152 @@
+"""What a sweep is asked for: its trials, each the settings of an ordinary run."""
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from transfer import depths, files, runs, terminal
+from transfer.command_line import FLAGS, add_flag, check_range, parse_config
+from transfer.settings import RECIPES, Config, check_weights, located
+
+DEPTHS = ("head", "fire9", "fire8", "fire6", "fire4", "all")
+SEEDS = (0, 1, 2)
+LARGEST = 10_000  # trials that are trained without --yes
+# Flags of a training script that a sweep takes one value of, or sets itself.
+ONCE = ("data", "logs")
+OWN = ("resume", "name")
+# What chooses the images of a trial.
+IMAGES = (
+    "image_size",
+    "images_per_class",
+    "seed",
+    "on_bad_image",
+    "folds",
+    "fold",
+    "near_duplicates",
+)
+
+
+class Trial(NamedTuple):
+    """A run of a sweep: its depth, its settings, and what the reader calls it."""
+
+    depth: str
+    config: Config
+    label: str
+
+    def __str__(self):
+        return self.label
+
+    def named(self, fingerprint: str) -> "Trial":
+        """Gives it the name that only its settings and images have: the same run is found again."""
+        settings = dataclasses.asdict(self.config) | located(dataclasses.asdict(self.config))
+        for key in ("data", "logs", "name"):
+            del settings[key]
+        if settings["weights"] not in runs.WEIGHTS:
+            settings["weights"] = files.digest(Path(settings["weights"]))
+        what = json.dumps([fingerprint, settings], sort_keys=True)
+        key = hashlib.sha256(what.encode()).hexdigest()[:10]
+        amount = self.config.images_per_class or "all"
+        name = f"sweep-{amount}-per-class-seed-{self.config.seed}-{key}"
+        return self._replace(config=dataclasses.replace(self.config, name=name))
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.logs, self.config.regime, self.config.name)
+
+    @property
+    def output(self) -> Path:
+        """The file of what it prints."""
+        return Path(self.config.logs, "sweep", f"{self.config.regime}-{self.config.name}.txt")
+
+    def begun(self) -> Config:
+        """Gives the settings with which to go on, if it was interrupted, or to begin."""
+        if (self.folder / "config.json").exists():
+            known = parse_config(Config(self.config.regime), ["--resume", str(self.folder)])
+            here = located(dataclasses.asdict(self.config)) | {"logs": self.config.logs}
+            return dataclasses.replace(known, **here)  # the images may have been moved
+        if self.folder.exists():  # it was interrupted before it had asked for anything
+            shutil.rmtree(self.folder)
+        return self.config
+
+
+class Grid(NamedTuple):
+    """The trials of a sweep, and the names of the settings in which they differ but for depth."""
+
+    trials: list[Trial]
+    varied: list[str]
+
+
+def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Namespace]:
+    """Reads the command line of a sweep: that of a training script, whose flags take several values.
+
+    Returns:
+        The grid, and the parser's other arguments. An argument that is out of range, the same value
+        twice or too many trials end the program with one line and exit status 2.
+    """
+    parser.add_argument(
+        "--depth",
+        nargs="+",
+        choices=depths.DEPTHS,
+        default=list(DEPTHS),
+        metavar="DEPTH",
+        help=f"what trains: {', '.join(depths.DEPTHS)} [{' '.join(DEPTHS)}]",
+    )
+    defaults = Config(regime="")
+    for field in FLAGS:
+        if field.name not in OWN:
+            several = {} if field.name in ONCE or field.type is bool else {"nargs": "+"}
+            shown = " ".join(map(str, SEEDS)) if field.name == "seed" else None
+            add_flag(parser, field, shown or getattr(defaults, field.name), **several)
+    asked = parser.parse_args(arguments)
+    given = {field.name: getattr(asked, field.name, None) for field in FLAGS}
+    given = {name: value for name, value in given.items() if value is not None}
+    given.setdefault("seed", list(SEEDS))
+    axes = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    for name, values in ({"depth": asked.depth} | axes).items():
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                parser.error(f"argument --{name.replace('_', '-')}: {value} is given twice")
+    for field in FLAGS:
+        for value in axes.get(field.name, ()):
+            check_range(parser, field, value)
+    for weights in axes.get("weights", ()):
+        with terminal.one_line_errors():
+            check_weights(weights)
+    varied = [name for name, values in axes.items() if len(values) > 1]
+    if any(axes.get("folds", ())) and "fold" not in axes:
+        varied.append("fold")
+    # Trials of the same images stand together.
+    order = sorted(axes, key=lambda name: (name not in IMAGES, name != "images_per_class"))
+    trials = [
+        Trial(
+            depth,
+            dataclasses.replace(config, regime=depths.regime(depth)),
+            ", ".join([depth, *(_label(name, getattr(config, name)) for name in varied)]),
+        )
+        for values in itertools.product(*(axes[name] for name in order))
+        for config in _folds(parser, dict(zip(order, values, strict=True)))
+        for depth in asked.depth
+    ]
+    if len(trials) > LARGEST and not asked.yes:
+        parser.error(f"{len(trials):,} trials: expected {LARGEST:,} or fewer, or --yes as well")
+    return Grid(trials, varied), asked
+
+
+def _label(name, value):
+    if name == "images_per_class":
+        return f"{value:,} per class"
+    return f"{name.replace('_', ' ')} {value}"
+
+
+def _folds(parser, given):
+    """Gives the settings of one point of the grid: of each of its folds, if no single one is named."""
+    config = Config(regime="", **RECIPES[given.get("recipe", "tuned")] | given)
+    if config.fold > config.folds:
+        parser.error(f"argument --fold: expected --folds of {config.fold} or more as well")
+    folds = range(1, config.folds + 1) if config.folds and not config.fold else [config.fold]
+    return [dataclasses.replace(config, fold=fold) for fold in folds]

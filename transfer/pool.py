@@ -1,0 +1,167 @@
+"""Processes that train the trials of a sweep, one after the other; each imports Keras once."""
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import NamedTuple
+
+from transfer import depths
+from transfer.grid import Trial
+
+PROCESSES = 1
+INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
+
+
+class Outcome(NamedTuple):
+    """How a trial ended: exit status 0, or another and the reason; None if its process died."""
+
+    status: int | None
+    reason: str = ""
+
+
+class Pool:
+    """The processes of this machine."""
+
+    def __init__(self):
+        self.workers: list = [None] * PROCESSES
+        self.busy: dict[int, Trial] = {}
+
+    def free(self) -> int:
+        """Says how many trials can be started at once."""
+        return len(self.workers) - len(self.busy)
+
+    def start(self, trial: Trial) -> None:
+        place = next(i for i in range(len(self.workers)) if i not in self.busy)
+        worker = self.workers[place]
+        if worker is None or not worker.process.is_alive():
+            self.workers[place] = _Worker()
+        self.busy[place] = trial
+        self.workers[place].connection.send(trial)
+
+    def finished(self, seconds: float) -> list[tuple[Trial, Outcome]]:
+        """Waits up to so many seconds for trials that have ended; gives them."""
+        by_connection = {self.workers[place].connection: place for place in self.busy}
+        ended = []
+        for ready in wait(list(by_connection), seconds):
+            place = by_connection[ready]
+            try:
+                outcome = self.workers[place].connection.recv()
+            except (EOFError, OSError):
+                outcome = Outcome(None, self.workers[place].end())
+                self.workers[place] = None
+            ended.append((self.busy.pop(place), outcome))
+        return ended
+
+    def interrupt(self) -> None:
+        """Passes Ctrl-C on to the trials that are being trained."""
+        for place in self.busy:
+            with contextlib.suppress(OSError):  # it died meanwhile
+                self.workers[place].connection.send(None)  # if it has not begun yet
+                os.kill(self.workers[place].process.pid, signal.SIGINT)
+
+    def close(self) -> None:
+        for worker in filter(None, self.workers):
+            worker.connection.close()
+
+
+class _Worker:
+    def __init__(self):
+        # Not forked: TensorFlow's threads do not survive that.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        # It inherits this, until it has left the group of processes that Ctrl-C reaches.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.process.start()
+        signal.signal(signal.SIGINT, before)
+        theirs.close()
+
+    def end(self) -> str:
+        """Says how the process died."""
+        self.process.join()
+        code = self.process.exitcode
+        if code < 0:
+            return f"its process was killed ({signal.Signals(-code).name}); perhaps memory ran out"
+        return f"its process ended with status {code}"
+
+
+def _serve(connection):
+    """Trains what comes, until the sweep closes the connection or dies."""
+    os.setpgrp()
+    threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            trial = connection.recv()
+            if trial is not None:
+                connection.send(train(trial, connection.poll))
+
+
+def _stop_with_the_sweep():
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def train(trial: Trial, interrupted: Callable[[], bool]) -> Outcome:
+    """Trains a trial in this process, or resumes it; what it prints goes into a file of its own.
+
+    Args:
+        trial: `Trial`.
+        interrupted: Says whether Ctrl-C came before it could reach the trial.
+    """
+    path = trial.output
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file, _printed_to(file):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return Outcome(1, "another process is training it")
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if interrupted():
+                return Outcome(INTERRUPTED)
+            from transfer.run import run
+
+            if (trial.folder / "metrics.json").exists():  # its process died after it had finished
+                return Outcome(0)
+            run(depths.title(trial.depth), depths.rule(trial.depth), trial.begun())
+            status = 0
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except Exception:
+            traceback.print_exc()
+            status = 1
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Outcome(status, "" if status == 0 else _last_line(path))
+
+
+@contextlib.contextmanager
+def _printed_to(file):
+    """Lets all that this process prints go into a file, TensorFlow's own messages too."""
+    saved = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+        yield
+    finally:
+        for stream, descriptor in zip((sys.stdout, sys.stderr), saved, strict=True):
+            stream.flush()
+            os.dup2(descriptor, stream.fileno())
+            os.close(descriptor)
+
+
+def _last_line(path):
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "no reason was given")
+    return last.removeprefix(f"{Path(sys.argv[0]).name}: ")

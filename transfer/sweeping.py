@@ -1,0 +1,236 @@
+"""Trains what is left of a sweep, shows how far it is, and writes down what came out."""
+
+import contextlib
+import itertools
+import math
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import data
+from transfer import cost, curve, depths, files, recipes, results, terminal
+from transfer.curve import Result
+from transfer.grid import IMAGES, Grid, Trial
+from transfer.layouts import counted
+from transfer.pool import INTERRUPTED, PROCESSES, Outcome, Pool
+from transfer.settings import follow
+
+MARK = "sweep.json"  # says of which images the sweep of a folder is
+RETRIES = 2  # of a trial whose process died
+
+
+def begin(grid: Grid, source: str, logs: Path, skip_impossible: bool) -> tuple[list[Result], str]:
+    """Finds out how each trial of a grid stands.
+
+    Args:
+        grid: `Grid`.
+        source, logs: Name of the images, and the folder of all runs.
+        skip_impossible: Marks trials that need more images than there are; without it they are
+            refused.
+
+    Returns:
+        A `Result` for each trial, and the fingerprint of the images.
+
+    Raises:
+        ValueError: The images are not what they should be, or too few; the folder holds the sweep of
+            other images.
+        OSError: The images can't be read.
+    """
+    found: dict[Trial, Result] = {}
+    fingerprint = ""
+    alike = itertools.groupby(grid.trials, lambda trial: [getattr(trial.config, n) for n in IMAGES])
+    for images, trials in alike:
+        how = dict(zip(IMAGES, images, strict=True))
+        how["image_size"] = how["image_size"] or recipes.LARGEST_SIZE
+        try:
+            dataset = data.load(source, **how)
+        except ValueError as error:
+            if how["images_per_class"]:  # is it that alone?
+                data.load(source, **how | {"images_per_class": 0})
+                if not skip_impossible:
+                    raise ValueError(f"{error}; --skip-impossible leaves such runs out") from error
+                found |= {trial: Result(trial, "impossible", str(error)) for trial in trials}
+                continue
+            raise
+        fingerprint = dataset.fingerprint
+        for trial in trials:
+            whole, _ = follow(trial.config, dataset)
+            found[trial] = Result(trial, seconds=cost.seconds(trial.depth, whole, dataset))
+    if not fingerprint:
+        raise ValueError(f"no trial is possible: {next(iter(found.values())).reason}")
+    mark = logs / MARK
+    if mark.exists() and files.read_json(mark) != {"data": fingerprint}:
+        raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
+    named = [one._replace(trial=trial.named(fingerprint)) for trial, one in found.items()]
+    folders = Counter(one.trial.folder for one in named)
+    if max(folders.values()) > 1:
+        raise ValueError("two values of a flag are the same, as of --weights two copies of a file")
+    states = [one if one.status == "impossible" else _state(one, fingerprint) for one in named]
+    return states, fingerprint
+
+
+def plan(found: Sequence[Result], logs: Path) -> str:
+    """Says how much is to be trained."""
+    waiting = [one for one in found if one.status == "waiting"]
+    if not waiting:
+        return f"sweep       {counted(len(found), 'run')} in {logs}, none to train"
+    estimate = terminal.duration(sum(one.seconds for one in waiting) / PROCESSES)
+    return (
+        f"sweep       {counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: about "
+        f"{estimate} on two cores"
+    )
+
+
+def _state(one: Result, fingerprint: str) -> Result:
+    folder = one.trial.folder
+    try:
+        metrics = results.read_metrics(folder)
+    except (OSError, ValueError):
+        return one
+    if metrics["data"]["sha256"] != fingerprint:
+        reason = f"the images changed while it was trained: remove {folder} to train it again"
+        return one._replace(status="failed", reason=reason)
+    return one._replace(status="finished", reason="", metrics=metrics)
+
+
+def train(found: list[Result], logs: Path, fingerprint: str, pool: Pool) -> None:
+    """Trains all trials that wait.
+
+    Args:
+        found: What `begin` found; it is changed to how each trial ended.
+        logs, fingerprint: Folder of all runs, and the fingerprint of the images.
+        pool: What trains them.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; those that were being trained have stopped in order.
+    """
+    places = {one.trial: place for place, one in enumerate(found)}
+    # The largest amount comes first, as its features are those of the smaller ones, too.
+    waiting = [one.trial for one in found if one.status == "waiting"]
+    waiting.sort(key=lambda trial: trial.config.images_per_class or math.inf)
+    deaths: Counter[Trial] = Counter()
+    pressed = passed_on = False
+
+    def press(*_):
+        nonlocal pressed
+        if pressed:  # a second time: at once
+            raise KeyboardInterrupt
+        pressed = True
+
+    logs.mkdir(parents=True, exist_ok=True)
+    files.write_json(logs / MARK, {"data": fingerprint})
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        with _shown(found) as show:
+            while pool.busy or (waiting and not pressed):
+                while waiting and pool.free() and not pressed:
+                    trial = waiting.pop()
+                    found[places[trial]] = found[places[trial]]._replace(status="running")
+                    pool.start(trial)
+                for trial, outcome in pool.finished(seconds=0.5):
+                    place = places[trial]
+                    if outcome.status is None and not pressed and deaths[trial] < RETRIES:
+                        deaths[trial] += 1
+                        waiting.append(trial)
+                        found[place] = found[place]._replace(status="waiting")
+                    else:
+                        found[place] = _result(found[place], outcome, fingerprint)
+                show()
+                if pressed and not passed_on:
+                    passed_on = True
+                    pool.interrupt()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        pool.close()
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def _result(one: Result, outcome: Outcome, fingerprint: str) -> Result:
+    if outcome.status == INTERRUPTED:
+        return one._replace(status="interrupted", reason="")
+    if outcome.status == 0:
+        ended = _state(one, fingerprint)
+        if ended.status != "waiting":
+            return ended
+        return one._replace(status="failed", reason="its metrics.json can't be read")
+    return one._replace(status="failed", reason=f"{outcome.reason}; see {one.trial.output}")
+
+
+def write(found: list[Result], varied: list[str], logs: Path) -> None:
+    """Writes sweep.md and sweep.csv, and draws sweep.png if there is anything to draw."""
+    from transfer import plots
+
+    for name, content in (
+        ("sweep.md", curve.markdown(found, varied)),
+        ("sweep.csv", curve.comma_separated(found, varied)),
+    ):
+        with files.written_whole(logs / name) as part:
+            part.write_text(content, encoding="utf-8")
+    lines = {curve.amount_of(amount): own for amount, own in curve.points(found, varied).items()}
+    if lines:
+        trained = {point.depth for own in lines.values() for point in own}
+        names = [depth for depth in depths.DEPTHS if depth in trained]
+        about = next(one.metrics for one in found if one.metrics)["data"]["description"]
+        figure = plots.sweep(f"How deep to unfreeze: {about}", names, lines)
+        plots.save(figure, logs / "sweep.png")
+
+
+@contextlib.contextmanager
+def _shown(found: list[Result]) -> Iterator:
+    """Shows how far the trials are: in a table that changes or, without a terminal, line by line."""
+    start, before = time.perf_counter(), [one.status for one in found]
+    todo = {one.trial: one.seconds for one in found if one.status == "waiting"}
+
+    def left():
+        waiting = sum(one.seconds for one in found if one.status in ("waiting", "running"))
+        done = sum(todo.values()) - waiting
+        if not done or not waiting:
+            return ""
+        # The estimates are right in proportion, wherever they were measured.
+        seconds = (time.perf_counter() - start) / done * waiting
+        return f", about {terminal.duration(seconds)} left"
+
+    def lines():
+        for place, one in enumerate(found):
+            if one.status != before[place] and one.status not in ("waiting", "running"):
+                accuracy = f" {one.metrics['validation_accuracy']:.4f}" if one.metrics else ""
+                reason = f" ({one.reason})" if one.reason else ""
+                counted = sum(other.status == "finished" for other in found)
+                print(
+                    f"{counted}/{len(found)} {one.status:<11} {one.trial}{accuracy}{reason}{left()}",
+                    flush=True,
+                )
+            before[place] = one.status
+
+    if not sys.stdout.isatty():
+        yield lines
+        lines()
+        return
+    from rich.live import Live
+    from rich.table import Table
+
+    def table():
+        states = Counter(one.status for one in found)
+        title = ", ".join(f"{count} {status}" for status, count in states.items()) + left()
+        shown = Table(title=title)
+        for column in ("images per class", "best so far", "accuracy", "running"):
+            shown.add_column(column)
+        for amount in dict.fromkeys(one.trial.config.images_per_class for one in found):
+            own = [one for one in found if one.trial.config.images_per_class == amount]
+            finished = [one for one in own if one.metrics]
+            best = max(finished, key=lambda one: one.metrics["validation_accuracy"], default=None)
+            shown.add_row(
+                f"{amount:,}" if amount else "all",
+                str(best.trial) if best else "",
+                f"{best.metrics['validation_accuracy']:.4f}" if best else "",
+                "\n".join(str(one.trial) for one in own if one.status == "running"),
+            )
+        return shown
+
+    with Live(table(), transient=True) as live:
+        yield lambda: live.update(table())
+    lines()
