@@ -251,7 +251,7 @@ def test_of_other_settings_the_best_are_shown():
     found = [finished(1e-3, 0.7), finished(1e-4, 0.8), finished(1e-5, 0.6)]
     ((best,),) = curve.points(found, ["learning_rate"]).values()
     assert (best.settings, best.accuracy) == ({"learning_rate": 1e-4}, 0.8)
-    assert "head, learning_rate 0.0001: 0.8000" in curve.answer([best])
+    assert "head, learning rate 0.0001: 0.8000" in curve.answer([best])
 
 
 def test_what_is_missing_is_said():

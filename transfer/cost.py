@@ -1,5 +1,7 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
+from transfer.progress import Progress
+
 # Milliseconds for an image of 160 px on two cores of an AMD EPYC with bfloat16, its gradients included.
 TRAINED = {
     "head": 0.05, "fire9": 0.5, "fire8": 0.7, "fire7": 0.9, "fire6": 1.1, "fire5": 2.6,
@@ -20,7 +22,7 @@ def seconds(depth, config, dataset):
     images, validated = len(dataset.train.labels), len(dataset.validation.labels)
     area = (config.image_size / 160) ** 2
     views = config.views or 1 + config.mirror
-    reports = min(config.epochs, 20, config.epochs * images / validated + 1)
+    reports = Progress.reports(config.epochs, dataset)
     milliseconds = (
         area * FORWARD * (images * views + validated)
         + TRAINED["head"] * images * config.head_epochs

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from transfer import terminal
 from transfer.depths import DEPTHS
 from transfer.grid import Trial
+from transfer.table import show
 
 ABOUT = (
     "± is the standard deviation over seeds and folds. Where other settings vary too, each depth is "
@@ -117,7 +118,9 @@ def answer(found: Sequence[Point]) -> str:
     taken = near[0]
     deeper = found[found.index(taken) + 1 :]
     gain = best.accuracy - taken.accuracy
-    settings = "".join(f", {name} {value}" for name, value in taken.settings.items())
+    settings = "".join(
+        f", {name.replace('_', ' ')} {show(value)}" for name, value in taken.settings.items()
+    )
     cost = f"{taken.mean('seconds'):.0f} s a run, {taken.mean('trainable_params'):,.0f} parameters"
     which = f"{taken.depth}{settings}: {taken.accuracy:.4f} ({cost})"
     if len(found) == 1:
@@ -155,12 +158,12 @@ def markdown(results: Sequence[Result], varied: Sequence[str]) -> str:
     text = ["# How deep to unfreeze"]
     said = answers(results, varied)
     for line, (amount, found) in zip(said, points(results, varied).items(), strict=True):
-        names = list(found[0].settings)
+        names = [name.replace("_", " ") for name in found[0].settings]
         head = ["depth", *names, "validation accuracy", "validation loss", "seconds"]
         body = [
             [
                 point.depth,
-                *(f"{value}" for value in point.settings.values()),
+                *map(show, point.settings.values()),
                 f"{point.accuracy:.4f}"
                 + ("" if point.spread is None else f" ± {point.spread:.4f}"),
                 f"{point.mean('validation_loss'):.4f}",

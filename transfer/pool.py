@@ -31,8 +31,8 @@ class Pool:
     """The processes of this machine."""
 
     def __init__(self):
-        self.workers: list = [None] * PROCESSES
-        self.busy: dict[int, Trial] = {}
+        self.workers = [None] * PROCESSES
+        self.busy = {}
 
     def free(self) -> int:
         """Says how many trials can be started at once."""

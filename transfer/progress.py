@@ -33,14 +33,16 @@ class Progress:
         self.start = time.perf_counter()
 
     def plan(self, epochs, dataset):
-        """Chooses the epochs after which to validate, keep the model and print a line.
-
-        There are at most `REPORTS`, and fewer if validating would take longer than training.
-        """
-        seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
-        reports = min(epochs, REPORTS, math.ceil(seen))
+        """Chooses the epochs after which to validate, keep the model and print a line."""
+        reports = self.reports(epochs, dataset)
         self.total = epochs
         self.reported = [math.ceil(epochs * i / reports) for i in range(1, reports + 1)]
+
+    @staticmethod
+    def reports(epochs, dataset):
+        """Says how many there are: `REPORTS`, or fewer if validating would outlast training."""
+        seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
+        return min(epochs, REPORTS, math.ceil(seen))
 
     def state(self):
         """Gives what `restore` needs to go on from here, as JSON has it."""

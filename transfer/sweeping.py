@@ -1,7 +1,6 @@
 """Trains what is left of a sweep, shows how far it is, and writes down what came out."""
 
 import contextlib
-import itertools
 import math
 import signal
 import sys
@@ -41,8 +40,11 @@ def begin(grid: Grid, source: str, logs: Path, skip_impossible: bool) -> tuple[l
     """
     found: dict[Trial, Result] = {}
     fingerprint = ""
-    alike = itertools.groupby(grid.trials, lambda trial: [getattr(trial.config, n) for n in IMAGES])
-    for images, trials in alike:
+    by_images: dict[tuple, list[Trial]] = {}
+    for trial in grid.trials:
+        key = tuple(getattr(trial.config, name) for name in IMAGES)
+        by_images.setdefault(key, []).append(trial)
+    for images, trials in by_images.items():
         how = dict(zip(IMAGES, images, strict=True))
         how["image_size"] = how["image_size"] or recipes.LARGEST_SIZE
         try:
@@ -64,7 +66,7 @@ def begin(grid: Grid, source: str, logs: Path, skip_impossible: bool) -> tuple[l
     mark = logs / MARK
     if mark.exists() and files.read_json(mark) != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
-    named = [one._replace(trial=trial.named(fingerprint)) for trial, one in found.items()]
+    named = [found[trial]._replace(trial=trial.named(fingerprint)) for trial in grid.trials]
     folders = Counter(one.trial.folder for one in named)
     if max(folders.values()) > 1:
         raise ValueError("two values of a flag are the same, as of --weights two copies of a file")
