@@ -26,6 +26,9 @@ def main(arguments=None):
     parser.add_argument(
         "--yes", action="store_true", help=f"train even more than {grid.LARGEST:,} runs"
     )
+    parser.add_argument(
+        "--address", help='address of a Ray cluster to train on, or "auto" [this machine]'
+    )
     runs, asked = grid.parse(parser, arguments)
     with (
         terminal.ends_quietly("the same command continues the sweep"),
@@ -49,7 +52,14 @@ def sweep(runs, asked):
         return 0
     waiting = [one.trial for one in found if one.status == "waiting"]
     if waiting:
-        sweeping.train(found, logs, fingerprint, Pool())
+        if asked.address:
+            terminal.import_keras()
+            from transfer.cluster import Cluster
+
+            pool = Cluster(asked.address, waiting)
+        else:
+            pool = Pool()
+        sweeping.train(found, logs, fingerprint, pool)
     sweeping.write(found, runs.varied, logs)
     for line in curve.answers(found, runs.varied):
         print(line)

@@ -109,7 +109,7 @@ def _stop_with_the_sweep():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def train(trial: Trial, interrupted: Callable[[], bool]) -> Outcome:
+def train(trial: Trial, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
     """Trains a trial in this process, or resumes it; what it prints goes into a file of its own.
 
     Args:

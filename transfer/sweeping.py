@@ -14,7 +14,7 @@ from transfer import cost, curve, depths, files, recipes, results, terminal
 from transfer.curve import Result
 from transfer.grid import IMAGES, Grid, Trial
 from transfer.layouts import counted
-from transfer.pool import INTERRUPTED, PROCESSES, Outcome, Pool
+from transfer.pool import INTERRUPTED, PROCESSES, Outcome
 from transfer.settings import follow
 
 MARK = "sweep.json"  # says of which images the sweep of a folder is
@@ -98,13 +98,13 @@ def _state(one: Result, fingerprint: str) -> Result:
     return one._replace(status="finished", reason="", metrics=metrics)
 
 
-def train(found: list[Result], logs: Path, fingerprint: str, pool: Pool) -> None:
+def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
     """Trains all trials that wait.
 
     Args:
         found: What `begin` found; it is changed to how each trial ended.
         logs, fingerprint: Folder of all runs, and the fingerprint of the images.
-        pool: What trains them.
+        pool: What trains them: a `pool.Pool`, or a `cluster.Cluster`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; those that were being trained have stopped in order.

@@ -1,0 +1,110 @@
+"""A sweep on a Ray cluster: the same figures as on one machine, whatever becomes of its nodes."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import KERAS_HOME, ROOT, finish, start
+from test_sweep import GRID
+
+import data
+from transfer import network
+
+ray = pytest.importorskip("ray", reason="needs requirements-ray.txt")
+pytestmark = pytest.mark.slow
+
+
+def figures(logs):
+    with (logs / "sweep.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["status"] for line in lines] == ["finished"] * len(lines)
+    assert len({line["validation_loss"] for line in lines}) == len(lines)
+    return [[line[key] for key in line if key not in ("seconds", "run")] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    """Arguments of a sweep on files of images and weights."""
+    folder = tmp_path_factory.mktemp("files")
+    dataset = data.load("shapes")
+    arrays = {"x_train": dataset.train.images[:500], "y_train": dataset.train.labels[:500]}
+    arrays |= {"x_test": dataset.test.images[:50], "y_test": dataset.test.labels[:50]}
+    np.savez(folder / "images.npz", **arrays)
+    weights = shutil.copy(network.DRAWN_WEIGHTS, folder / "weights.h5")
+    return (*GRID, "--data", folder / "images.npz", "--weights", "none", weights, "--depth", "all")
+
+
+@pytest.fixture(scope="module")
+def expected(trials, tmp_path_factory):
+    """What the sweep finds on this machine alone."""
+    logs = tmp_path_factory.mktemp("alone")
+    result = finish(start("sweep.py", *trials, "--logs", logs))
+    assert result.status == 0, result.err
+    return figures(logs)
+
+
+@pytest.fixture
+def cluster():
+    """Three nodes, and a head that trains nothing."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [made.add_node(num_cpus=2) for _ in range(3)]
+    made.wait_for_nodes()
+    yield made, nodes
+    made.shutdown()
+
+
+def test_a_node_is_killed_in_the_middle(cluster, trials, expected, tmp_path):
+    made, nodes = cluster
+    command = [sys.executable, ROOT / "sweep.py", *map(str, trials), "--logs", tmp_path]
+    process = subprocess.Popen(
+        [*command, "--address", made.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "4 to train" in process.stdout.readline()
+    assert "1/4 finished" in process.stdout.readline()
+    made.remove_node(nodes[0], allow_graceful=False)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, ""), out
+    assert "4/4 finished" in out
+    assert figures(tmp_path) == expected
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"]).returncode,
+    reason="needs the right to make mount namespaces",
+)
+def test_nodes_that_share_no_folder(trials, expected, tmp_path):
+    """Each node has an empty folder where this machine has --logs and Keras' cache."""
+    logs, binary = tmp_path / "logs", [sys.executable, "-m", "ray.scripts.scripts"]
+    logs.mkdir()
+    head = ("start", "--head", "--port=6390", "--num-cpus=0", "--include-dashboard=false")
+    subprocess.run([*binary, *head], check=True, capture_output=True)
+    given = next(argument for argument in trials if isinstance(argument, Path)).parent
+    folders = (logs, given, KERAS_HOME)
+    hidden = "".join(f"mount -t tmpfs none {folder}; " for folder in folders)
+    node = " ".join([*binary, "start", "--address=127.0.0.1:6390", "--num-cpus=2"])
+    try:
+        for _ in range(3):
+            subprocess.run(["unshare", "-m", "sh", "-c", hidden + node], check=True)
+        result = finish(start("sweep.py", *trials, "--logs", logs, "--address", "127.0.0.1:6390"))
+    finally:
+        subprocess.run([*binary, "stop", "--force"], capture_output=True)
+    assert (result.status, result.err) == (0, ""), result.out
+    assert figures(logs) == expected
+    for path in logs.glob("*/*/config.json"):
+        assert json.loads(path.read_text())["logs"] == str(logs)
+
+
+def test_an_address_with_no_cluster_behind_it(command, one_line, tmp_path):
+    result = command("sweep.py", *GRID, "--logs", tmp_path, "--address", "127.0.0.1:1")
+    one_line(result, "127.0.0.1:1", "no Ray cluster")

@@ -1,0 +1,284 @@
+"""The trials of a sweep on a Ray cluster: it places them on its machines, which get what they lack.
+
+Where a machine sees the sweep's --logs, a trial trains into them, from that machine's own images,
+weights and features. Where it does not, images and weights come through Ray's object store, checked by
+their sha256, and the folder of the run goes back the same way.
+"""
+
+import contextlib
+import dataclasses
+import getpass
+import hashlib
+import io
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+import zipfile
+from pathlib import Path
+
+from data import SOURCES
+from transfer import files, layouts, pool
+from transfer.grid import Trial
+from transfer.pool import INTERRUPTED, Outcome
+from transfer.settings import located
+
+ROOT = Path(__file__).parent.parent
+CPUS, MEMORY = 2, 2 * 2**30  # what a trial is given, if a machine has as many cores
+
+
+class Cluster:
+    """The machines of a Ray cluster, in place of a `pool.Pool`.
+
+    Args:
+        address: Of the cluster, or "auto".
+        trials: All that are to be trained; they have images and --logs in common.
+
+    Raises:
+        OSError: Ray is not installed, no cluster answers, or what is to be sent can't be read.
+    """
+
+    def __init__(self, address: str, trials: list[Trial]):
+        from transfer.network import choose_precision
+        from transfer.run import versions
+
+        self.versions = versions()
+        self.precisions = {
+            trial.config.precision: choose_precision(trial.config.precision)[0] for trial in trials
+        }
+        self.ray = _connect(address)
+        nodes = [node for node in self.ray.nodes() if node["Alive"]]
+        self.cpus = min(CPUS, int(max(node["Resources"].get("CPU", 0) for node in nodes)))
+        if not self.cpus:
+            raise OSError(f"--address {address}: no machine of that cluster has a core to offer")
+        self.gpus = min(1, self.ray.cluster_resources().get("GPU", 0))
+        self.busy: dict = {}
+        logs = Path(trials[0].config.logs).resolve()
+        logs.mkdir(parents=True, exist_ok=True)
+        self.mark = logs / f".{uuid.uuid4().hex}"  # by which a machine knows that it sees them
+        self.mark.touch()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            seen = all(self.ray.get([self._sees(node) for node in nodes]))
+            self.sent = {} if seen else self._send(trials)
+            stack.pop_all()
+
+    def _sees(self, node):
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        options = {"num_cpus": 0, "scheduling_strategy": there}
+        return self.ray.remote(_exists).options(**options).remote(self.mark)
+
+    def _send(self, trials):
+        """Puts images and weights into the object store.
+
+        Returns:
+            Dict by what --weights says, or "images": the name, the sha256, and where it is there, in a
+            list, as Ray would bring it to every machine otherwise.
+        """
+        from transfer.network import weights_file
+
+        contents = {}
+        for trial in trials:
+            weights, source = located_config(trial).weights, located_config(trial).data
+            if weights not in ("none", "drawn", *contents):
+                path = weights_file(weights)
+                contents[weights] = path.name, _packed({path.name: path})
+            if source not in SOURCES and "images" not in contents:
+                contents["images"] = Path(source).name, _packed(_images(Path(source)))
+        return {
+            key: (name, hashlib.sha256(content).hexdigest(), [self.ray.put(content)])
+            for key, (name, content) in contents.items()
+        }
+
+    def free(self) -> int:
+        """Says how many trials can be started at once."""
+        cores = self.ray.cluster_resources().get("CPU", 0)
+        return max(0, int(cores // self.cpus) - len(self.busy))
+
+    def start(self, trial: Trial) -> None:
+        there = dataclasses.replace(
+            located_config(trial), precision=self.precisions[trial.config.precision]
+        )
+        task = self.ray.remote(_train).options(
+            max_retries=0, num_cpus=self.cpus, num_gpus=self.gpus, memory=MEMORY
+        )
+        arguments = (trial._replace(config=there), self.mark, self.versions, self.sent)
+        self.busy[task.remote(*arguments)] = trial
+
+    def finished(self, seconds: float) -> list[tuple[Trial, Outcome]]:
+        """Waits up to so many seconds for trials that have ended; gives them."""
+        if not self.busy:
+            time.sleep(seconds)
+            return []
+        ready, _ = self.ray.wait(list(self.busy), num_returns=len(self.busy), timeout=seconds)
+        return [
+            (trial, self._outcome(ref, trial)) for ref in ready for trial in [self.busy.pop(ref)]
+        ]
+
+    def _outcome(self, ref, trial):
+        try:
+            outcome, content = self.ray.get(ref)
+        except self.ray.exceptions.TaskCancelledError:
+            return Outcome(INTERRUPTED)
+        except self.ray.exceptions.RayTaskError as error:
+            return Outcome(1, str(error.cause))
+        except self.ray.exceptions.RayError as error:
+            return Outcome(None, f"its machine or process died ({type(error).__name__})")
+        if content is not None:
+            _receive(trial, content)
+        return outcome
+
+    def interrupt(self) -> None:
+        """Passes Ctrl-C on to the trials that are being trained."""
+        for ref in self.busy:
+            self.ray.cancel(ref)
+
+    def close(self) -> None:
+        self.mark.unlink(missing_ok=True)
+        self.ray.shutdown()
+
+
+def located_config(trial):
+    """Gives the settings of a trial with paths that hold in any working directory."""
+    settings = dataclasses.asdict(trial.config)
+    logs = str(Path(trial.config.logs).resolve())
+    return dataclasses.replace(trial.config, **located(settings) | {"logs": logs})
+
+
+def _connect(address):
+    # The many lines that Ray prints about a machine that died: the sweep says it in its own words.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise OSError(
+            "--address needs Ray: install it with pip install -r requirements-ray.txt"
+        ) from None
+    host, _, port = address.rpartition(":")
+    # As many as a trial is given: TensorFlow would take those of the whole machine.
+    threads = {f"TF_NUM_{kind}OP_THREADS": str(CPUS) for kind in ("INTRA", "INTER")}
+    with tempfile.TemporaryDirectory() as code:
+        shutil.copytree(ROOT / "transfer", Path(code, "transfer"))
+        for script in ROOT.glob("*.py"):
+            shutil.copy(script, code)
+        environment = {"working_dir": code, "env_vars": threads}
+        try:
+            if port.isdecimal() and "://" not in address:  # Ray would knock for half a minute
+                socket.create_connection((host, int(port)), timeout=5).close()
+            ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="error")
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            reason = str(error).splitlines()[0]
+            raise OSError(
+                f"--address {address}: no Ray cluster answers ({reason}); expected one that was "
+                "started with ray start"
+            ) from error
+    return ray
+
+
+def _exists(path):
+    return path.exists()
+
+
+def _train(trial, mark, expected, sent):
+    """Trains a trial on one of the machines; gives its `Outcome`, and what is to go back."""
+    home = Path(tempfile.gettempdir(), f"squeezenet-{getpass.getuser()}")
+    shared = mark.exists()
+    if not shared:  # before Keras is imported, which reads it once
+        os.environ["KERAS_HOME"] = str(home / "keras")
+    from transfer.run import versions
+
+    found = versions()
+    for name, version in expected.items():
+        if found[name] != version:
+            raise ValueError(f"the machine has {name} {found[name]}, the sweep {version}")
+    if shared:
+        return pool.train(trial), None
+    changes = {"logs": str(home / "logs")}
+    weights, images = trial.config.weights, trial.config.data
+    if weights == "imagenet":
+        _unpacked(sent[weights], home, home / "keras" / "models")
+    elif weights in sent:
+        changes["weights"] = str(_unpacked(sent[weights], home))
+    if images not in SOURCES:
+        changes["data"] = str(_unpacked(sent["images"], home))
+    there = trial._replace(config=dataclasses.replace(trial.config, **changes))
+    outcome = pool.train(there)
+    run = {str(path.relative_to(there.folder)): path for path in there.folder.rglob("*")}
+    content = {"run": _packed(run), "output": there.output.read_bytes()}
+    if outcome.status != INTERRUPTED:
+        shutil.rmtree(there.folder, ignore_errors=True)
+        there.output.unlink()
+    return outcome, content
+
+
+def _images(source):
+    """Names the files of a source of images, by their place below the folder they are to be in."""
+    if source.is_file():
+        return {source.name: source}
+    entries = layouts.find(source).entries
+    return {str(Path(source.name, entry.path)): source / entry.path for entry in entries}
+
+
+def _packed(paths):
+    """Packs files, by the names that they are to have, without compression: images have theirs."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", strict_timestamps=False) as archive:
+        for name, path in paths.items():
+            archive.write(path, name)
+    return buffer.getvalue()
+
+
+def _unpacked(what, home, folder=None):
+    """Unpacks what was sent, once for each machine; gives its path.
+
+    Args:
+        what: As of `Cluster._send`.
+        home: Folder of all that this machine was sent.
+        folder: Where a single file belongs, if that matters.
+    """
+    name, sha256, (ref,) = what
+    path = (folder or home / sha256) / name
+    if path.exists():
+        return path
+    import ray
+
+    content = ray.get(ref)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise OSError(f"{name} arrived damaged: its sha256 does not match")
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home) as temporary:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(temporary)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # another trial of this machine was first
+            os.rename(Path(temporary, name), path)
+    return path
+
+
+def _receive(trial, content):
+    """Puts the folder of a run that comes back into --logs, whole, with the paths of this machine."""
+    trial.output.parent.mkdir(parents=True, exist_ok=True)
+    trial.output.write_bytes(content["output"])
+    trial.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=trial.config.logs) as temporary:
+        folder = Path(temporary, "run")
+        with zipfile.ZipFile(io.BytesIO(content["run"])) as archive:
+            archive.extractall(folder)
+        if not folder.exists():  # it ended before it had one
+            return
+        config = located_config(trial)
+        here = {key: getattr(config, key) for key in ("data", "weights", "logs")}
+        for name in ("config.json", "metrics.json"):
+            if (folder / name).exists():
+                known = files.read_json(folder / name)
+                known.get("config", known).update(here)
+                if name == "metrics.json":
+                    known["data"]["source"] = here["data"]
+                    known["weights"]["source"] = here["weights"]
+                files.write_json(folder / name, known)
+        shutil.rmtree(trial.folder, ignore_errors=True)
+        os.replace(folder, trial.folder)
