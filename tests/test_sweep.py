@@ -182,6 +182,7 @@ def test_a_trial_whose_process_dies_is_retried_twice(trials, tmp_path):
     assert "killed" in trials[1].reason
 
 
+@pytest.mark.slow
 def test_a_failed_trial_stops_no_other(script, tmp_path):
     arguments = (*TINY, "--seed", "0", "--images-per-class", "5", "--depth", "head", "all")
     found = script("sweep.py", *arguments, "--logs", tmp_path, "--list")

@@ -198,15 +198,15 @@ def _shown(found: list[Result]) -> Iterator:
 
     def lines():
         for place, one in enumerate(found):
-            if one.status != before[place] and one.status not in ("waiting", "running"):
+            changed, before[place] = one.status != before[place], one.status
+            if changed and one.status not in ("waiting", "running"):
                 accuracy = f" {one.metrics['validation_accuracy']:.4f}" if one.metrics else ""
                 reason = f" ({one.reason})" if one.reason else ""
-                counted = sum(other.status == "finished" for other in found)
                 print(
-                    f"{counted}/{len(found)} {one.status:<11} {one.trial}{accuracy}{reason}{left()}",
+                    f"{before.count('finished')}/{len(found)} {one.status:<11} {one.trial}"
+                    f"{accuracy}{reason}{left()}",
                     flush=True,
                 )
-            before[place] = one.status
 
     if not sys.stdout.isatty():
         yield lines
