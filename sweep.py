@@ -59,7 +59,11 @@ def sweep(runs, asked):
             pool = Cluster(asked.address, waiting)
         else:
             pool = Pool()
-        sweeping.train(found, logs, fingerprint, pool)
+        try:
+            sweeping.train(found, logs, fingerprint, pool)
+        except KeyboardInterrupt:
+            sweeping.write(found, runs.varied, logs)
+            raise
     sweeping.write(found, runs.varied, logs)
     for line in curve.answers(found, runs.varied):
         print(line)

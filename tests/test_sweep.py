@@ -206,6 +206,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == "sweep.py: interrupted: the same command continues the sweep\n"
+    assert "runs are missing" in (tmp_path / "sweep.md").read_text()
     result = finish(start("sweep.py", *GRID, "--logs", tmp_path))
     assert result.status == 0, result.err
     assert "3 to train" in result.out and "4/4 finished" in result.out
