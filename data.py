@@ -35,9 +35,10 @@ class Dataset(NamedTuple):
 
     `class_names[i]` names label i. `fingerprint` is the sha256 of the pixels and labels of all
     images found, regardless of order and before the seed splits them: runs with different seeds,
-    folds or subsets share it. `digests` has the sha256 of each of a split's images, hexadecimal, and
-    `order` that of all of them in their order with their labels, by the split's name. `description` says in a few words what the images are. For a folder, `files`
-    names each split's files. `notes` are lines for the user.
+    folds or subsets share it. `order` has, by the split's name, the sha256 of all its images and
+    labels in their order, and `digests` that of each image, hexadecimal. `description` says in a few
+    words what the images are. For a folder, `files` names each split's files. `notes` are lines for
+    the user.
     """
 
     train: Split

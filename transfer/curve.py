@@ -24,8 +24,8 @@ ABOUT = (
 class Result(NamedTuple):
     """A trial and how it stands.
 
-    `status` is waiting, running, finished, failed, interrupted, impossible or stopped; `reason` says
-    why it is none of the first three. A finished one has the `metrics` of its run. `seconds` is an
+    `status` is waiting, running, finished, failed, interrupted or impossible; `reason` says why it is
+    none of the first three. A finished one has the `metrics` of its run. `seconds` is an
     estimate.
     """
 

@@ -115,16 +115,9 @@ RULES = {
 }
 
 
-# The side in pixels to which a recipe enlarges smaller images, by regime. Below it the last map has
+# The side in pixels to which a recipe enlarges smaller images, by rule. Below it the last map has
 # too few cells; but a step through all layers costs time in proportion to the image's area.
-LEAST_SIZE = {
-    "frozen": 160,
-    "fire9": 160,
-    "last_fire": 160,
-    "fire7": 160,
-    "fire6": 160,
-    "full": 128,
-}
+LEAST_SIZE = {frozen: 160, last_fire: 160, full: 128}
 # The ImageNet weights were trained on crops of 224 px, in which objects look larger than in a whole
 # image of that size: a larger side makes up for that, and smaller photographs are enlarged as much
 # (Touvron et al. 2019, https://arxiv.org/abs/1906.06423, who gain most at 288 px).
@@ -148,7 +141,7 @@ def settings(
     """
     rules = RULES[recipe]
     chosen = rules.get(regime, rules["full"])(images)
-    least = LEAST_SIZE.get(regime, LEAST_SIZE["full"])
+    least = LEAST_SIZE[RULES["tuned"].get(regime, full)]
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))
     if 0 < chosen["views"] <= 2:  # the image and its mirrored copy, which are not zoomed

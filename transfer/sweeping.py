@@ -185,11 +185,11 @@ def write(found: list[Result], varied: list[str], logs: Path) -> None:
 def _shown(found: list[Result]) -> Iterator:
     """Shows how far the trials are: in a table that changes or, without a terminal, line by line."""
     start, before = time.perf_counter(), [one.status for one in found]
-    todo = {one.trial: one.seconds for one in found if one.status == "waiting"}
+    todo = sum(one.seconds for one in found if one.status == "waiting")
 
     def left():
         waiting = sum(one.seconds for one in found if one.status in ("waiting", "running"))
-        done = sum(todo.values()) - waiting
+        done = todo - waiting
         if not done or not waiting:
             return ""
         # The estimates are right in proportion, wherever they were measured.
