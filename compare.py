@@ -163,24 +163,24 @@ def test_figures(run, dataset):
     figures = results.read_test(run.folder)
     if figures:
         return figures
-    _, loss, accuracy = evaluate(run, dataset.test)
+    _, loss, accuracy = evaluate(run, dataset, "test")
     figures = {"loss": loss, "accuracy": accuracy}
     files.write_json(run.folder / "test.json", figures)
     return figures
 
 
-def evaluate(run, split):
+def evaluate(run, dataset, split):
     terminal.import_keras()
     from transfer import evaluation
 
-    return evaluation.evaluate(run.folder / "model.keras", split, run.evaluation)
+    return evaluation.evaluate(run.folder / "model.keras", dataset, split, run.evaluation)
 
 
 def validation_probabilities(run, dataset):
     """Reads a run's probabilities of the validation images, or computes them once."""
     path = run.folder / "validation.npz"
     if not path.exists():
-        probabilities, _, _ = evaluate(run, dataset.validation)
+        probabilities, _, _ = evaluate(run, dataset, "validation")
         runs.write_probabilities(path, probabilities)
     shape = (len(dataset.validation.labels), len(dataset.class_names))
     return runs.read_probabilities(path, shape)

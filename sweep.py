@@ -29,7 +29,14 @@ def main(arguments=None):
     parser.add_argument(
         "--address", help='address of a Ray cluster to train on, or "auto" [this machine]'
     )
+    parser.add_argument(
+        "--stop-worst",
+        action="store_true",
+        help="stop hopeless runs early, by Ray Tune's ASHA; needs --address",
+    )
     runs, asked = grid.parse(parser, arguments)
+    if asked.stop_worst and not asked.address:
+        parser.error("argument --stop-worst: expected --address as well, as Ray Tune does it")
     with (
         terminal.ends_quietly("the same command continues the sweep"),
         terminal.one_line_errors(),
@@ -41,7 +48,9 @@ def sweep(runs, asked):
     """Trains what is left of a sweep, and says which depth to take; gives the exit status."""
     first = runs.trials[0].config
     logs = Path(first.logs)
-    found, fingerprint = sweeping.begin(runs, first.data, logs, asked.skip_impossible)
+    found, fingerprint = sweeping.begin(
+        runs, first.data, logs, asked.skip_impossible, asked.stop_worst
+    )
     if asked.list:
         for one in found:
             about = f"{one.status}: {one.reason}" if one.reason else one.status
@@ -51,24 +60,26 @@ def sweep(runs, asked):
     if asked.list:
         return 0
     waiting = [one.trial for one in found if one.status == "waiting"]
-    if waiting:
-        if asked.address:
-            terminal.import_keras()
-            from transfer.cluster import Cluster
-
-            pool = Cluster(asked.address, waiting)
-        else:
-            pool = Pool()
-        try:
+    pool = workers(asked, waiting) if waiting else None
+    try:
+        if pool:
             sweeping.train(found, logs, fingerprint, pool)
-        except KeyboardInterrupt:
-            sweeping.write(found, runs.varied, logs)
-            raise
-    sweeping.write(found, runs.varied, logs)
+    finally:
+        sweeping.write(found, runs.varied, logs)
     for line in curve.answers(found, runs.varied):
         print(line)
     print(f"sweep       {logs / 'sweep.md'}, sweep.csv, sweep.png")
-    return int(any(one.status not in ("finished", "impossible") for one in found))
+    return int(any(one.status not in ("finished", "impossible", "stopped") for one in found))
+
+
+def workers(asked, waiting):
+    """Gives what trains the runs that wait: processes of this machine, or a Ray cluster."""
+    if not asked.address:
+        return Pool()
+    terminal.import_keras()
+    from transfer.cluster import Cluster
+
+    return Cluster(asked.address, waiting, asked.stop_worst)
 
 
 if __name__ == "__main__":

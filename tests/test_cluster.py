@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import KERAS_HOME, ROOT, finish, start
+from conftest import KERAS_HOME, ROOT, TINY, finish, start
 from test_sweep import GRID
 
 import data
@@ -103,6 +103,36 @@ def test_nodes_that_share_no_folder(trials, expected, tmp_path):
     assert figures(logs) == expected
     for path in logs.glob("*/*/config.json"):
         assert json.loads(path.read_text())["logs"] == str(logs)
+
+
+def test_hopeless_trials_are_stopped_early(tmp_path):
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    trials = (*TINY[:-1], "8", "--depth", "head", "--seed", "3", "--learning-rate", "1e-9", "1e-2")
+    trials += ("--logs", tmp_path, "--address", made.address, "--stop-worst")
+    try:
+        first, again = (finish(start("sweep.py", *trials)) for _ in range(2))
+    finally:
+        made.shutdown()
+    for result in (first, again):
+        assert (result.status, result.err) == (0, ""), result.out
+        assert "1 of 2 runs were stopped early" in result.out
+    assert "after epoch 2 of 8" in first.out
+    assert "none to train" in again.out
+    with (tmp_path / "sweep.csv").open() as file:
+        assert [line["status"] for line in csv.DictReader(file)] == ["stopped", "finished"]
+
+
+def test_what_no_machine_offers_is_said(command, one_line, tmp_path):
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "memory": 10**9})
+    try:
+        result = command("sweep.py", *GRID, "--logs", tmp_path, "--address", made.address)
+    finally:
+        made.shutdown()
+    one_line(result, "no machine", "2 GiB of memory")
 
 
 def test_an_address_with_no_cluster_behind_it(command, one_line, tmp_path):

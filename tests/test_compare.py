@@ -610,7 +610,7 @@ def test_a_test_json_of_another_layout_is_computed_again(content, write, monkeyp
     folder = write("run", 0.5)
     (folder / "test.json").write_text(content)
     run = runs.Run(folder, results.read_metrics(folder))
-    monkeypatch.setattr(compare, "evaluate", lambda run, split: (None, 0.5, 0.75))
+    monkeypatch.setattr(compare, "evaluate", lambda run, dataset, split: (None, 0.5, 0.75))
     dataset = data.Dataset(*[None] * 7)
     expected = {"loss": 0.5, "accuracy": 0.75}
     assert compare.test_figures(run, dataset) == expected

@@ -231,18 +231,18 @@ def test_a_loss_that_becomes_no_number_stops_the_run(script, one_line, tmp_path,
     draw, dataset = Batches.draw, Batches.dataset
     epochs = {}
 
-    def noted(self, epoch):
+    def noted(self, epoch, at_once=1):
         epochs[self.seed] = epoch
-        draw(self, epoch)
+        draw(self, epoch, at_once)
 
-    def spoilt(self):
+    def spoilt(self, at_once=1):
         def factor():
             return np.float32(np.nan if self.seed is not None and epochs[self.seed] == 1 else 1)
 
         def spoil(images, targets):
             return images, targets * tf.ensure_shape(tf.numpy_function(factor, [], tf.float32), ())
 
-        return dataset(self).map(spoil)
+        return dataset(self, at_once).map(spoil)
 
     monkeypatch.setattr(Batches, "draw", noted)
     monkeypatch.setattr(Batches, "dataset", spoilt)

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, TINY, finish, start
 
 import data
-from transfer import features, network, run
+from transfer import evaluation, features, network, run
 from transfer.batches import Batches
 
 
@@ -193,3 +193,17 @@ def test_features_can_be_left_out(first, script, tmp_path):
     live = run_frozen(script, tmp_path, "--features", "none")
     assert "features " not in live.out
     assert live.out.splitlines()[0] == first.out.splitlines()[0]
+
+
+def test_a_run_is_judged_from_the_features_that_it_kept(filled, first):
+    path = next(filled[0].parent.glob("logs/frozen/*/model.keras"))
+    model = evaluation.load(path)
+    dataset = data.load("shapes")
+    probabilities, loss, _ = evaluation.evaluate(path, dataset, "validation")
+    assert f"Validation loss: {loss}" in first.out
+    # Its pixels are not looked at again.
+    images, labels = dataset.validation
+    black = dataset._replace(validation=data.Split(np.zeros_like(images), labels))
+    same, _, _ = evaluation.evaluate(path, black, "validation")
+    np.testing.assert_array_equal(same, probabilities)
+    np.testing.assert_allclose(model.predict(images, verbose=0), probabilities, atol=1e-5)

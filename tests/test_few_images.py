@@ -13,6 +13,7 @@ from test_folders import noise, put
 
 import data
 from transfer import checkpoints, features, network, recipes, results, run, settings
+from transfer import progress as progress_of
 from transfer.batches import Batches
 from transfer.progress import Progress
 
@@ -45,11 +46,12 @@ def test_settings_are_sound_for_any_amount(regime):
         assert 1 <= chosen["batch_size"] <= images
         steps = chosen["epochs"] * -(-images // chosen["batch_size"])
         assert steps >= 90
-        # The nearest that whole epochs allow to what the rule says.
-        rule = recipes.RULES["tuned"][regime](images)
-        assert steps == pytest.approx(rule["steps"], abs=steps / chosen["epochs"] / 2 + 1e-6) or (
-            chosen["epochs"] == 1
-        )
+        # The nearest to what the rule says that at most twenty equal parts of whole epochs allow.
+        rule, an_epoch = recipes.RULES["tuned"][regime](images), steps // chosen["epochs"]
+        part = np.ceil(rule["steps"] / an_epoch / 20)
+        assert chosen["epochs"] % part == 0
+        nearest = pytest.approx(rule["steps"], abs=part * an_epoch / 2 + 1e-6)
+        assert steps == nearest or chosen["epochs"] == 1
         assert 0 <= chosen["dropout"] < 1 and chosen["learning_rate"] > 0
 
 
@@ -199,6 +201,20 @@ def test_reports_are_bounded():
     many = reported(300, 1_000, 250)
     assert len(many) == 20 and many[-1] == 300 and many == sorted(set(many))
     assert reported(10, 100, 10_000) == [10]  # validating costs more than all of the training
+
+
+def test_many_epochs_at_once_are_as_many_one_by_one(script, tmp_path, monkeypatch):
+    arguments = (*TINY[:-1], 40, "--images-per-class", 4, "--logs", tmp_path)
+    at_once = script("train_frozen.py", *arguments, "--name", "at-once")
+    assert at_once.status == 0, at_once.err
+    monkeypatch.setattr(progress_of, "REPORTS", 40)
+    one_by_one = script("train_frozen.py", *arguments, "--name", "one-by-one")
+    found, expected = (
+        json.loads((tmp_path / "frozen" / name / "metrics.json").read_text())
+        for name in ("at-once", "one-by-one")
+    )
+    assert found["history"]["epoch"][-1] == expected["history"]["epoch"][-1] == 40
+    assert at_once.out.splitlines()[-2:] == one_by_one.out.splitlines()[-2:]
 
 
 def test_patience_counts_epochs_not_reports(tmp_path):

@@ -14,8 +14,10 @@ import pytest
 from conftest import REGIMES, ROOT, TINY, finish, start
 from test_features import built, rule
 
-from transfer import curve, depths, grid, settings, sweeping, terminal
+from transfer import curve, depths, grid, pool, settings, sweeping, terminal
 from transfer.pool import Outcome
+from transfer.runs import Run
+from transfer.table import Row
 
 GRID = (*TINY, "--precision", "float32", "--depth", "head", "all", "--images-per-class", "5", "10")
 GRID += ("--seed", "3")
@@ -167,19 +169,43 @@ class Dying:
 
     def finished(self, seconds):
         trial = self.busy.pop()
-        return [(trial, Outcome(None, "killed") if trial.depth == "all" else Outcome(1, "bad"))]
+        return [
+            (trial, Outcome("died", "killed") if trial.depth == "all" else Outcome("failed", "bad"))
+        ]
 
     def close(self):
         pass
 
 
 def test_a_trial_whose_process_dies_is_retried_twice(trials, tmp_path):
-    pool = Dying()
-    sweeping.train(trials, tmp_path, "fingerprint", pool)
-    assert pool.started.count("all") == 2 * 3
-    assert pool.started.count("head") == 2
+    dying = Dying()
+    sweeping.train(trials, tmp_path, "fingerprint", dying)
+    assert dying.started.count("all") == 2 * 3
+    assert dying.started.count("head") == 2
     assert [one.status for one in trials] == ["failed"] * 4
     assert "killed" in trials[1].reason
+
+
+def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_line):
+    parser = terminal.Parser()
+    parser.add_argument("--yes", action="store_true")
+    arguments = (*TINY, "--seed", "3", "--depth", "head", "--images-per-class", "100")
+    asked, _ = grid.parse(parser, [*arguments, "--logs", str(tmp_path)])
+    ((one,), _) = sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
+    outcome = pool.train(one.trial, hopeless=lambda percent, accuracy: percent >= 50)
+    assert outcome.status == "stopped" and "after epoch 1 of 2" in outcome.reason
+
+    def begun(stop_worst):
+        ((one,), _) = sweeping.begin(asked, "shapes", tmp_path, False, stop_worst)
+        return one
+
+    assert (begun(True).status, begun(True).reason) == ("stopped", outcome.reason)
+    assert curve.points([begun(True)], []) == {}
+    assert begun(False).status == "waiting"
+    assert pool.train(one.trial).status == "finished"  # it is resumed
+    assert begun(True).status == "finished"
+    assert "resume      after epoch 1 of 2" in one.trial.output.read_text()
+    one_line(script("sweep.py", *arguments, "--stop-worst"), "--stop-worst", "--address")
 
 
 @pytest.mark.slow
@@ -216,14 +242,14 @@ def test_an_interrupted_sweep_goes_on(tmp_path):
 
 
 def point(depth, *accuracies, images=400):
-    metrics = [
-        {
+    runs = [
+        Run(Path(), {
             "validation_accuracy": accuracy, "validation_loss": 1.0, "seconds": 5.0,
             "trainable_params": 100, "validation_images": images, "config": {"fold": 0}, "data": {},
-        }
+        })
         for accuracy in accuracies
     ]  # fmt: skip
-    return curve.Point(10, depth, {}, metrics)
+    return curve.Point(10, depth, {}, Row(runs))
 
 
 def test_the_shallowest_depth_within_one_standard_error_is_taken():
@@ -247,8 +273,8 @@ def test_it_says_where_no_difference_is_measurable():
 def test_of_other_settings_the_best_are_shown():
     def finished(rate, accuracy):
         config = settings.Config(regime="frozen", learning_rate=rate)
-        metrics = point("head", accuracy).metrics[0]
-        return curve.Result(grid.Trial("head", config, "head"), "finished", metrics=metrics)
+        (run,) = point("head", accuracy).row.runs
+        return curve.Result(grid.Trial("head", config, "head"), "finished", run=run)
 
     found = [finished(1e-3, 0.7), finished(1e-4, 0.8), finished(1e-5, 0.6)]
     ((best,),) = curve.points(found, ["learning_rate"]).values()
@@ -259,7 +285,7 @@ def test_of_other_settings_the_best_are_shown():
 def test_what_is_missing_is_said():
     config = settings.Config(regime="frozen")
     done = curve.Result(
-        grid.Trial("head", config, "head"), "finished", metrics=point("head", 0.7).metrics[0]
+        grid.Trial("head", config, "head"), "finished", run=point("head", 0.7).row.runs[0]
     )
     failed = curve.Result(grid.Trial("all", config, "all"), "failed", "memory ran out")
     (line,) = curve.answers([done, failed], [])

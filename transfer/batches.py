@@ -14,7 +14,7 @@ class Batches:
     """Batches of uint8 images and one-hot labels, each a tuple of the two.
 
     They are a function of the seed and the epoch alone, so that equal runs see equal batches. The
-    epoch is the last one given to `draw`, as Keras' fit() also takes a batch before its first
+    epochs are the last ones given to `draw`, as Keras' fit() also takes a batch before its first
     epoch, to learn the shapes.
 
     Args:
@@ -52,18 +52,18 @@ class Batches:
         self.shift = shift
         self.zoom = zoom
         self.views = views if shift or zoom else 1 + mirror
-        # For each place in the epoch: number of the image and of its view, whether it is mirrored,
-        # rows and columns moved.
-        self.drawn = tf.Variable(tf.zeros((len(split.images), 5), "int32"))
+        # For each place in the drawn epochs: number of the image and of its view, whether it is
+        # mirrored, rows and columns moved.
+        self.drawn = tf.Variable(tf.zeros((0, 5), "int32"), shape=(None, 5))
         # And what is zoomed in on: top, left, bottom, right, in 0..1.
-        self.boxes = tf.Variable(tf.zeros((len(split.images), 4)))
+        self.boxes = tf.Variable(tf.zeros((0, 4)), shape=(None, 4))
         self.draw(epoch=0)
 
     def __len__(self):
         return math.ceil(len(self.images) / self.batch_size)
 
-    def dataset(self):
-        """Makes the `tf.data.Dataset` of an epoch.
+    def dataset(self, epochs=1):
+        """Makes the `tf.data.Dataset` of so many epochs, one after the other.
 
         Not a keras.utils.PyDataset, which Keras wraps in a Dataset.from_generator: since
         TensorFlow 2.21 that makes malloc return all memory at once, which slows every step. No
@@ -74,7 +74,10 @@ class Batches:
         inputs, labels = self.inputs(), tf.constant(self.labels)
 
         def load(index):
-            places = slice(index * self.batch_size, (index + 1) * self.batch_size)
+            epoch, batch = index // len(self), index % len(self)
+            first, end = batch * self.batch_size, (batch + 1) * self.batch_size
+            count = len(self.images)
+            places = slice(epoch * count + first, epoch * count + tf.minimum(end, count))
             image, view, *moves = tf.unstack(self.drawn[places], axis=1)
             targets = tf.one_hot(tf.gather(labels, image), self.classes)
             return inputs(image, view, *moves, self.boxes[places]), targets
@@ -83,7 +86,7 @@ class Batches:
         options.autotune.enabled = False
         # These would write what is gathered from into the graph: a second copy in memory.
         options.experimental_optimization.apply_default_optimizations = False
-        return tf.data.Dataset.range(len(self)).map(load).with_options(options)
+        return tf.data.Dataset.range(epochs * len(self)).map(load).with_options(options)
 
     def inputs(self):
         """Makes the function from what was drawn for a batch to its views.
@@ -112,9 +115,11 @@ class Batches:
 
         return views
 
-    def drawn_each_epoch(self):
-        """Makes the Keras callback that draws for each epoch as it begins."""
-        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self.draw(epoch))
+    def drawn_each_epoch(self, epochs=1):
+        """Makes the Keras callback that draws as an epoch of fit(), so many of these, begins."""
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda number, _: self.draw(number * epochs, epochs)
+        )
 
     def what_views(self):
         """Gives all that the views of an image are made of, as JSON has it."""
@@ -126,25 +131,28 @@ class Batches:
     def draw_view(self, view):
         """Takes the images in their own order, each in the given view, counted from 0."""
         order = np.arange(len(self.images))
-        self._assign(order, np.full_like(order, view), *self._fixed(view))
+        moves, boxes = self._fixed(view)
+        self.drawn.assign(np.column_stack([order, np.full_like(order, view), moves]))
+        self.boxes.assign(boxes)
 
-    def draw(self, epoch):
-        """Draws the order and the views of an epoch, counted from 0."""
+    def draw(self, epoch, epochs=1):
+        """Draws the order and the views of so many epochs from the given one on, counted from 0."""
         if self.seed is None:
             self.draw_view(0)
             return
+        drawn, boxes = zip(*map(self._drawn, range(epoch, epoch + epochs)), strict=True)
+        self.drawn.assign(np.concatenate(drawn))
+        self.boxes.assign(np.concatenate(boxes))
+
+    def _drawn(self, epoch):
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.images))
         if not self.views:
-            self._assign(order, np.zeros_like(order), *self._random(random))
-            return
+            moves, boxes = self._random(random)
+            return np.column_stack([order, np.zeros_like(order), moves]), boxes
         view = random.integers(self.views, size=len(order))
         moves, boxes = self._kept
-        self._assign(order, view, moves[view, order], boxes[view, order])
-
-    def _assign(self, order, view, moves, boxes):
-        self.drawn.assign(np.column_stack([order, view, moves]))
-        self.boxes.assign(boxes)
+        return np.column_stack([order, view, moves[view, order]]), boxes[view, order]
 
     @functools.cached_property
     def _kept(self):

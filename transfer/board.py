@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams
 
-from transfer import plots
+from transfer import features, plots
 from transfer.batches import Batches, views_of
 from transfer.splits import Split
 
@@ -56,10 +56,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
         model: The whole model, whose layers are shown even where fit() trains its tail alone.
         confusion: The metric `Confusion` that fit() fills.
         class_names: Names of the classes.
+        epochs_at_once: How many are one epoch of fit().
         histograms: Whether to show the weights' distribution each epoch.
     """
 
-    def __init__(self, folder, model, confusion, class_names, histograms=False):
+    def __init__(self, folder, model, confusion, class_names, epochs_at_once=1, histograms=False):
         super().__init__(folder, write_graph=False, histogram_freq=int(histograms))
         self.traced = False
         self.writer = tf.summary.create_file_writer(str(folder))
@@ -67,6 +68,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
             tf.summary.graph(layers_graph(model))
         self.confusion = confusion
         self.class_names = class_names
+        self.epochs_at_once = epochs_at_once
 
     def on_train_batch_begin(self, batch, logs=None):
         super().on_train_batch_begin(batch, logs)
@@ -81,6 +83,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 tf.summary.trace_export("batch_1", step=0)
 
     def on_epoch_end(self, epoch, logs=None):
+        epoch = (epoch + 1) * self.epochs_at_once - 1
         super().on_epoch_end(epoch, logs)
         if "val_loss" not in logs:  # an epoch that is not reported
             return
@@ -120,7 +123,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
             for key, figure in figures.items():
                 tf.summary.scalar(key, figure, step=metrics["epochs"])
         self.writer.close()
-        show_features(Path(self.log_dir), model, dataset.validation, dataset.class_names)
+        show_features(Path(self.log_dir), model, dataset)
 
 
 def layers_graph(model):
@@ -152,17 +155,17 @@ def layers_graph(model):
     return graph
 
 
-def show_features(folder, model, split, class_names):
+def show_features(folder, model, dataset):
     """Writes what TensorBoard's projector shows: features of validation images, with thumbnails.
 
     A feature is what the last layer with weights reads, averaged over places if it is a map.
     """
-    images, labels = split.images[:PROJECTED], split.labels[:PROJECTED]
-    features = [layer for layer in model.layers if layer.weights][-1].input
-    if len(features.shape) == 4:
-        features = keras.layers.GlobalAveragePooling2D()(features)
-    batches = Batches(Split(images, labels), len(class_names)).dataset()
-    values = keras.Model(model.inputs, features).predict(batches, verbose=0)
+    images, labels = (array[:PROJECTED] for array in dataset.validation)
+    read = [layer for layer in model.layers if layer.weights][-1].input
+    if len(read.shape) == 4:
+        read = keras.layers.GlobalAveragePooling2D()(read)
+    asked = keras.Model(model.inputs, read)
+    values = features.predict(asked, dataset, "validation", PROJECTED)
 
     columns = math.ceil(math.sqrt(len(images)))
     sprite = np.full((columns * THUMBNAIL, columns * THUMBNAIL, 3), 255, np.uint8)
@@ -173,7 +176,9 @@ def show_features(folder, model, split, class_names):
     files = folder / "projector"
     files.mkdir(exist_ok=True)
     np.savetxt(files / "features.tsv", values, fmt="%.4g", delimiter="\t")
-    (files / "labels.tsv").write_text("".join(f"{class_names[label]}\n" for label in labels))
+    (files / "labels.tsv").write_text(
+        "".join(f"{dataset.class_names[label]}\n" for label in labels)
+    )
     Image.fromarray(sprite).save(files / "thumbnails.png")
 
     config = projector.ProjectorConfig()

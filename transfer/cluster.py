@@ -22,8 +22,7 @@ from pathlib import Path
 from data import SOURCES
 from transfer import files, layouts, pool
 from transfer.grid import Trial
-from transfer.pool import INTERRUPTED, Outcome
-from transfer.settings import located
+from transfer.pool import Outcome
 
 ROOT = Path(__file__).parent.parent
 CPUS, MEMORY = 2, 2 * 2**30  # what a trial is given, if a machine has as many cores
@@ -35,12 +34,15 @@ class Cluster:
     Args:
         address: Of the cluster, or "auto".
         trials: All that are to be trained; they have images and --logs in common.
+        stop_worst: Whether to stop hopeless trials early.
 
     Raises:
-        OSError: Ray is not installed, no cluster answers, or what is to be sent can't be read.
+        OSError: Ray is not installed, no cluster answers, none of its machines can take a trial, or
+            what is to be sent can't be read.
+        ValueError: A machine has other versions than this one.
     """
 
-    def __init__(self, address: str, trials: list[Trial]):
+    def __init__(self, address: str, trials: list[Trial], stop_worst: bool = False):
         from transfer.network import choose_precision
         from transfer.run import versions
 
@@ -50,10 +52,7 @@ class Cluster:
         }
         self.ray = _connect(address)
         nodes = [node for node in self.ray.nodes() if node["Alive"]]
-        self.cpus = min(CPUS, int(max(node["Resources"].get("CPU", 0) for node in nodes)))
-        if not self.cpus:
-            raise OSError(f"--address {address}: no machine of that cluster has a core to offer")
-        self.gpus = min(1, self.ray.cluster_resources().get("GPU", 0))
+        self.demand = _demand(address, [node["Resources"] for node in nodes])
         self.busy: dict = {}
         logs = Path(trials[0].config.logs).resolve()
         logs.mkdir(parents=True, exist_ok=True)
@@ -61,16 +60,29 @@ class Cluster:
         self.mark.touch()
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
-            seen = all(self.ray.get([self._sees(node) for node in nodes]))
-            self.sent = {} if seen else self._send(trials)
+            seen, found = zip(*self.ray.get([self._ask(node) for node in nodes]), strict=True)
+            for node, versions in zip(nodes, found, strict=True):
+                _check_versions(self.versions, versions, node["NodeManagerAddress"])
+            self.sent = {} if all(seen) else self._send(trials)
+            self.halving = self._halving() if stop_worst else None
             stack.pop_all()
 
-    def _sees(self, node):
+    def _ask(self, node):
+        """Asks a machine whether it sees --logs, and for its versions."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         options = {"num_cpus": 0, "scheduling_strategy": there}
-        return self.ray.remote(_exists).options(**options).remote(self.mark)
+        return self.ray.remote(_there).options(**options).remote(self.mark)
+
+    def _halving(self):
+        try:
+            from transfer.halving import Halving
+        except ImportError as error:
+            raise OSError(
+                "--stop-worst needs Ray Tune: install it with pip install -r requirements-ray.txt"
+            ) from error
+        return self.ray.remote(Halving).options(num_cpus=0).remote()
 
     def _send(self, trials):
         """Puts images and weights into the object store.
@@ -97,16 +109,15 @@ class Cluster:
     def free(self) -> int:
         """Says how many trials can be started at once."""
         cores = self.ray.cluster_resources().get("CPU", 0)
-        return max(0, int(cores // self.cpus) - len(self.busy))
+        return max(0, int(cores // self.demand["num_cpus"]) - len(self.busy))
 
     def start(self, trial: Trial) -> None:
         there = dataclasses.replace(
             located_config(trial), precision=self.precisions[trial.config.precision]
         )
-        task = self.ray.remote(_train).options(
-            max_retries=0, num_cpus=self.cpus, num_gpus=self.gpus, memory=MEMORY
-        )
-        arguments = (trial._replace(config=there), self.mark, self.versions, self.sent)
+        task = self.ray.remote(_train).options(max_retries=0, **self.demand)
+        sent = trial._replace(config=there)
+        arguments = (sent, self.mark, self.versions, self.sent, self.halving)
         self.busy[task.remote(*arguments)] = trial
 
     def finished(self, seconds: float) -> list[tuple[Trial, Outcome]]:
@@ -123,11 +134,11 @@ class Cluster:
         try:
             outcome, content = self.ray.get(ref)
         except self.ray.exceptions.TaskCancelledError:
-            return Outcome(INTERRUPTED)
+            return Outcome("interrupted")
         except self.ray.exceptions.RayTaskError as error:
-            return Outcome(1, str(error.cause))
+            return Outcome("failed", str(error.cause))
         except self.ray.exceptions.RayError as error:
-            return Outcome(None, f"its machine or process died ({type(error).__name__})")
+            return Outcome("died", f"its machine or process died ({type(error).__name__})")
         if content is not None:
             _receive(trial, content)
         return outcome
@@ -144,9 +155,8 @@ class Cluster:
 
 def located_config(trial):
     """Gives the settings of a trial with paths that hold in any working directory."""
-    settings = dataclasses.asdict(trial.config)
     logs = str(Path(trial.config.logs).resolve())
-    return dataclasses.replace(trial.config, **located(settings) | {"logs": logs})
+    return dataclasses.replace(trial.config.located(), logs=logs)
 
 
 def _connect(address):
@@ -179,11 +189,35 @@ def _connect(address):
     return ray
 
 
-def _exists(path):
-    return path.exists()
+def _demand(address, resources):
+    """Gives what of a machine a trial asks for: what one of them has, lest it wait forever."""
+    cpus = min(CPUS, int(max(each.get("CPU", 0) for each in resources)))
+    gpus = min(1, max(each.get("GPU", 0) for each in resources))
+    demand = {"CPU": max(1, cpus), "memory": MEMORY, "GPU": gpus}
+    if not any(all(each.get(key, 0) >= demand[key] for key in demand) for each in resources):
+        raise OSError(
+            f"--address {address}: no machine of that cluster offers {demand['CPU']} cores, "
+            f"{MEMORY / 2**30:.0f} GiB of memory" + (" and a GPU" if gpus else "")
+        )
+    return {"num_cpus": demand["CPU"], "memory": MEMORY, "num_gpus": gpus}
 
 
-def _train(trial, mark, expected, sent):
+def _there(mark):
+    from transfer.run import versions
+
+    return mark.exists(), versions()
+
+
+def _check_versions(expected, found, machine):
+    for name, version in expected.items():
+        if found[name] != version:
+            raise ValueError(
+                f"machine {machine} has {name} {found[name]}, the sweep {version}: install the same "
+                "on both"
+            )
+
+
+def _train(trial, mark, expected, sent, halving):
     """Trains a trial on one of the machines; gives its `Outcome`, and what is to go back."""
     home = Path(tempfile.gettempdir(), f"squeezenet-{getpass.getuser()}")
     shared = mark.exists()
@@ -191,12 +225,10 @@ def _train(trial, mark, expected, sent):
         os.environ["KERAS_HOME"] = str(home / "keras")
     from transfer.run import versions
 
-    found = versions()
-    for name, version in expected.items():
-        if found[name] != version:
-            raise ValueError(f"the machine has {name} {found[name]}, the sweep {version}")
+    _check_versions(expected, versions(), socket.gethostname())
+    hopeless = halving and _asking(halving, trial)
     if shared:
-        return pool.train(trial), None
+        return pool.train(trial, hopeless=hopeless), None
     changes = {"logs": str(home / "logs")}
     weights, images = trial.config.weights, trial.config.data
     if weights == "imagenet":
@@ -206,13 +238,29 @@ def _train(trial, mark, expected, sent):
     if images not in SOURCES:
         changes["data"] = str(_unpacked(sent["images"], home))
     there = trial._replace(config=dataclasses.replace(trial.config, **changes))
-    outcome = pool.train(there)
+    outcome = pool.train(there, hopeless=hopeless)
     run = {str(path.relative_to(there.folder)): path for path in there.folder.rglob("*")}
     content = {"run": _packed(run), "output": there.output.read_bytes()}
-    if outcome.status != INTERRUPTED:
+    if outcome.status != "interrupted":
         shutil.rmtree(there.folder, ignore_errors=True)
         there.output.unlink()
     return outcome, content
+
+
+def _asking(halving, trial):
+    """Makes the function that asks a cluster's `Halving` about a trial."""
+    import ray
+
+    config = trial.config
+    group = config.images_per_class, config.seed, config.fold
+
+    def hopeless(percent, accuracy):
+        try:
+            return ray.get(halving.hopeless.remote(group, config.name, percent, accuracy))
+        except ray.exceptions.RayError:  # its machine died, and with it what it knew
+            return False
+
+    return hopeless
 
 
 def _images(source):

@@ -3,14 +3,14 @@
 import csv
 import io
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from transfer import terminal
 from transfer.depths import DEPTHS
 from transfer.grid import Trial
-from transfer.table import show
+from transfer.runs import Run
+from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, show
 
 ABOUT = (
     "± is the standard deviation over seeds and folds. Where other settings vary too, each depth is "
@@ -24,15 +24,15 @@ ABOUT = (
 class Result(NamedTuple):
     """A trial and how it stands.
 
-    `status` is waiting, running, finished, failed, interrupted or impossible; `reason` says why it is
-    none of the first three. A finished one has the `metrics` of its run. `seconds` is an
-    estimate.
+    `status` is waiting, running, finished, failed, interrupted, impossible, or stopped early by
+    --stop-worst; `reason` says why it is none of the first three. A finished one has its `run`.
+    `seconds` is an estimate.
     """
 
     trial: Trial
     status: str = "waiting"
     reason: str = ""
-    metrics: dict | None = None
+    run: Run | None = None
     seconds: float = 0.0
 
 
@@ -42,59 +42,60 @@ class Point(NamedTuple):
     amount: int
     depth: str
     settings: dict[str, Any]
-    metrics: list[dict]
-
-    def mean(self, key: str) -> float:
-        return statistics.fmean(one[key] for one in self.metrics)
+    row: Row
 
     @property
     def accuracy(self) -> float:
-        return self.mean("validation_accuracy")
+        return self.row.mean(ACCURACY)
 
     @property
-    def spread(self) -> float | None:
-        """The standard deviation of the accuracy, or None of a single run."""
-        values = [one["validation_accuracy"] for one in self.metrics]
-        return statistics.stdev(values) if len(values) > 1 else None
+    def spread(self) -> float:
+        """The standard deviation of the accuracy; 0 of a single run."""
+        return self.row.deviation(ACCURACY) or 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.row.mean(SECONDS)
+
+    @property
+    def parameters(self) -> float:
+        return self.row.mean(PARAMETERS)
 
     @property
     def error(self) -> float:
         """The standard error of the mean accuracy, by chance in the seeds and in the images."""
-        # Seeds validate on the same images, unless the seed draws them; folds on others.
-        images = {
-            (one["config"]["fold"], one["data"].get("order", {}).get("validation")): one[
-                "validation_images"
-            ]
-            for one in self.metrics
-        }
-        count = sum(images.values())
+        count = sum(images or 0 for images in self.row.images.values())
         # Laplace's estimate, which is neither 0 nor 1 where all or none were right.
         right = (self.accuracy * count + 1) / (count + 2)
-        by_seed = (self.spread or 0) ** 2 / len(self.metrics)
+        by_seed = self.spread**2 / len(self.row.runs)
         return math.sqrt(by_seed + right * (1 - right) / count)
 
 
 def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[Point]]:
     """Gives for each number of images per class its depths, the shallowest first.
 
+    Settings of which a trial was stopped early are left out: those of their seeds that were not would
+    be the lucky ones.
+
     Args:
         results: Of the trials.
         varied: Names of the settings in which they differ, but for their depth.
     """
     others = [name for name in varied if name not in ("images_per_class", "seed", "fold")]
-    alike: dict[tuple, list[dict]] = {}
+    alike: dict[tuple, list[Result]] = {}
     for one in results:
-        if one.metrics is not None:
-            config = one.trial.config
-            settings = tuple((name, getattr(config, name)) for name in others)
-            key = (config.images_per_class, one.trial.depth, settings)
-            alike.setdefault(key, []).append(one.metrics)
+        config = one.trial.config
+        settings = tuple((name, getattr(config, name)) for name in others)
+        alike.setdefault((config.images_per_class, one.trial.depth, settings), []).append(one)
     best: dict[tuple, Point] = {}
-    for (amount, depth, settings), metrics in alike.items():
-        point = Point(amount, depth, dict(settings), metrics)
+    for (amount, depth, settings), own in alike.items():
+        runs = [one.run for one in own if one.run]
+        if not runs or any(one.status == "stopped" for one in own):
+            continue
+        point = Point(amount, depth, dict(settings), Row(runs))
         known = best.get((amount, depth))
         # A mean over fewer seeds is no better for being higher.
-        if known is None or (len(metrics), point.accuracy) > (len(known.metrics), known.accuracy):
+        if known is None or (len(runs), point.accuracy) > (len(known.row.runs), known.accuracy):
             best[amount, depth] = point
     amounts = sorted({amount for amount, _ in best}, key=lambda amount: amount or math.inf)
     return {
@@ -121,7 +122,7 @@ def answer(found: Sequence[Point]) -> str:
     settings = "".join(
         f", {name.replace('_', ' ')} {show(value)}" for name, value in taken.settings.items()
     )
-    cost = f"{taken.mean('seconds'):.0f} s a run, {taken.mean('trainable_params'):,.0f} parameters"
+    cost = f"{taken.seconds:.0f} s a run, {taken.parameters:,.0f} parameters"
     which = f"{taken.depth}{settings}: {taken.accuracy:.4f} ({cost})"
     if len(found) == 1:
         said = f"only one depth was trained, {which}"
@@ -144,38 +145,41 @@ def answer(found: Sequence[Point]) -> str:
 
 def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
     """Gives a line for each number of images: which depth to take, and what is missing."""
-    lines = []
-    for amount, found in points(results, varied).items():
-        own = [one for one in results if one.trial.config.images_per_class == amount]
-        missing = sum(one.metrics is None for one in own)
-        note = f"; {missing} of {len(own)} runs are missing" if missing else ""
-        lines.append(answer(found) + note)
+    found, lines = points(results, varied), []
+    for amount in dict.fromkeys(one.trial.config.images_per_class for one in results):
+        own = [one.status for one in results if one.trial.config.images_per_class == amount]
+        stopped = own.count("stopped")
+        missing = len(own) - own.count("finished") - stopped
+        line = f"{amount_of(amount)}: no depth has all of its runs"
+        if amount in found:
+            line = answer(found[amount])
+        for count, what in ((stopped, "were stopped early"), (missing, "are missing")):
+            if count:
+                line += f"; {count} of {len(own)} runs {what}"
+        lines.append(line)
     return lines
 
 
 def markdown(results: Sequence[Result], varied: Sequence[str]) -> str:
     """Gives sweep.md: for each number of images the answer and a table, then what failed."""
     text = ["# How deep to unfreeze"]
-    said = answers(results, varied)
-    for line, (amount, found) in zip(said, points(results, varied).items(), strict=True):
+    text.append("\n".join(f"- {line}" for line in answers(results, varied)))
+    for amount, found in points(results, varied).items():
         names = [name.replace("_", " ") for name in found[0].settings]
-        head = ["depth", *names, "validation accuracy", "validation loss", "seconds"]
+        figures = (ACCURACY, LOSS, SECONDS, PARAMETERS)
         body = [
             [
                 point.depth,
                 *map(show, point.settings.values()),
-                f"{point.accuracy:.4f}"
-                + ("" if point.spread is None else f" ± {point.spread:.4f}"),
-                f"{point.mean('validation_loss'):.4f}",
-                f"{point.mean('seconds'):.0f}",
-                f"{point.mean('trainable_params'):,.0f}",
-                f"{len(point.metrics)}",
+                *map(point.row.show, figures),
+                f"{len(point.row.runs)}",
             ]
             for point in found
         ]
-        table = terminal.markdown_table([*head, "trainable parameters", "runs"], body)
-        text.append(f"## {amount_of(amount).capitalize()}\n\n{line}.\n\n{table}")
-    missing = [one for one in results if one.metrics is None]
+        head = ["depth", *names, *(column.title for column in figures), "runs"]
+        table = terminal.markdown_table(head, body)
+        text.append(f"## {amount_of(amount).capitalize()}\n\n{table}")
+    missing = [one for one in results if one.run is None]
     if missing:
         lines = [f"- {one.trial}: {one.status}, {one.reason}".rstrip(", ") for one in missing]
         text.append("## Not finished\n\n" + "\n".join(lines))
@@ -192,6 +196,6 @@ def comma_separated(results: Sequence[Result], varied: Sequence[str]) -> str:
     writer.writerow(["depth", *fixed, *others, "status", *figures, "run"])
     for one in results:
         settings = [getattr(one.trial.config, name) for name in fixed + others]
-        values = [one.metrics[key] if one.metrics else "" for key in figures]
+        values = [one.run.metrics[key] if one.run else "" for key in figures]
         writer.writerow([one.trial.depth, *settings, one.status, *values, one.trial.folder])
     return file.getvalue()

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from transfer import features
 from transfer.batches import Batches
 from transfer.runs import check_model
 
@@ -41,12 +42,13 @@ def classifier(model, evaluation):
     return keras.Model(image, keras.layers.Average(dtype="float32")(both))
 
 
-def evaluate(path, split, evaluation="plain"):
-    """Evaluates a saved model.
+def evaluate(path, dataset, name, evaluation="plain"):
+    """Evaluates a saved model, from the features of its frozen layers where a run has kept them.
 
     Args:
         path: The `.keras` file.
-        split: `data.Split` to evaluate it on.
+        dataset: `data.Dataset`.
+        name: The split to evaluate it on, such as `validation`.
         evaluation: As `classifier` takes it.
 
     Returns:
@@ -57,16 +59,17 @@ def evaluate(path, split, evaluation="plain"):
         ValueError, OSError: As of `load`.
     """
     model = load(path)
-    classes, plain = model.output_shape[-1], evaluation != "mirrored"
+    images = getattr(dataset, name)
+    classes, plain = len(dataset.class_names), evaluation != "mirrored"
     if plain:
         # From logits, as in fit(): very small probabilities have lost their precision.
         logits = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
-        asked = keras.Model(model.inputs[0], logits)
+        found = features.predict(keras.Model(model.inputs, logits), dataset, name)
     else:
         asked = classifier(model, evaluation)
-    found = asked.predict(Batches(split, classes).dataset(), verbose=0)
-    targets = keras.ops.one_hot(split.labels, classes)
+        found = asked.predict(Batches(images, classes).dataset(), verbose=0)
+    targets = keras.ops.one_hot(images.labels, classes)
     loss = keras.losses.CategoricalCrossentropy(from_logits=plain)(targets, found)
     probabilities = np.asarray(keras.ops.softmax(found)) if plain else found
-    accuracy = np.mean(probabilities.argmax(axis=1) == split.labels)
+    accuracy = np.mean(probabilities.argmax(axis=1) == images.labels)
     return probabilities, float(loss), float(accuracy)

@@ -39,7 +39,8 @@ def split(model):
 
     Returns:
         `(prefix, tail)`, two models of the model's own layers: the tail takes the list of the
-        prefix's outputs. `(None, model)` where no layer with weights is frozen from the input on.
+        prefix's outputs. `(None, model)` where no layer with weights is frozen from the input on, or all of
+        them are.
     """
     changing, boundary, frozen_weights = set(), {}, 0
     for operation in model.operations:  # in the order of the computation
@@ -51,7 +52,7 @@ def split(model):
             boundary |= {id(tensor): tensor for tensor in inputs if id(tensor) not in changing}
         else:
             frozen_weights += len(getattr(operation, "weights", ()))
-    if not frozen_weights:
+    if not frozen_weights or not boundary:
         return None, model
     tensors = list(boundary.values())
     prefix = keras.Model(model.inputs, tensors, name="prefix")
@@ -129,6 +130,25 @@ class FeatureBatches(Batches):
         )
 
 
+def predict(model, dataset, name, count=None):
+    """Gives a model's output for the images of a split, from their kept features where there are any.
+
+    Args:
+        model: Functional `keras.Model` of one output, on pixels.
+        dataset, name: `data.Dataset`, and which of its splits, such as `validation`.
+        count: How many of its images, the first ones; by default all.
+    """
+    images, classes = getattr(dataset, name), len(dataset.class_names)
+    few = type(images)(*(array[:count] for array in images))
+    prefix, tail = split(model)
+    kept = prefix and Cache(prefix, dataset).read((name, Batches(images, classes)))
+    if kept:
+        model, batches = tail, FeatureBatches(kept, few, classes)
+    else:
+        batches = Batches(few, classes)
+    return model.predict(batches.dataset(), verbose=0)
+
+
 class Features(NamedTuple):
     """The features of some images.
 
@@ -149,7 +169,6 @@ class Cache:
         self.prefix = prefix
         self.dataset = dataset
         self.folder = keras_home() / "features"
-        self.folder.mkdir(parents=True, exist_ok=True)
         weights = hashlib.sha256()
         for array in prefix.get_weights():
             weights.update(np.ascontiguousarray(array))
@@ -174,7 +193,8 @@ class Cache:
         Raises:
             OSError: The disk has no room for them; nothing is written then.
         """
-        found = [self._read(part) for part in parts]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = [self.read(part) for part in parts]
         missing = [part for part, known in zip(parts, found, strict=True) if known is None]
         sizes = {part: self._size(part) for part in parts}
         total, needed = sum(sizes.values()), sum(sizes[part] for part in missing)
@@ -212,8 +232,8 @@ class Cache:
         facts = kind | {"images": self.dataset.digests[split], "shared": not alone}
         return self.folder / f"{key}-{_key(facts['images'])}.json", facts
 
-    def _read(self, part):
-        """Maps a part's features, or gives `None` unless all is there and as it was written."""
+    def read(self, part):
+        """Maps the features of a part, as `load` takes it; `None` if not all is as it was written."""
         marker, facts = self._marker(part)
         kind, _, _ = marker.stem.partition("-")
         others = sorted(self.folder.glob(f"{kind}-*.json")) if facts["shared"] else []

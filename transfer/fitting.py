@@ -34,11 +34,17 @@ def train(model, trainable, dataset, config, facts, progress):
             set_trainable(model, trainable)
         standardised = bool(config.head_epochs or state)
         trained, training, validation = feed(model, dataset, config, standardised)
+    if state:
+        progress.restore(state)
+    progress.plan(config.epochs, dataset)
+    at_once = progress.epochs_at_once
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     confusion = Confusion(len(dataset.class_names))
     compile_model(trained, optimizer, confusion)
     compile_model(model, optimizer)  # so that its file can be evaluated
-    board = TensorBoard(progress.folder, model, confusion, dataset.class_names, config.histograms)
+    board = TensorBoard(
+        progress.folder, model, confusion, dataset.class_names, at_once, config.histograms
+    )
     board.show_views(dataset.train, config)
     optimizer.build(trained.trainable_variables)
     variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
@@ -47,32 +53,33 @@ def train(model, trainable, dataset, config, facts, progress):
             variable.assign(array)
         for layer in normalizations(trained):
             layer.finalize_state()
-        progress.restore(state)
         print(f"resume      after epoch {progress.epochs} of {config.epochs}", flush=True)
 
     # A progress bar per epoch, unless there would be hundreds.
     bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
+    done = config.epochs if progress.out_of_patience() else progress.epochs
+
+    def report(block, logs):
+        epoch = (block + 1) * at_once
+        if progress.epoch_end(epoch, model, trained, logs, report=not bars):
+            state = progress.state()
+            checkpoints.save(progress.folder, progress.epochs, variables, facts, state)
+            progress.judge()
+
     trained.fit(
-        training.dataset(),
-        epochs=config.epochs,
-        initial_epoch=config.epochs if progress.out_of_patience() else progress.epochs,
+        training.dataset(at_once),
+        epochs=config.epochs // at_once,
+        initial_epoch=done // at_once,
         validation_data=validation.dataset(),
         class_weight=class_weights(dataset.train.labels, config.class_weights),
         shuffle=False,  # Batches does
-        validation_freq=progress.reported,
+        validation_freq=[epoch // at_once for epoch in progress.reported],
         verbose=1 if bars else 0,
         callbacks=[
-            training.drawn_each_epoch(),
+            training.drawn_each_epoch(at_once),
             board,
             keras.callbacks.TerminateOnNaN(),
-            keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: (
-                    progress.epoch_end(epoch + 1, model, trained, logs, report=not bars)
-                    and checkpoints.save(
-                        progress.folder, progress.epochs, variables, facts, progress.state()
-                    )
-                )
-            ),
+            keras.callbacks.LambdaCallback(on_epoch_end=report),
         ],
     )
     if progress.diverged:
@@ -106,12 +113,11 @@ def train_head(model, dataset, config):
     set_trainable(model, only_head)
     compile_model(tail, make_optimizer(config, steps=config.epochs * len(training)))
     tail.fit(
-        training.dataset(),
-        epochs=config.epochs,
+        training.dataset(config.epochs),
         class_weight=class_weights(dataset.train.labels, config.class_weights),
         shuffle=False,
         verbose=0,
-        callbacks=[training.drawn_each_epoch()],
+        callbacks=[training.drawn_each_epoch(config.epochs)],
     )
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
     print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from transfer import depths, files, runs, terminal
 from transfer.command_line import FLAGS, add_flag, check_range, parse_config
-from transfer.settings import RECIPES, Config, check_weights, located
+from transfer.settings import RECIPES, Config, check_weights
 
 DEPTHS = ("head", "fire9", "fire8", "fire6", "fire4", "all")
 SEEDS = (0, 1, 2)
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
 
     def named(self, fingerprint: str) -> "Trial":
         """Gives it the name that only its settings and images have: the same run is found again."""
-        settings = dataclasses.asdict(self.config) | located(dataclasses.asdict(self.config))
+        settings = dataclasses.asdict(self.config.located())
         for key in ("data", "logs", "name"):
             del settings[key]
         if settings["weights"] not in runs.WEIGHTS:
@@ -59,6 +59,11 @@ class Trial(NamedTuple):
         return Path(self.config.logs, self.config.regime, self.config.name)
 
     @property
+    def stopped(self) -> Path:
+        """The file that says why it was stopped early, if it was."""
+        return self.folder / "stopped.json"
+
+    @property
     def output(self) -> Path:
         """The file of what it prints."""
         return Path(self.config.logs, "sweep", f"{self.config.regime}-{self.config.name}.txt")
@@ -67,8 +72,9 @@ class Trial(NamedTuple):
         """Gives the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
             known = parse_config(Config(self.config.regime), ["--resume", str(self.folder)])
-            here = located(dataclasses.asdict(self.config)) | {"logs": self.config.logs}
-            return dataclasses.replace(known, **here)  # the images may have been moved
+            here = self.config.located()  # the images may have been moved
+            paths = {"data": here.data, "weights": here.weights, "logs": here.logs}
+            return dataclasses.replace(known, **paths)
         if self.folder.exists():  # it was interrupted before it had asked for anything
             shutil.rmtree(self.folder)
         return self.config

@@ -162,11 +162,11 @@ def sweep(title, depths, lines):
         grey = str(0.7 * (len(lines) - 1 - number) / max(1, len(lines) - 1))
         style = {"color": grey, "marker": marker, "label": name, "capsize": 3}
         accuracies = [point.accuracy for point in points]
-        spreads = [point.spread or 0 for point in points]
+        spreads = [point.spread for point in points]
         places = [depths.index(point.depth) for point in points]
         by_depth.errorbar(places, accuracies, yerr=spreads, **style)
-        for axes, key in ((by_seconds, "seconds"), (by_parameters, "trainable_params")):
-            values = [point.mean(key) for point in points]
+        for axes, cost in ((by_seconds, "seconds"), (by_parameters, "parameters")):
+            values = [getattr(point, cost) for point in points]
             axes.plot(values, accuracies, marker, color=grey, label=name)
             front = _front(values, accuracies)
             axes.plot([x for x, _ in front], [y for _, y in front], "-", color=grey)

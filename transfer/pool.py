@@ -13,17 +13,16 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
-from transfer import depths
+from transfer import depths, files, progress, terminal
 from transfer.grid import Trial
 
 PROCESSES = 1
-INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
 
 
 class Outcome(NamedTuple):
-    """How a trial ended: exit status 0, or another and the reason; None if its process died."""
+    """How a trial ended: finished, failed, interrupted, stopped or, as its process did, died; and why."""
 
-    status: int | None
+    status: str
     reason: str = ""
 
 
@@ -55,7 +54,7 @@ class Pool:
             try:
                 outcome = self.workers[place].connection.recv()
             except (EOFError, OSError):
-                outcome = Outcome(None, self.workers[place].end())
+                outcome = Outcome("died", self.workers[place].end())
                 self.workers[place] = None
             ended.append((self.busy.pop(place), outcome))
         return ended
@@ -109,12 +108,18 @@ def _stop_with_the_sweep():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def train(trial: Trial, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
+def train(
+    trial: Trial,
+    interrupted: Callable[[], bool] = lambda: False,
+    hopeless: Callable[[int, float], bool] | None = None,
+) -> Outcome:
     """Trains a trial in this process, or resumes it; what it prints goes into a file of its own.
 
     Args:
         trial: `Trial`.
         interrupted: Says whether Ctrl-C came before it could reach the trial.
+        hopeless: Says, by the percentage of its epochs that are done and by its validation accuracy,
+            whether to stop it early.
     """
     path = trial.output
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,27 +127,32 @@ def train(trial: Trial, interrupted: Callable[[], bool] = lambda: False) -> Outc
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return Outcome(1, "another process is training it")
+            return Outcome("failed", "another process is training it")
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if interrupted():
-                return Outcome(INTERRUPTED)
+                return Outcome("interrupted")
             from transfer.run import run
 
             if (trial.folder / "metrics.json").exists():  # its process died after it had finished
-                return Outcome(0)
-            run(depths.title(trial.depth), depths.rule(trial.depth), trial.begun())
-            status = 0
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
+                return Outcome("finished")
+            config = trial.begun()
+            trial.stopped.unlink(missing_ok=True)
+            run(depths.title(trial.depth), depths.rule(trial.depth), config, hopeless)
+            return Outcome("finished")
+        except progress.Hopeless as stopped:
+            files.write_json(trial.stopped, {"reason": str(stopped)})
+            return Outcome("stopped", str(stopped))
+        except SystemExit as ended:
+            if ended.code == terminal.INTERRUPTED:
+                return Outcome("interrupted")
         except KeyboardInterrupt:
-            status = INTERRUPTED
+            return Outcome("interrupted")
         except Exception:
             traceback.print_exc()
-            status = 1
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return Outcome(status, "" if status == 0 else _last_line(path))
+    return Outcome("failed", _last_line(path))
 
 
 @contextlib.contextmanager

@@ -9,20 +9,28 @@ from transfer import files, runs
 REPORTS = 20
 
 
+class Hopeless(Exception):
+    """A run was ended early, because others are far ahead of it."""
+
+
 class Progress:
     """The epochs that are reported; one counts only once its model is in the run's folder.
 
     With a patience, only the model with the lowest validation loss is kept, and training stops
-    after that many epochs without a better one.
+    after that many epochs without a better one. `hopeless`, if given, is asked after each report: a
+    function of the percentage of the epochs that are done and of the validation accuracy (0..1) that
+    says whether to end training with `Hopeless`.
     """
 
-    def __init__(self, folder, patience=0, resumed=False):
+    def __init__(self, folder, patience=0, resumed=False, hopeless=None):
         self.folder = folder
         self.patience = patience
+        self.hopeless = hopeless
         # A run that goes on stays as it was, its settings too, until its model changes.
         self.as_it_was = resumed
         self.settings = {}
         self.total = 0
+        self.epochs_at_once = 1
         self.reported = []
         self.epochs = 0
         self.kept_epoch = 0
@@ -33,10 +41,20 @@ class Progress:
         self.start = time.perf_counter()
 
     def plan(self, epochs, dataset):
-        """Chooses the epochs after which to validate, keep the model and print a line."""
-        reports = self.reports(epochs, dataset)
+        """Chooses the epochs after which to validate, keep the model and print a line.
+
+        `epochs_at_once` of them are one epoch of fit(), where there are many: between two epochs it
+        spends more time than a short one takes.
+        """
         self.total = epochs
-        self.reported = [math.ceil(epochs * i / reports) for i in range(1, reports + 1)]
+        both = math.gcd(epochs, self.epochs)  # a resumed run goes on from one of these blocks
+        most = math.ceil(epochs / REPORTS)
+        self.epochs_at_once = max(n for n in range(1, most + 1) if both % n == 0)
+        blocks = epochs // self.epochs_at_once
+        reports = min(blocks, self.reports(epochs, dataset))
+        self.reported = [
+            math.ceil(blocks * i / reports) * self.epochs_at_once for i in range(1, reports + 1)
+        ]
 
     @staticmethod
     def reports(epochs, dataset):
@@ -94,6 +112,14 @@ class Progress:
                 flush=True,
             )
         return True
+
+    def judge(self):
+        """Raises `Hopeless` if that is what the run is, before its last epoch."""
+        done, accuracy = 100 * self.epochs / self.total, self.history["val_accuracy"][-1]
+        if self.hopeless and done < 100 and self.hopeless(done, accuracy):
+            raise Hopeless(
+                f"validation accuracy {accuracy:.4f} after epoch {self.epochs} of {self.total}"
+            )
 
     def kept(self):
         """Says what an unfinished run has saved, and how to resume it."""

@@ -9,6 +9,8 @@ more epochs than many images do.
 
 import math
 
+from transfer.progress import REPORTS
+
 
 def between(images: int, measured: dict[int, float]) -> float:
     """Interpolates a positive figure by a power law between the amounts at which it was measured.
@@ -162,10 +164,16 @@ def settings(
         total = chosen.pop(steps, 0)
         if epochs not in chosen:
             steps_per_epoch = math.ceil(images / batch_size)
-            chosen[epochs] = max(round(total / steps_per_epoch), min(1, math.ceil(total)))
+            chosen[epochs] = _divisible(max(total / steps_per_epoch, min(1, math.ceil(total))))
     if "epochs" in given and "head_epochs" not in given:  # a short run is short before it, too
         chosen["head_epochs"] = min(chosen["head_epochs"], given["epochs"])
     return chosen
+
+
+def _divisible(epochs):
+    """Rounds a number of epochs so that at most twenty equal parts make it up."""
+    part = math.ceil(epochs / REPORTS)
+    return round(epochs / part) * part if part else 0
 
 
 def _whole(batch_size, images):

@@ -11,30 +11,33 @@ import numpy as np
 import data
 from transfer import checkpoints, files, recipes, results, runs, terminal
 from transfer.progress import Progress
-from transfer.settings import check_weights, follow, located
+from transfer.settings import check_weights, follow
 
 
-def run(title, trainable, config):
+def run(title, trainable, config, hopeless=None):
     """Trains and evaluates one regime; leaves its figures and its model in the run's folder.
 
     Args:
         title: Printed before the figures.
         trainable: The regime: a function of a Keras layer that says whether it trains.
         config: `Config`. With `folds`, so many runs are made, one after the other.
+        hopeless: As `Progress` takes it.
 
     Returns:
         The metrics, as written to metrics.json; with `folds`, a list of them. An error that the
         user can fix, a loss that is NaN and Ctrl-C end the program with one line.
     """
     if not config.folds or config.fold:
-        return _run_one(title, trainable, config)
+        return _run_one(title, trainable, config, hopeless)
     names = [config.name and f"{config.name}-fold-{fold}" for fold in range(1, config.folds + 1)]
     with terminal.one_line_errors():
         runs.refuse_taken(config.logs, config.regime, filter(None, names))
     made = []
     for fold, name in enumerate(names, 1):
         print(f"fold        {fold} of {config.folds}", flush=True)
-        made.append(_run_one(title, trainable, dataclasses.replace(config, fold=fold, name=name)))
+        made.append(
+            _run_one(title, trainable, dataclasses.replace(config, fold=fold, name=name), hopeless)
+        )
     losses, accuracies = (
         [metrics[key] for metrics in made] for key in ("validation_loss", "validation_accuracy")
     )
@@ -51,7 +54,7 @@ def print_result(title, loss, accuracy):
     print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
 
 
-def _run_one(title, trainable, config):
+def _run_one(title, trainable, config, hopeless):
     with terminal.one_line_errors():
         check_weights(config.weights)
         if config.resume:
@@ -59,12 +62,12 @@ def _run_one(title, trainable, config):
             files.clear_parts(folder)
         else:
             folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
-    progress = Progress(folder, config.early_stopping, bool(config.resume))
+    progress = Progress(folder, config.early_stopping, bool(config.resume), hopeless)
     try:
         with runs.removed_if_empty(made):
             return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
-        terminal.stop(f"interrupted: {progress.kept()}", status=130)
+        terminal.stop(f"interrupted: {progress.kept()}", status=terminal.INTERRUPTED)
     except OSError as error:  # such as a full disk
         terminal.stop(f"{error}: {progress.kept()}")
     except Exception as error:
@@ -92,9 +95,8 @@ def _run(title, trainable, config, progress):
             config.fold,
             config.near_duplicates,
         )
-        config = dataclasses.replace(config, **located(dataclasses.asdict(config)))
+        config = config.located()
         config, chosen = follow(config, dataset)
-        progress.plan(config.epochs, dataset)
         keras = terminal.import_keras()
         from transfer import fitting, network
 
@@ -149,7 +151,7 @@ def _finish(dataset, config, progress, known, board, model):
     # The printed figures are those of the file, not of the model in memory.
     folder = progress.folder
     probabilities, loss, accuracy = evaluate(
-        folder / "model.keras", dataset.validation, config.evaluation
+        folder / "model.keras", dataset, "validation", config.evaluation
     )
     images = len(dataset.validation.labels)
     metrics = {

@@ -144,6 +144,10 @@ class Config:
     logs: str = flag("logs", "folder of all runs")
     name: str = flag("", "name of the run's folder (default: recipe and time)")
 
+    def located(self) -> "Config":
+        """Gives these settings with paths that hold in any working directory."""
+        return dataclasses.replace(self, **located(dataclasses.asdict(self)))
+
 
 # What a recipe sets whatever the images; recipes.py has the rest.
 RECIPES = {

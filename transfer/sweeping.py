@@ -14,14 +14,17 @@ from transfer import cost, curve, depths, files, recipes, results, terminal
 from transfer.curve import Result
 from transfer.grid import IMAGES, Grid, Trial
 from transfer.layouts import counted
-from transfer.pool import INTERRUPTED, PROCESSES, Outcome
+from transfer.pool import PROCESSES, Outcome
+from transfer.runs import Run
 from transfer.settings import follow
 
 MARK = "sweep.json"  # says of which images the sweep of a folder is
 RETRIES = 2  # of a trial whose process died
 
 
-def begin(grid: Grid, source: str, logs: Path, skip_impossible: bool) -> tuple[list[Result], str]:
+def begin(
+    grid: Grid, source: str, logs: Path, skip_impossible: bool, stop_worst: bool = False
+) -> tuple[list[Result], str]:
     """Finds out how each trial of a grid stands.
 
     Args:
@@ -29,6 +32,7 @@ def begin(grid: Grid, source: str, logs: Path, skip_impossible: bool) -> tuple[l
         source, logs: Name of the images, and the folder of all runs.
         skip_impossible: Marks trials that need more images than there are; without it they are
             refused.
+        stop_worst: Leaves trials alone that were stopped early.
 
     Returns:
         A `Result` for each trial, and the fingerprint of the images.
@@ -71,6 +75,8 @@ def begin(grid: Grid, source: str, logs: Path, skip_impossible: bool) -> tuple[l
     if max(folders.values()) > 1:
         raise ValueError("two values of a flag are the same, as of --weights two copies of a file")
     states = [one if one.status == "impossible" else _state(one, fingerprint) for one in named]
+    if stop_worst:
+        states = [_stopped(one) for one in states]
     return states, fingerprint
 
 
@@ -95,7 +101,13 @@ def _state(one: Result, fingerprint: str) -> Result:
     if metrics["data"]["sha256"] != fingerprint:
         reason = f"the images changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
-    return one._replace(status="finished", reason="", metrics=metrics)
+    return one._replace(status="finished", reason="", run=Run(folder, metrics))
+
+
+def _stopped(one: Result) -> Result:
+    if one.status != "waiting" or not one.trial.stopped.exists():
+        return one
+    return one._replace(status="stopped", reason=files.read_json(one.trial.stopped)["reason"])
 
 
 def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
@@ -134,7 +146,7 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
                     pool.start(trial)
                 for trial, outcome in pool.finished(seconds=0.5):
                     place = places[trial]
-                    if outcome.status is None and not pressed and deaths[trial] < RETRIES:
+                    if outcome.status == "died" and not pressed and deaths[trial] < RETRIES:
                         deaths[trial] += 1
                         waiting.append(trial)
                         found[place] = found[place]._replace(status="waiting")
@@ -152,9 +164,9 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
 
 
 def _result(one: Result, outcome: Outcome, fingerprint: str) -> Result:
-    if outcome.status == INTERRUPTED:
-        return one._replace(status="interrupted", reason="")
-    if outcome.status == 0:
+    if outcome.status in ("interrupted", "stopped"):
+        return one._replace(status=outcome.status, reason=outcome.reason)
+    if outcome.status == "finished":
         ended = _state(one, fingerprint)
         if ended.status != "waiting":
             return ended
@@ -176,9 +188,13 @@ def write(found: list[Result], varied: list[str], logs: Path) -> None:
     if lines:
         trained = {point.depth for own in lines.values() for point in own}
         names = [depth for depth in depths.DEPTHS if depth in trained]
-        about = next(one.metrics for one in found if one.metrics)["data"]["description"]
+        about = next(one.run for one in found if one.run).metrics["data"]["description"]
         figure = plots.sweep(f"How deep to unfreeze: {about}", names, lines)
         plots.save(figure, logs / "sweep.png")
+
+
+def _accuracy(one):
+    return one.run.metrics["validation_accuracy"]
 
 
 @contextlib.contextmanager
@@ -200,7 +216,7 @@ def _shown(found: list[Result]) -> Iterator:
         for place, one in enumerate(found):
             changed, before[place] = one.status != before[place], one.status
             if changed and one.status not in ("waiting", "running"):
-                accuracy = f" {one.metrics['validation_accuracy']:.4f}" if one.metrics else ""
+                accuracy = f" {_accuracy(one):.4f}" if one.run else ""
                 reason = f" ({one.reason})" if one.reason else ""
                 print(
                     f"{before.count('finished')}/{len(found)} {one.status:<11} {one.trial}"
@@ -223,12 +239,12 @@ def _shown(found: list[Result]) -> Iterator:
             shown.add_column(column)
         for amount in dict.fromkeys(one.trial.config.images_per_class for one in found):
             own = [one for one in found if one.trial.config.images_per_class == amount]
-            finished = [one for one in own if one.metrics]
-            best = max(finished, key=lambda one: one.metrics["validation_accuracy"], default=None)
+            finished = [one for one in own if one.run]
+            best = max(finished, key=_accuracy, default=None)
             shown.add_row(
                 f"{amount:,}" if amount else "all",
                 str(best.trial) if best else "",
-                f"{best.metrics['validation_accuracy']:.4f}" if best else "",
+                f"{_accuracy(best):.4f}" if best else "",
                 "\n".join(str(one.trial) for one in own if one.status == "running"),
             )
         return shown

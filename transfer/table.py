@@ -102,12 +102,24 @@ class Row(NamedTuple):
         return f"{', '.join(map(str, shown))} of {total}" if total else "none"
 
     @property
+    def images(self) -> dict[tuple, int | None]:
+        """The number of images of each validation split, or None where they were not counted.
+
+        Seeds validate on the same images, unless the seed draws them; folds validate on others.
+        """
+        return {
+            (
+                run.setting("fold"),
+                run.metrics["data"].get("order", {}).get("validation"),
+            ): run.metrics.get("validation_images")
+            for run in self.runs
+        }
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the mean accuracy, or None where images were not counted."""
-        # Seeds validate on the same images, folds on others.
-        images = {run.setting("fold"): run.metrics.get("validation_images") for run in self.runs}
-        counts = [count for count in images.values() if count is not None]
-        if len(counts) < len(images):
+        counts = [count for count in self.images.values() if count is not None]
+        if len(counts) < len(self.images):
             return None
         return results.wilson(self.mean(ACCURACY), sum(counts))
 

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
+
 
 class Parser(argparse.ArgumentParser):
     """argparse without the usage lines before an error."""
@@ -89,7 +91,7 @@ def ends_quietly(interrupted):
         yield
         sys.stdout.flush()
     except KeyboardInterrupt:
-        stop(f"interrupted: {interrupted}", status=130)
+        stop(f"interrupted: {interrupted}", status=INTERRUPTED)
     except BrokenPipeError:
         _discard_output()
         raise SystemExit(1) from None
