@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -235,7 +236,8 @@ def test_an_interrupted_sweep_goes_on(tmp_path):
     assert "runs are missing" in (tmp_path / "sweep.md").read_text()
     result = finish(start("sweep.py", *GRID, "--logs", tmp_path))
     assert result.status == 0, result.err
-    assert "3 to train" in result.out and "4/4 finished" in result.out
+    # The run that Ctrl-C came into may have finished before it could stop.
+    assert re.search("[23] to train", result.out) and "4/4 finished" in result.out
 
 
 # --- what is said -----------------------------------------------------------------------------

@@ -71,6 +71,7 @@ class Trial(NamedTuple):
     def begun(self) -> Config:
         """Gives the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
+            self.stopped.unlink(missing_ok=True)
             known = parse_config(Config(self.config.regime), ["--resume", str(self.folder)])
             here = self.config.located()  # the images may have been moved
             paths = {"data": here.data, "weights": here.weights, "logs": here.logs}

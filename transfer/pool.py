@@ -136,9 +136,7 @@ def train(
 
             if (trial.folder / "metrics.json").exists():  # its process died after it had finished
                 return Outcome("finished")
-            config = trial.begun()
-            trial.stopped.unlink(missing_ok=True)
-            run(depths.title(trial.depth), depths.rule(trial.depth), config, hopeless)
+            run(depths.title(trial.depth), depths.rule(trial.depth), trial.begun(), hopeless)
             return Outcome("finished")
         except progress.Hopeless as stopped:
             files.write_json(trial.stopped, {"reason": str(stopped)})
