@@ -11,7 +11,6 @@ the runs as comparison.md, .csv and .png.
 import sys
 from pathlib import Path
 
-import data
 from transfer import files, results, runs, terminal
 from transfer.table import (
     ACCURACY,
@@ -25,10 +24,6 @@ from transfer.table import (
 )
 
 MISTAKES = 18
-
-
-class Gone(Exception):
-    """The images of a run are not where they were."""
 
 
 def main(arguments=None):
@@ -72,8 +67,8 @@ def compare(asked):
         name = "comparison.png" if number == 1 else f"comparison-{number}.png"
         try:
             report_best(description, rows, Path(asked.logs) / name)
-        except Gone as gone:
-            print(gone, end="\n\n")
+        except runs.Gone as gone:
+            print(f"Not evaluated or drawn: {gone}", end="\n\n")
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:
@@ -114,44 +109,17 @@ def report_best(description, rows, path):
     """Says which run is the best and how it does on the test images; draws the plot.
 
     Raises:
-        Gone: Its images are not there.
+        runs.Gone: Its images are not there.
         OSError, ValueError: They, or its model, can't be read.
     """
     best = rows[0].runs[0]
     print(headline(rows), flush=True)
-    dataset = images_of([run for row in rows for run in row.runs])
+    dataset = runs.images_of([run for row in rows for run in row.runs])
     test = test_figures(best, dataset)
     print(f"Test loss: {test['loss']}")
     print(f"Test accuracy (NORMALIZED): {test['accuracy']}")
     draw(f"Validation accuracy on {description}", rows, best, dataset, path)
     print(f"Plot: {path}", end="\n\n")
-
-
-def images_of(group):
-    """Loads the images of the first of some runs, from where any of them found the same images.
-
-    Raises:
-        Gone: They do not exist any more, can't be read, or others are in their place.
-    """
-    best = group[0]
-    sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
-    there = [source for source in sources if data.exists(source)]
-    config = best.metrics["config"]
-    names = ("image_size", "seed", "on_bad_image", "near_duplicates")
-    how = {key: config[key] for key in names if key in config}
-    how |= {key: config[key] for key in results.COUNTS if config.get(key)}
-    reason = "no longer exists"
-    if there:
-        reason = "has changed since: its images, or their splits, are no longer the run's"
-    for source in there:
-        try:
-            dataset = data.load(source, **how)
-        except (OSError, ValueError) as error:
-            reason = f"can no longer be read ({error})"
-            continue
-        if best.has_split(dataset):
-            return dataset
-    raise Gone(f"Not evaluated or drawn: {', '.join(there or sources)} {reason}")
 
 
 def test_figures(run, dataset):

@@ -12,9 +12,11 @@ import concurrent.futures
 import json
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from transfer import results, runs, terminal
+from transfer import formats, results, runs, terminal
 from transfer.layouts import printable
+from transfer.recipes import LARGEST_SIZE
 
 BATCH = 64
 
@@ -26,7 +28,9 @@ def main(arguments=None):
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", type=Path, help="folder of a finished run [the best one]")
-    which.add_argument("--model", type=Path, help="a model.keras that a training script wrote")
+    which.add_argument(
+        "--model", type=Path, help="a model.keras of a run, or a model that export.py wrote"
+    )
     which.add_argument("--data", help="the best run on these data, named as in training")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     parser.add_argument("--top", type=int, default=1, help="classes shown per image [1]")
@@ -50,33 +54,15 @@ def main(arguments=None):
 def answer(asked):
     """Prints what is in the images asked for; says whether any of them could not be read."""
     with terminal.one_line_errors():
-        path, run = choose_model(asked)
-        runs.check_model(path)
-        terminal.import_keras()
         from transfer import images
-        from transfer.evaluation import classifier, load
 
-        model = load(path)
-        class_names = [f"class {i}" for i in range(model.output_shape[-1])]
-        evaluation, side = "plain", None
-        if run:
-            class_names, evaluation = run.metrics["data"]["class_names"], run.evaluation
-            side = run.metrics["data"].get("side")  # which older runs lack
-        else:
-            terminal.complain(
-                f"{path} has no metrics.json beside it: the classes' names, --evaluation and "
-                "the size of the images it was trained on are unknown"
-            )
-        if len(class_names) != model.output_shape[-1]:
-            raise ValueError(
-                f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}"
-            )
+        exported = asked.model and formats.name_of(asked.model)
+        opened = open_exported(asked) if exported else open_run(asked)
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
-    paths, asked_model = images.find(asked.images), classifier(model, evaluation)
-    largest = side or model.get_layer("resize").height
-    for path, image, probabilities in predict(asked_model, paths, largest, enlarge=bool(side)):
+    paths = images.find(asked.images)
+    for path, image, probabilities in predict(opened.model, paths, opened.side, opened.enlarge):
         if isinstance(image, Exception):
             failed = True
             if asked.json:
@@ -84,14 +70,72 @@ def answer(asked):
             terminal.complain(image)
             continue
         best = probabilities.argsort()[::-1][: asked.top]
-        print(show(path, [(class_names[i], float(probabilities[i])) for i in best]))
+        print(show(path, [(opened.class_names[i], float(probabilities[i])) for i in best]))
         if asked.explain:
-            title = f"{path.name}\n{class_names[best[0]]} {probabilities[best[0]]:.1%}"
+            title = f"{path.name}\n{opened.class_names[best[0]]} {probabilities[best[0]]:.1%}"
             explained.append((image, best[0], title))
     if explained:
         with terminal.one_line_errors():
-            draw(model, explained, asked.explain)
+            draw(opened.network, explained, asked.explain)
     return failed
+
+
+class Opened(NamedTuple):
+    """A model, the names of its classes, and how images are read for it.
+
+    `side` and `enlarge` are the arguments of `images.read`. `network` is the Keras model that
+    --explain looks into.
+    """
+
+    model: Any
+    class_names: list[str]
+    side: int
+    enlarge: bool
+    network: Any = None
+
+
+def open_run(asked):
+    """Loads the model of a run; gives it as `Opened`."""
+    path, run = choose_model(asked)
+    runs.check_model(path)
+    terminal.import_keras()
+    from transfer.evaluation import classifier, load
+
+    model = load(path)
+    class_names = [f"class {i}" for i in range(model.output_shape[-1])]
+    evaluation, side = "plain", None
+    if run:
+        class_names, evaluation = run.metrics["data"]["class_names"], run.evaluation
+        side = run.metrics["data"].get("side")  # which older runs lack
+    else:
+        terminal.complain(
+            f"{path} has no metrics.json beside it: the classes' names, --evaluation and "
+            "the size of the images it was trained on are unknown"
+        )
+    if len(class_names) != model.output_shape[-1]:
+        raise ValueError(f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}")
+    largest = side or model.get_layer("resize").height
+    return Opened(classifier(model, evaluation), class_names, largest, bool(side), model)
+
+
+def open_exported(asked):
+    """Loads a model that export.py wrote, in the runtime of its format; gives it as `Opened`."""
+    if asked.explain:
+        raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
+    model = formats.Runtime(asked.model)
+    class_names, side = formats.beside(asked.model)
+    if not class_names:
+        terminal.complain(
+            f"{asked.model} has no labels.txt beside it: the classes' names and the size of the "
+            "images it was trained on are unknown"
+        )
+        class_names = [f"class {i}" for i in range(model.classes)]
+    if len(class_names) != model.classes:
+        raise ValueError(
+            f"{asked.model} has {model.classes} classes, its labels.txt {len(class_names)}"
+        )
+    side = model.side or side
+    return Opened(model, class_names, side or LARGEST_SIZE, bool(side))
 
 
 def choose_model(asked):
@@ -108,35 +152,8 @@ def choose_model(asked):
     elif asked.run:
         run = runs.Run(asked.run, results.read_metrics(asked.run))
     else:
-        run = best_run(asked.logs, asked.data)
+        run = runs.best(asked.logs, asked.data, "--run or --model")
     return asked.model or run.folder / "model.keras", run
-
-
-def best_run(logs, data=None):
-    """Finds the finished run of the highest validation accuracy, of all or of those on some data.
-
-    Raises:
-        ValueError: There is none, or the runs are on different images and not to be compared.
-    """
-    finished, _ = runs.find(logs)
-    if not finished:
-        raise ValueError(f"{runs.none_under(logs)}, or give --run or --model")
-    if data:
-        finished = [run for run in finished if run.is_on([data])]
-        if not finished:
-            raise ValueError(f"no finished run under {logs} is on {data}")
-    best = {}
-    for run in finished:
-        best.setdefault(run.fingerprint, []).append(run)
-    tops = [min(group, key=runs.rank) for group in best.values()]
-    if len(tops) > 1:
-        choices = " or ".join(
-            f"{run.folder} ({run.metrics['data']['description']})" for run in tops
-        )
-        raise ValueError(
-            f"the runs under {logs} are on different images: give --data or --run, {choices}"
-        )
-    return tops[0]
 
 
 def predict(model, paths, largest, enlarge):

@@ -175,6 +175,8 @@ def test_two_runs_at_the_same_time(home, tmp_path):
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0][0].splitlines()[-3:] == outputs[1][0].splitlines()[-3:]
+    # The second one waits for those of the first.
+    assert sorted("already computed" in out for out, _ in outputs) == [False, True]
     assert not [path for path in home.rglob(".*") if path.is_file()]
 
 

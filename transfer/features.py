@@ -194,6 +194,26 @@ class Cache:
             OSError: The disk has no room for them; nothing is written then.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            return self._load(parts)
+
+    @contextlib.contextmanager
+    def _locked(self):
+        """Lets another process that computes features by this prefix finish: they may be the same."""
+        path = self.folder / f"{_key(sorted(self.facts.items()))}.lock"
+        with path.open("w") as file:
+            # Not every system has locks, nor every file system.
+            with contextlib.suppress(ImportError, OSError):
+                import fcntl
+
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print("features    another run is computing some: waiting for it", flush=True)
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _load(self, parts):
         found = [self.read(part) for part in parts]
         missing = [part for part, known in zip(parts, found, strict=True) if known is None]
         sizes = {part: self._size(part) for part in parts}

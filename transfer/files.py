@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,32 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # such as of a disk that can only be read
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """Gives a new folder that takes the place of `folder`, if all goes well, and disappears otherwise.
+
+    Raises:
+        OSError: It can't be made or replaced.
+    """
+    part = folder.with_name(f".{os.getpid()}.{folder.name}")
+    old = folder.with_name(f".{os.getpid()}.old.{folder.name}")
+    try:
+        part.mkdir()
+        yield part
+        there = os.path.lexists(folder)
+        if there:
+            os.replace(folder, old)
+        try:
+            os.replace(part, folder)
+        except OSError:
+            if there:
+                os.replace(old, folder)
+            raise
+    finally:
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def clear_parts(folder: Path) -> None:

@@ -16,17 +16,22 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import data
 from transfer.files import write_json, written_whole
-from transfer.results import read_metrics
+from transfer.results import COUNTS, read_metrics
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
+
+
+class Gone(ValueError):
+    """The images of a run are not where they were."""
 
 
 class Run(NamedTuple):
@@ -213,3 +218,62 @@ def none_under(logs: str | Path) -> str:
 def rank(run: Run) -> tuple[float, float]:
     """Sorts runs, the best first: by validation accuracy, then by validation loss."""
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
+
+
+def best(logs: str | Path, source: str | None, option: str) -> Run:
+    """Finds the finished run of the highest validation accuracy.
+
+    Args:
+        logs: Folder of all runs.
+        source: Only runs on these data, if given.
+        option: What names a run instead, for the messages.
+
+    Raises:
+        ValueError: There is none, or the runs are on different images and not to be compared.
+    """
+    finished, _ = find(logs)
+    if not finished:
+        raise ValueError(f"{none_under(logs)}, or give {option}")
+    if source:
+        finished = [run for run in finished if run.is_on([source])]
+        if not finished:
+            raise ValueError(f"no finished run under {logs} is on {source}")
+    groups: dict[tuple, list[Run]] = {}
+    for run in finished:
+        groups.setdefault(run.fingerprint, []).append(run)
+    tops = [min(group, key=rank) for group in groups.values()]
+    if len(tops) > 1:
+        choices = " or ".join(
+            f"{run.folder} ({run.metrics['data']['description']})" for run in tops
+        )
+        raise ValueError(
+            f"the runs under {logs} are on different images: give --data or {option}, {choices}"
+        )
+    return tops[0]
+
+
+def images_of(group: Sequence[Run]) -> data.Dataset:
+    """Loads the images of the first of some runs, from where any of them found the same images.
+
+    Raises:
+        Gone: They do not exist any more, can't be read, or others are in their place.
+    """
+    best = group[0]
+    sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
+    there = [source for source in sources if data.exists(source)]
+    config = best.metrics["config"]
+    names = ("image_size", "seed", "on_bad_image", "near_duplicates")
+    how = {key: config[key] for key in names if key in config}
+    how |= {key: config[key] for key in COUNTS if config.get(key)}
+    reason = "no longer exists"
+    if there:
+        reason = "has changed since: its images, or their splits, are no longer the run's"
+    for source in there:
+        try:
+            dataset = data.load(source, **how)
+        except (OSError, ValueError) as error:
+            reason = f"can no longer be read ({error})"
+            continue
+        if best.has_split(dataset):
+            return dataset
+    raise Gone(f"{', '.join(there or sources)} {reason}")

@@ -85,7 +85,8 @@ def plan(found: Sequence[Result], logs: Path) -> str:
     waiting = [one for one in found if one.status == "waiting"]
     if not waiting:
         return f"sweep       {counted(len(found), 'run')} in {logs}, none to train"
-    estimate = terminal.duration(sum(one.seconds for one in waiting) / PROCESSES)
+    faster = cost.AT_ONCE if PROCESSES > 1 else 1
+    estimate = terminal.duration(sum(one.seconds for one in waiting) / faster)
     return (
         f"sweep       {counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: about "
         f"{estimate} on two cores"

@@ -1,0 +1,176 @@
+"""A model that is exported answers in every runtime as it does in Keras, or is not kept."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conftest import predicted
+from PIL import Image
+
+import data
+from transfer import deployment, evaluation, formats, network, runs, settings
+
+pytest.importorskip("ai_edge_litert", reason="needs requirements-export.txt")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Five images as a user would have them, larger than the network's and not square."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, image in enumerate(data.load("shapes").test.images[:5]):
+        Image.fromarray(image).resize((70, 48)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("head", ["pooled", "conv", "conv_relu", "average"])
+@pytest.mark.parametrize("preprocessing", ["caffe", "none"])
+def test_what_is_folded_changes_nothing(head, preprocessing, tmp_path):
+    config = settings.Config(
+        "full", weights="drawn", head=head, image_size=48, dropout=0.5, preprocessing=preprocessing
+    )
+    keras.utils.set_random_seed(0)
+    model, _ = network.build(config, classes=3)
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            for statistic in (layer.adapt_mean, layer.adapt_variance):
+                statistic.assign(random.uniform(0.1, 5, statistic.shape))
+            layer.finalize_state()
+    model.save(tmp_path / "model.keras")
+    known = {
+        "config": {"head": head, "image_size": 48},
+        "data": {"class_names": ["a", "b", "c"]},
+    }
+    run = runs.Run(tmp_path, known)
+    images = random.integers(0, 256, (4, 40, 40, 3), dtype="uint8")
+    expected = model.predict(images, verbose=0)
+    assert expected.std() > 0.01
+    for made in (deployment.network(run), deployment.network(run, side=40)):
+        np.testing.assert_allclose(made.predict(images, verbose=0), expected, atol=1e-5)
+    whole = deployment.network(run, side=40, dtype="float32")
+    np.testing.assert_allclose(whole.predict(np.float32(images), verbose=0), expected, atol=1e-5)
+
+
+def exported(trained, script, output, *arguments):
+    result = script("export.py", trained.full.folder, "--output", output, *arguments)
+    assert result.status == 0, result.err
+    return result
+
+
+def test_litert_answers_as_keras_does(trained, script, pictures, tmp_path):
+    output = tmp_path / "phone"
+    result = exported(trained, script, output, "--format", "litert")
+    assert "| litert | model.tflite |" in result.out and "100.00%" in result.out
+    assert {path.name for path in output.iterdir()} == {
+        "model.tflite", "labels.txt", "preprocessor_config.json", "README.md",
+    }  # fmt: skip
+    names = trained.full.metrics["data"]["class_names"]
+    assert (output / "labels.txt").read_text().splitlines() == names
+    asked = (pictures, "--json", "--top", len(names))
+    here = script("predict.py", *asked, "--run", trained.full.folder)
+    there = script("predict.py", *asked, "--model", output / "model.tflite")
+    assert (here.status, there.status, there.err) == (0, 0, "")
+    np.testing.assert_allclose(predicted(there.out), predicted(here.out), atol=1e-4)
+
+
+def test_the_card_says_what_the_run_found(trained, script, tmp_path):
+    yaml = pytest.importorskip("yaml")
+    exported(trained, script, tmp_path / "made", "--format", "litert")
+    text = (tmp_path / "made" / "README.md").read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    accuracy = trained.full.metrics["validation_accuracy"]
+    figures = {
+        each["type"]: each["value"] for each in head["model-index"][0]["results"][0]["metrics"]
+    }
+    assert figures["accuracy"] == pytest.approx(accuracy, abs=5e-5)
+    assert head["pipeline_tag"] == "image-classification"
+    assert all(name in text for name in trained.full.metrics["data"]["class_names"])
+    code = text.split("```python\n")[1].split("```")[0]
+    compile(code, "README.md", "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino", "saved_model"])
+def test_other_formats_answer_as_keras_does(trained, script, pictures, tmp_path, name):
+    for package in formats.FORMATS[name].packages:
+        pytest.importorskip(package, reason="needs requirements-export.txt")
+    exported(trained, script, tmp_path / "made", "--format", name)
+    names = trained.full.metrics["data"]["class_names"]
+    asked = (pictures, "--json", "--top", len(names))
+    here = script("predict.py", *asked, "--run", trained.full.folder)
+    there = script("predict.py", *asked, "--model", tmp_path / "made" / formats.FORMATS[name].file)
+    assert (here.status, there.status, there.err) == (0, 0, "")
+    np.testing.assert_allclose(predicted(there.out), predicted(here.out), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_int8_is_a_quarter_as_large(trained, script, tmp_path):
+    result = exported(
+        trained, script, tmp_path / "made", "--format", "litert", "--int8", "--max-loss", 1
+    )
+    file = tmp_path / "made" / "model-int8.tflite"
+    assert file.stat().st_size < 0.3 * 4 * trained.full.metrics["total_params"]
+    assert "litert int8" in result.out
+    images, _ = data.load("shapes").validation
+    expected = evaluation.load(trained.full.folder / "model.keras").predict(images, verbose=0)
+    found = formats.Runtime(file).predict_on_batch(images)
+    assert np.abs(found - expected).mean() < 0.02
+
+
+def test_what_answers_otherwise_is_not_kept(trained, script, one_line, tmp_path, monkeypatch):
+    right = formats.Runtime.predict_on_batch
+    wrong = lambda self, images: right(self, images)[:, ::-1]  # noqa: E731
+    monkeypatch.setattr(formats.Runtime, "predict_on_batch", wrong)
+    arguments = ("--format", "litert", "--output", tmp_path / "made")
+    result = script("export.py", trained.full.folder, *arguments)
+    one_line(result, "model.tflite", "another class", "nothing was kept")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_export_is_only_replaced_when_asked(trained, script, one_line, tmp_path):
+    arguments = ("--format", "litert", "--output", tmp_path)
+    (tmp_path / "thesis.txt").write_text("my own")
+    one_line(script("export.py", trained.full.folder, *arguments), "exists", "--overwrite")
+    result = script("export.py", trained.full.folder, *arguments, "--overwrite")
+    one_line(result, "was not made by export.py")
+    assert (tmp_path / "thesis.txt").read_text() == "my own"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["--format", "--all"]),
+        (("--format", "onnx", "--all"), ["--format", "--all"]),
+        (("--format", "onnx", "--int8"), ["--int8", "litert"]),
+        (("--format", "litert", "--max-loss", "2"), ["--max-loss"]),
+        (("missing/", "--format", "litert"), ["missing"]),
+        (("--format", "litert", "--logs", "nowhere"), ["nowhere"]),
+    ],
+)
+def test_refuses_what_can_not_be_exported(script, one_line, arguments, words):
+    one_line(script("export.py", *arguments), *words)
+
+
+def test_a_missing_package_is_named(trained, script, one_line, monkeypatch):
+    monkeypatch.setattr(formats, "missing", lambda name: ["onnxruntime"])
+    result = script("export.py", trained.full.folder, "--format", "onnx")
+    one_line(result, "onnxruntime", "pip install -r requirements-export.txt")
+
+
+def test_a_run_whose_images_are_gone(trained, script, one_line, tmp_path):
+    folder = shutil.copytree(trained.full.folder, tmp_path / "run")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["data"]["source"] = str(tmp_path / "moved")
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    result = script("export.py", folder, "--format", "litert")
+    one_line(result, "verified", str(tmp_path / "moved"), "no longer exists")
+
+
+def test_what_is_no_model(script, one_line, pictures, tmp_path):
+    (tmp_path / "model.onnx").write_text("no model")
+    result = script("predict.py", pictures, "--model", tmp_path / "model.onnx")
+    one_line(result, "model.onnx", "can't be loaded")
+    one_line(script("predict.py", pictures, "--model", tmp_path / "gone.tflite"), "does not exist")

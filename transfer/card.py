@@ -1,0 +1,212 @@
+"""What is beside an exported model: labels.txt, what to do to images, and a model card.
+
+The card's head is what Hugging Face's hub reads (https://huggingface.co/docs/hub/model-cards), and
+preprocessor_config.json is as its image processors write it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transfer import files, results, runs, terminal
+from transfer.formats import LABELS, PREPROCESSING
+from transfer.layouts import printable
+
+HEAD = ("format", "file", "bytes", "ms an image", "agrees", "validation accuracy")
+CODE = {
+    "litert": """\
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter  # pip install ai-edge-litert
+
+model = Interpreter("{file}")
+model.allocate_tensors()
+model.set_tensor(model.get_input_details()[0]["index"], images)
+model.invoke()
+probabilities = model.get_tensor(model.get_output_details()[0]["index"])""",
+    "onnx": """\
+import onnxruntime  # pip install onnxruntime
+
+model = onnxruntime.InferenceSession("{file}")
+(probabilities,) = model.run(None, {{model.get_inputs()[0].name: images}})""",
+    "openvino": """\
+import openvino  # pip install openvino
+
+model = openvino.Core().compile_model("{file}", "CPU")
+probabilities = model([images])[0]""",
+    "saved_model": """\
+import tensorflow as tf  # pip install tensorflow
+
+model = tf.saved_model.load("{file}")
+probabilities = model.serve(images)""",
+}
+
+
+class Row(NamedTuple):
+    """A model of the table: an exported one, or the Keras model that it was made of.
+
+    `measured` and `reference` are `export.Measured` of it and of the Keras model; `labels` are those
+    of the images, int (n,).
+    """
+
+    name: str
+    file: str
+    measured: Any
+    reference: Any
+    labels: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.measured.probabilities.argmax(axis=1)
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.predicted == self.labels).mean())
+
+    def cells(self) -> list[str]:
+        agreement = (self.predicted == self.reference.probabilities.argmax(axis=1)).mean()
+        low, high = results.wilson(self.accuracy, len(self.labels))
+        return [
+            self.name,
+            self.file,
+            f"{self.measured.bytes:,}",
+            f"{1000 * self.measured.seconds:.1f}",
+            f"{agreement:.2%}",
+            f"{self.accuracy:.4f} [{low:.3f}, {high:.3f}]",
+        ]
+
+
+def table(rows: list[Row]) -> str:
+    return terminal.markdown_table(HEAD, [row.cells() for row in rows])
+
+
+def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
+    """Writes what is beside exported models.
+
+    Args:
+        folder: The folder in which they are.
+        run, dataset: What they were made of, and its `data.Dataset`.
+        rows: The table's, the Keras model's first.
+    """
+    names = [printable(name) for name in dataset.class_names]
+    (folder / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    side = dataset.train.images.shape[1]
+    size = {"height": side, "width": side}
+    files.write_json(
+        folder / PREPROCESSING,
+        {"do_center_crop": True, "do_resize": True, "size": size, "do_rescale": False,
+         "do_normalize": False, "resample": 2},
+    )  # fmt: skip
+    (folder / "README.md").write_text(card(run, dataset, rows), encoding="utf-8")
+
+
+def card(run: runs.Run, dataset: Any, rows: list[Row]) -> str:
+    """Gives the model card, in Markdown with a YAML head."""
+    metrics, config = run.metrics, run.metrics["config"]
+    about, images = metrics["data"], metrics["validation_images"]
+    low, high = results.wilson(metrics["validation_accuracy"], images)
+    name = f"squeezenet-{metrics['regime']}"
+    side = dataset.train.images.shape[1]
+    text = f"""\
+---
+{_head(name, metrics)}---
+
+# {name}
+
+SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tuned (regime {metrics["regime"]}: \
+{metrics["trainable_params"]:,} of {metrics["total_params"]:,} parameters trained) on {about["description"]}: \
+{len(dataset.train.labels):,} training images.
+
+{table(rows)}
+
+Compared on {len(rows[0].labels):,} validation images, one thread, milliseconds an image one by one. "agrees" is the \
+fraction of images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson \
+interval. On all {images:,} validation images, the Keras model's accuracy is {metrics["validation_accuracy"]:.4f} \
+[{low:.3f}, {high:.3f}] and its loss {metrics["validation_loss"]:.4f}.
+
+## How to run it
+
+The model takes RGB pixels, uint8 0 to 255 (n, height, width, 3): preprocessing is inside. Crop images to their \
+largest central square and resize them to {side}x{side} pixels, which is the size that it was trained on.
+
+```python
+import numpy as np
+from PIL import Image, ImageOps
+
+image = ImageOps.fit(Image.open("photo.jpg").convert("RGB"), ({side}, {side}))
+images = np.asarray(image, np.uint8)[np.newaxis]
+{_code(rows)}
+print(open("{LABELS}").read().splitlines()[probabilities[0].argmax()])
+```
+
+## Recipe
+
+{terminal.markdown_table(("setting", "value"), [(key, f"`{config[key]}`") for key in sorted(config) if key not in ("logs", "name", "resume", "data", "weights")])}
+
+## Confusion on the validation images
+
+Rows are true classes, columns are predicted ones (the Keras model, {len(rows[0].labels):,} images).
+
+{_confusion(rows[0], dataset.class_names)}
+
+## Intended use and limits
+
+It tells {len(dataset.class_names)} classes apart, in images like those it was trained on. It gives one of them to any \
+image, whatever is in it. It has not been examined for how it treats images of people, and must not decide about them.
+
+## Licences
+
+Network: SqueezeNet v1.1 by its authors, BSD 2-clause. Weights: {_weights(config["weights"])}. Images: \
+those of their own source, which this card does not know.
+"""
+    return text
+
+
+def _head(name, metrics):
+    """Gives the YAML head; JSON's strings are YAML's."""
+    accuracy = metrics["validation_accuracy"]
+    return f"""\
+license: mit
+library_name: keras
+pipeline_tag: image-classification
+tags: [squeezenet, image-classification]
+base_model_relation: finetune
+model-index:
+- name: {name}
+  results:
+  - task: {{type: image-classification}}
+    dataset: {{type: custom, name: {json.dumps(metrics["data"]["description"])}, split: validation}}
+    metrics:
+    - {{type: accuracy, value: {accuracy:.4f}}}
+    - {{type: loss, value: {metrics["validation_loss"]:.4f}}}
+"""
+
+
+def _code(rows):
+    by_name = {row.name: row for row in rows[1:]}
+    for name, code in CODE.items():
+        row = by_name.get(name) or by_name.get(f"{name} int8")
+        if row:
+            return code.format(file=row.file)
+    return ""
+
+
+def _confusion(row, class_names):
+    names = [printable(name) for name in class_names]
+    matrix = np.zeros((len(names),) * 2, int)
+    np.add.at(matrix, (row.labels, row.predicted), 1)
+    body = [[name, *map(str, counts)] for name, counts in zip(names, matrix, strict=True)]
+    return terminal.markdown_table(("", *names), body)
+
+
+def _weights(source):
+    if source == "imagenet":
+        return (
+            "pretrained on ImageNet, in Keras' format by DeepCognition (MIT), then fine-tuned; "
+            "ImageNet's images are for non-commercial research"
+        )
+    return {
+        "drawn": "pretrained on drawn images by this project (MIT), then fine-tuned",
+        "none": "trained from random ones",
+    }.get(source, f"pretrained ones of the file {Path(source).name}, then fine-tuned")

@@ -1,0 +1,115 @@
+"""The network of a run as it is deployed: raw pixels to probabilities, in float32.
+
+Computation that is the same for every image is folded into the weights: the channel means and the
+order of the channels into those of conv1, which is not padded; the head's standardisation into the
+layer that reads it. What remains are operations that every format has.
+"""
+
+import keras
+import numpy as np
+
+import squeezenet
+from transfer import evaluation
+from transfer.runs import Run
+
+WHOLE = {
+    keras.layers.AveragePooling2D: keras.layers.GlobalAveragePooling2D,
+    keras.layers.MaxPooling2D: keras.layers.GlobalMaxPooling2D,
+}
+
+
+def network(run: Run, side: int | None = None, dtype: str = "uint8") -> keras.Model:
+    """Builds the network of a finished run for another format.
+
+    Args:
+        run: The run.
+        side: Of the square images, in pixels, for a format of fixed size; None takes any size.
+        dtype: Of the images. float32 takes the same values, 0 to 255: an int8 converter replaces it.
+
+    Returns:
+        A `keras.Model` from images (n, height, width, 3), RGB, to probabilities float32 (n, classes).
+        It gives those that the run was judged by, but for rounding.
+
+    Raises:
+        OSError, ValueError: The model can't be read, or is no network of this project.
+    """
+    trained = evaluation.load(run.folder / "model.keras")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        config, classes = run.metrics["config"], len(run.metrics["data"]["class_names"])
+        images = keras.Input((side, side, 3), dtype=dtype, name="rgb")
+        backbone = squeezenet.SqueezeNet(
+            include_top=False, weights=None, input_tensor=_floats(images, config["image_size"])
+        )
+        made = squeezenet.replace_head(backbone, classes, config["head"], dropout=0.0)
+        made = keras.models.clone_model(made, clone_function=_simplified)
+        _copy_weights(trained, made)
+        made = keras.Model(made.inputs[0], made.outputs[0], name=made.name)
+        made = evaluation.classifier(made, run.evaluation)
+        image = np.zeros((1, *(side or config["image_size"],) * 2, 3), dtype)
+        made(image)  # a model that was never called has no ONNX export
+        return made
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def in_float32(trained: keras.Model) -> keras.Model:
+    """Copies a model that was trained in another precision: the same layers, computing in float32."""
+
+    def clone(layer):
+        if not isinstance(layer, keras.Layer):  # an operation, such as a flip
+            return layer
+        config = layer.get_config()
+        if layer.dtype_policy.name.startswith("mixed"):
+            config["dtype"] = "float32"
+        return type(layer).from_config(config)
+
+    made = keras.models.clone_model(trained, clone_function=clone)
+    for old, new in zip(trained.layers, made.layers, strict=True):
+        if old.weights:
+            new.set_weights(old.get_weights())
+        if isinstance(new, keras.layers.Normalization):
+            new.finalize_state()
+    return made
+
+
+def _floats(images, image_size):
+    x = images
+    if x.dtype != "float32":
+        x = keras.layers.Rescaling(1.0, dtype="float32", name="to_float")(x)
+    if x.shape[1:3] == (image_size, image_size):
+        return x
+    resize = keras.layers.Resizing(image_size, image_size, dtype="float32", name="resize")
+    return resize(x, training=False)
+
+
+def _simplified(layer):
+    """Makes the layer that takes a layer's place, which may be a simpler one."""
+    if isinstance(layer, keras.layers.Normalization):
+        return keras.layers.Identity(name=layer.name)
+    # The other runtimes have fast kernels for the mean or maximum of a whole map, in int8 too.
+    for windows, whole in WHOLE.items():
+        if isinstance(layer, windows) and tuple(layer.pool_size) == layer.input.shape[1:3]:
+            return whole(name=layer.name)
+    if isinstance(layer, keras.layers.Flatten) and layer.input.shape[1:3] == (1, 1):
+        return keras.layers.Identity(name=layer.name)
+    return type(layer).from_config(layer.get_config())
+
+
+def _copy_weights(trained, made):
+    centered = any(layer.name == "center" for layer in trained.layers)
+    for layer in made.layers:
+        if not layer.weights:
+            continue
+        kernel, bias = map(np.float64, trained.get_layer(layer.name).get_weights())
+        if layer.name == "conv1" and centered:
+            bias = bias - np.einsum("hwcf,c->f", kernel, np.float64(squeezenet.BGR_MEANS))
+            kernel = kernel[:, :, ::-1]
+        if layer.name.endswith("_hidden"):
+            norm = trained.get_layer(layer.name.replace("_hidden", "_norm"))
+            # As keras.layers.Normalization divides.
+            deviation = np.sqrt(np.float64(norm.adapt_variance))
+            kernel = kernel / np.maximum(deviation, keras.config.epsilon())[:, np.newaxis]
+            bias = bias - np.float64(norm.adapt_mean) @ kernel
+        layer.set_weights([np.float32(kernel), np.float32(bias)])
