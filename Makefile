@@ -66,7 +66,7 @@ test-slow: .venv/installed-for-tests
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/installed-for-tests: .venv/installed tests/requirements.txt
+.venv/installed-for-tests: .venv/installed tests/requirements.txt requirements-export.txt
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 

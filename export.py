@@ -9,43 +9,41 @@ it. pip install -r requirements-export.txt installs the packages.
 """
 
 import os
+import shutil
 import statistics
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from transfer import card, files, formats, results, runs, terminal
+from transfer import card, files, formats, runs, terminal
 
 VERIFIED = 2000  # validation images on which an exported model is compared
 TIMED = 50  # of them, one by one
 CALIBRATION = 500  # training images that set int8's ranges
-# An image whose two best classes are nearer to each other than that may be either of them.
+# An image whose top two probabilities differ by less than this may go to either class.
 TIE = 1e-3
-
-
-class Measured(NamedTuple):
-    """How a model does on the validation images: bytes, seconds for one image, probabilities."""
-
-    bytes: int
-    seconds: float
-    probabilities: np.ndarray
 
 
 def main(arguments=None):
     parser = terminal.Parser(description="Exports a trained model.", allow_abbrev=False)
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="its folder [the best one]"
+        "run",
+        metavar="RUN",
+        nargs="?",
+        type=Path,
+        help="folder of the run to export [the best run]",
     )
-    parser.add_argument("--format", choices=formats.FORMATS, help="of the file")
-    parser.add_argument("--all", action="store_true", help="every format that can be written here")
+    parser.add_argument("--format", choices=formats.FORMATS, help="format of the exported file")
+    parser.add_argument(
+        "--all", action="store_true", help="every format whose packages are installed"
+    )
     parser.add_argument(
         "--int8", action="store_true", help="litert in integers, a quarter as large"
     )
     parser.add_argument("--output", type=Path, help="folder to make [RUN/export-FORMAT]")
-    parser.add_argument("--overwrite", action="store_true", help="replace that folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export there")
     parser.add_argument(
         "--max-loss", type=float, default=0.01, help="accuracy that int8 may lose [0.01]"
     )
@@ -56,6 +54,8 @@ def main(arguments=None):
         parser.error("expected either --format or --all")
     if asked.int8 and asked.format != "litert":
         parser.error("argument --int8: expected --format litert (--all includes it)")
+    if asked.run and asked.data:
+        parser.error("argument --data: expected no RUN beside it, as it chooses one")
     if not 0 <= asked.max_loss <= 1:
         parser.error(f"argument --max-loss: expected 0 to 1. Received: {asked.max_loss}")
     with terminal.ends_quietly("nothing was exported"), terminal.one_line_errors():
@@ -64,45 +64,56 @@ def main(arguments=None):
 
 def export(asked):
     """Exports, verifies and keeps what was asked for; gives the exit status."""
-    if asked.run:
-        run = runs.Run(asked.run, results.read_metrics(asked.run))
-    else:
-        run = runs.best(asked.logs, asked.data, "RUN")
+    run = runs.read(asked.run) if asked.run else runs.best(asked.logs, asked.data, "RUN")
     runs.check_model(run.folder / "model.keras")
+    needed = {"total_params", "validation_images", "precision"} - run.metrics.keys()
+    if needed or "head" not in run.metrics["config"]:
+        raise ValueError(f"{run.folder} is of an older version of this project: train it again")
+    targets = [(asked.format, asked.int8)]
     if asked.all:
-        names = [name for name in formats.FORMATS if not formats.missing(name)]
-        for name in formats.FORMATS.keys() - set(names):
-            print(f"skipped     {name}: {' and '.join(formats.missing(name))} missing")
-        targets = [
-            (name, int8) for name in names for int8 in (False, True)[: 1 + (name == "litert")]
-        ]
-    else:
-        formats.check(asked.format)
-        targets = [(asked.format, asked.int8)]
-    kind = "".join([f"-{asked.format or 'all'}", "-int8" * asked.int8])
-    output = asked.output or run.folder / f"export{kind}"
-    if os.path.lexists(output):
-        if not asked.overwrite:
-            raise ValueError(
-                f"{output} exists: choose another --output, or give --overwrite as well"
-            )
-        if not (output / formats.PREPROCESSING).is_file():
-            raise ValueError(f"{output} was not made by export.py: choose another --output")
+        targets = [("litert", False), ("litert", True)]
+        targets += [(name, False) for name in formats.FORMATS if name != "litert"]
+        for name in formats.FORMATS:
+            if lacking := formats.missing(name):
+                print(f"skipped     {name}: {' and '.join(lacking)} missing")
+        targets = [target for target in targets if not formats.missing(target[0])]
+    for name, _ in targets:
+        formats.check(name)
+    kind = f"{asked.format or 'all'}{'-int8' * asked.int8}"
+    output = asked.output or run.folder / f"export-{kind}"
+    check_output(output, asked.overwrite)
     try:
         dataset = runs.images_of([run])
     except runs.Gone as gone:
         raise ValueError(f"an export is verified on the images of its run: {gone}") from gone
-    if "tensorflow" not in sys.modules:
-        os.environ["TF_NUM_INTRAOP_THREADS"] = "1"  # as the other runtimes are measured
+    if "tensorflow" not in sys.modules:  # one thread, as the other runtimes are measured
+        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     terminal.import_keras()
-    print(f"run         {run.folder}")
+    print(f"run         {run.folder}", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     with files.folder_written_whole(output) as part:
-        rows = convert(run, dataset, targets, part, asked.max_loss)
+        rows, failed = convert(run, dataset, targets, part, asked.max_loss)
+        if len(rows) == 1:
+            raise failed[0]
         print(card.table(rows))
         card.write(part, run, dataset, rows)
     print(f"export      {output}")
-    return 0
+    for error in failed:
+        terminal.complain(error)
+    return int(bool(failed))
+
+
+def check_output(output, overwrite):
+    """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
+    if not os.path.lexists(output):
+        return
+    if not overwrite:
+        raise ValueError(f"{output} exists: choose another --output, or give --overwrite as well")
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    foreign = sorted(names - formats.written_names())
+    if foreign or formats.PREPROCESSING not in names:
+        what = f"holds {foreign[0]}" if foreign else "was not made by export.py"
+        raise ValueError(f"{output} {what}, and is not replaced: choose another --output")
 
 
 def convert(run, dataset, targets, folder, max_loss):
@@ -115,96 +126,107 @@ def convert(run, dataset, targets, folder, max_loss):
         max_loss: Accuracy that int8 may lose.
 
     Returns:
-        List of `card.Row`, the Keras model's first.
-
-    Raises:
-        OSError, ValueError: One can't be written, or gives something else than the Keras model.
+        List of `card.Row`, the Keras model's first; and of the errors of those formats that can't be
+        written, or disagree with the Keras model, whose files are not kept.
     """
     from transfer import deployment, evaluation
 
-    images, labels = (array[:VERIFIED] for array in dataset.validation)
+    seed, classes = run.metrics["config"]["seed"], len(dataset.class_names)
+    images, labels = balanced(dataset.validation, classes, VERIFIED, seed)
+    some, _ = balanced(dataset.train, classes, CALIBRATION, seed)
     path = run.folder / "model.keras"
-    trained = deployment.in_float32(evaluation.load(path))
-    reference = measure(evaluation.classifier(trained, run.evaluation), path, images)
-    rows = [card.Row("Keras", path.name, reference, reference, labels)]
-    side = dataset.train.images.shape[1]
+    trained = evaluation.load(path)
+    judged = evaluation.classifier(deployment.in_float32(trained), run.evaluation)
+    reference = measure(judged, path, images)
+    rows, failed = [card.Row("Keras, float32", path.name, reference, reference, labels)], []
+    side = images.shape[1]
     for name, int8 in targets:
         known = formats.FORMATS[name]
-        file = known.file.replace(".", "-int8.") if int8 else known.file
-        print(f"{name:<11} {file}", flush=True)
-        if int8:
-            model = deployment.network(run, side, dtype="float32")
-            formats.write_int8(model, calibration(run, dataset), folder / file)
-        else:
-            model = deployment.network(run, side if known.fixed else None)
-            formats.write(model, name, folder / file)
-        found = measure(formats.Runtime(folder / file, threads=1), folder / file, images)
-        row = card.Row(f"{name} int8" if int8 else name, file, found, reference, labels)
-        verify(row, reference, labels, max_loss if int8 else None)
-        rows.append(row)
-    return rows
+        file = folder / (formats.int8_file() if int8 else known.file)
+        print(f"{name:<11} {file.name}", flush=True)
+        try:
+            if int8:
+                model = deployment.network(trained, run, side, dtype="float32")
+                formats.write_int8(model, some, file)
+            else:
+                model = deployment.network(trained, run, side if known.fixed else None)
+                formats.write(model, name, file)
+            found = measure(formats.Runtime(file, threads=1), file, images)
+            row = card.Row(f"{name} int8" if int8 else name, file.name, found, reference, labels)
+            verify(row, max_loss if int8 else None)
+            rows.append(row)
+        except ValueError as error:
+            failed.append(error)
+            for written in written_of(file):
+                written.unlink()
+            if file.is_dir():
+                shutil.rmtree(file)
+    return rows, failed
 
 
-def calibration(run, dataset):
-    """Draws training images by the run's seed, of all classes as many as of any other if there are."""
-    images, labels = dataset.train
-    random = np.random.default_rng(run.setting("seed"))
-    order = random.permutation(len(labels))
+def balanced(split, classes, count, seed):
+    """Draws images of a split by the seed, equally many of each class as far as there are enough.
+
+    Returns:
+        The `data.Split` of at most `count` images, in their order.
+    """
+    order = np.random.default_rng(seed).permutation(len(split.labels))
     # The first of each class, then the second of each, and so on.
-    turn = np.empty(len(labels), int)
-    for label in range(len(dataset.class_names)):
-        own = order[labels[order] == label]
+    turn = np.empty(len(order), int)
+    for label in range(classes):
+        own = order[split.labels[order] == label]
         turn[own] = np.arange(len(own))
-    chosen = order[np.argsort(turn[order], kind="stable")][:CALIBRATION]
-    return images[chosen]
+    chosen = np.sort(order[np.argsort(turn[order], kind="stable")][:count])
+    return type(split)(split.images[chosen], split.labels[chosen])
 
 
 def measure(model, path, images):
-    """Runs a model on images uint8 (n, side, side, 3)."""
+    """Runs a model on images uint8 (n, side, side, 3); gives what is `card.Measured`."""
     times = []
-    for image in images[:TIMED]:
+    for image in images[: TIMED + 1]:
         start = time.perf_counter()
         model.predict_on_batch(image[np.newaxis])
         times.append(time.perf_counter() - start)
     parts = [images[start : start + TIMED] for start in range(0, len(images), TIMED)]
     probabilities = np.concatenate([np.float32(model.predict_on_batch(part)) for part in parts])
-    # OpenVINO's weights are in a second file.
-    written = (
-        path.rglob("*")
-        if path.is_dir()
-        else {path, path.with_suffix(path.suffix.replace("xml", "bin"))}
-    )
-    size = sum(each.stat().st_size for each in written if each.is_file())
-    return Measured(size, statistics.median(times), probabilities)
+    size = sum(each.stat().st_size for each in written_of(path))
+    # The first call sets the model up; of a single image, there is no other.
+    return card.Measured(size, statistics.median(times[1:] or times), probabilities)
 
 
-def verify(row, reference, labels, max_loss):
+def written_of(path):
+    """Lists the files that a format's model is made of, those that are there."""
+    if path.is_dir():
+        return [each for each in path.rglob("*") if each.is_file()]
+    names = {path, path.with_suffix(".bin")} if path.suffix == ".xml" else {path}
+    return [each for each in names if each.exists()]
+
+
+def verify(row, max_loss):
     """Refuses an exported model that does not do what the Keras model does.
 
     Args:
         row: `card.Row` of the exported model.
-        reference: `Measured` of the Keras model.
-        labels: int (n,).
         max_loss: Accuracy that it may lose in int8; None of a float format, which must agree.
 
     Raises:
         ValueError: It does not.
     """
+    expected = row.reference.probabilities.argmax(axis=1)
     if max_loss is not None:
-        loss = (reference.probabilities.argmax(axis=1) == labels).mean() - row.accuracy
-        if loss > max_loss:
+        lost = int(np.sum(expected == row.labels)) - int(np.sum(row.predicted == row.labels))
+        if lost > max_loss * len(row.labels) + 1e-6:
             raise ValueError(
-                f"{row.file} loses {loss:.4f} of the validation accuracy: expected {max_loss} or "
-                "less, see --max-loss; nothing was kept"
+                f"{row.file} loses {lost / len(row.labels):.4f} of validation accuracy, more than "
+                f"--max-loss {max_loss} allows: it was not kept"
             )
         return
-    second, first = np.sort(reference.probabilities, axis=1)[:, -2:].T
-    sure = first - second > TIE
-    differs = row.measured.probabilities.argmax(axis=1) != reference.probabilities.argmax(axis=1)
-    if np.any(sure & differs):
+    second, first = np.sort(row.reference.probabilities, axis=1)[:, -2:].T
+    wrong = np.sum((first - second > TIE) & (row.predicted != expected))
+    if wrong:
         raise ValueError(
-            f"{row.file} gives {np.sum(sure & differs)} of {len(labels)} images another class than "
-            "the Keras model: nothing was kept"
+            f"{row.file} disagrees with the Keras model on {wrong} of {len(expected):,} images: it "
+            "was not kept"
         )
 
 

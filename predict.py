@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transfer import formats, results, runs, terminal
+from transfer import formats, runs, terminal
 from transfer.layouts import printable
 from transfer.recipes import LARGEST_SIZE
 
@@ -124,17 +124,21 @@ def open_exported(asked):
         raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
     model = formats.Runtime(asked.model)
     class_names, side = formats.beside(asked.model)
+    side = model.side or side
     if not class_names:
-        terminal.complain(
-            f"{asked.model} has no labels.txt beside it: the classes' names and the size of the "
-            "images it was trained on are unknown"
-        )
         class_names = [f"class {i}" for i in range(model.classes)]
+        terminal.complain(
+            f"{asked.model} has no {formats.LABELS} beside it: the classes' names are unknown"
+        )
+    if not side:
+        terminal.complain(
+            f"{asked.model} has no {formats.PREPROCESSING} beside it: the size of the images it was "
+            f"trained on is unknown, and they are read at up to {LARGEST_SIZE} pixels"
+        )
     if len(class_names) != model.classes:
         raise ValueError(
-            f"{asked.model} has {model.classes} classes, its labels.txt {len(class_names)}"
+            f"{asked.model} has {model.classes} classes, its {formats.LABELS} {len(class_names)}"
         )
-    side = model.side or side
     return Opened(model, class_names, side or LARGEST_SIZE, bool(side))
 
 
@@ -148,9 +152,9 @@ def choose_model(asked):
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
             return asked.model, None
-        run = runs.Run(beside.parent, results.read_metrics(beside.parent))
+        run = runs.read(beside.parent)
     elif asked.run:
-        run = runs.Run(asked.run, results.read_metrics(asked.run))
+        run = runs.read(asked.run)
     else:
         run = runs.best(asked.logs, asked.data, "--run or --model")
     return asked.model or run.folder / "model.keras", run
@@ -160,7 +164,7 @@ def predict(model, paths, largest, enlarge):
     """Reads and classifies images, in batches, in their order.
 
     Args:
-        model: `keras.Model` from images to probabilities.
+        model: What has `predict_on_batch`, from images uint8 (n, side, side, 3) to probabilities.
         paths: The images' files.
         largest, enlarge: As `images.read` takes them.
 

@@ -246,8 +246,8 @@ def _download(name, path):
     """Downloads weights from the first publisher whose file is the right one."""
     errors = []
     for publisher in (WEIGHTS_URL, SECOND_URL):
-        # Under another name, so that a file of the final name is always whole.
-        part = path.with_name(f"{name}.part")
+        # Under a name of this process, so that a file of the final name is always whole.
+        part = path.with_name(f"{name}.{os.getpid()}.part")
         try:
             # Made here, as get_file goes to /tmp where there is no folder.
             path.parent.mkdir(parents=True, exist_ok=True)

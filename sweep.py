@@ -36,7 +36,7 @@ def main(arguments=None):
     )
     runs, asked = grid.parse(parser, arguments)
     if asked.stop_worst and not asked.address:
-        parser.error("argument --stop-worst: expected --address as well, as Ray Tune does it")
+        parser.error("argument --stop-worst: expected --address as well, as it relies on Ray Tune")
     with (
         terminal.ends_quietly("the same command continues the sweep"),
         terminal.one_line_errors(),

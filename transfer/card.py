@@ -1,7 +1,7 @@
 """What is beside an exported model: labels.txt, what to do to images, and a model card.
 
-The card's head is what Hugging Face's hub reads (https://huggingface.co/docs/hub/model-cards), and
-preprocessor_config.json is as its image processors write it.
+The card begins with the YAML metadata that the Hugging Face Hub reads
+(https://huggingface.co/docs/hub/model-cards).
 """
 
 import json
@@ -14,7 +14,7 @@ from transfer import files, results, runs, terminal
 from transfer.formats import LABELS, PREPROCESSING
 from transfer.layouts import printable
 
-HEAD = ("format", "file", "bytes", "ms an image", "agrees", "validation accuracy")
+COLUMNS = ("format", "file", "bytes", "ms an image", "agrees", "validation accuracy")
 CODE = {
     "litert": """\
 import numpy as np
@@ -33,27 +33,38 @@ model = onnxruntime.InferenceSession("{file}")
     "openvino": """\
 import openvino  # pip install openvino
 
-model = openvino.Core().compile_model("{file}", "CPU")
+settings = {{"INFERENCE_PRECISION_HINT": "f32"}}  # else bfloat16, where the processor has it
+model = openvino.Core().compile_model("{file}", "CPU", settings)
 probabilities = model([images])[0]""",
     "saved_model": """\
 import tensorflow as tf  # pip install tensorflow
 
 model = tf.saved_model.load("{file}")
-probabilities = model.serve(images)""",
+probabilities = model.serve(images).numpy()""",
 }
 
 
-class Row(NamedTuple):
-    """A model of the table: an exported one, or the Keras model that it was made of.
+class Measured(NamedTuple):
+    """How a model does on validation images: its bytes, seconds for one image, and probabilities.
 
-    `measured` and `reference` are `export.Measured` of it and of the Keras model; `labels` are those
-    of the images, int (n,).
+    The probabilities are float32 (n, classes).
+    """
+
+    bytes: int
+    seconds: float
+    probabilities: np.ndarray
+
+
+class Row(NamedTuple):
+    """A model of the table, compared with the Keras model that it was made of.
+
+    `labels` are those of the images, int (n,).
     """
 
     name: str
     file: str
-    measured: Any
-    reference: Any
+    measured: Measured
+    reference: Measured
     labels: np.ndarray
 
     @property
@@ -78,7 +89,7 @@ class Row(NamedTuple):
 
 
 def table(rows: list[Row]) -> str:
-    return terminal.markdown_table(HEAD, [row.cells() for row in rows])
+    return terminal.markdown_table(COLUMNS, [row.cells() for row in rows])
 
 
 def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
@@ -120,29 +131,31 @@ SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tu
 
 {table(rows)}
 
-Compared on {len(rows[0].labels):,} validation images, one thread, milliseconds an image one by one. "agrees" is the \
-fraction of images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson \
-interval. On all {images:,} validation images, the Keras model's accuracy is {metrics["validation_accuracy"]:.4f} \
-[{low:.3f}, {high:.3f}] and its loss {metrics["validation_loss"]:.4f}.
+Measured on {len(rows[0].labels):,} validation images, in float32; latency is the median of single-image calls on one \
+thread. "agrees" is the fraction of images to which a model gives the same class as the Keras model does; in brackets, \
+the 95 % Wilson interval. After training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
+model's accuracy was {metrics["validation_accuracy"]:.4f} [{low:.3f}, {high:.3f}] and its loss \
+{metrics["validation_loss"]:.4f}.
 
 ## How to run it
 
-The model takes RGB pixels, uint8 0 to 255 (n, height, width, 3): preprocessing is inside. Crop images to their \
+The model takes RGB pixels, uint8 0 to 255 (n, height, width, 3): preprocessing is built in. Crop images to their \
 largest central square and resize them to {side}x{side} pixels, which is the size that it was trained on.
 
 ```python
 import numpy as np
 from PIL import Image, ImageOps
 
-image = ImageOps.fit(Image.open("photo.jpg").convert("RGB"), ({side}, {side}))
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+image = ImageOps.fit(photo, ({side}, {side}), Image.Resampling.BILINEAR)
 images = np.asarray(image, np.uint8)[np.newaxis]
 {_code(rows)}
-print(open("{LABELS}").read().splitlines()[probabilities[0].argmax()])
+print(open("{LABELS}", encoding="utf-8").read().splitlines()[probabilities[0].argmax()])
 ```
 
 ## Recipe
 
-{terminal.markdown_table(("setting", "value"), [(key, f"`{config[key]}`") for key in sorted(config) if key not in ("logs", "name", "resume", "data", "weights")])}
+{_recipe(config)}
 
 ## Confusion on the validation images
 
@@ -153,30 +166,29 @@ Rows are true classes, columns are predicted ones (the Keras model, {len(rows[0]
 ## Intended use and limits
 
 It tells {len(dataset.class_names)} classes apart, in images like those it was trained on. It gives one of them to any \
-image, whatever is in it. It has not been examined for how it treats images of people, and must not decide about them.
+image, whatever is in it. It has not been examined for how it treats images of people, and must not be used to make decisions about them.
 
 ## Licences
 
 Network: SqueezeNet v1.1 by its authors, BSD 2-clause. Weights: {_weights(config["weights"])}. Images: \
-those of their own source, which this card does not know.
+under the terms of their source, which are not recorded here.
 """
     return text
 
 
 def _head(name, metrics):
-    """Gives the YAML head; JSON's strings are YAML's."""
+    """Gives the YAML metadata. A string of JSON is one of YAML, but for its surrogate pairs."""
     accuracy = metrics["validation_accuracy"]
     return f"""\
-license: mit
+license: other
 library_name: keras
 pipeline_tag: image-classification
 tags: [squeezenet, image-classification]
-base_model_relation: finetune
 model-index:
 - name: {name}
   results:
   - task: {{type: image-classification}}
-    dataset: {{type: custom, name: {json.dumps(metrics["data"]["description"])}, split: validation}}
+    dataset: {{type: custom, name: {json.dumps(metrics["data"]["description"], ensure_ascii=False)}, split: validation}}
     metrics:
     - {{type: accuracy, value: {accuracy:.4f}}}
     - {{type: loss, value: {metrics["validation_loss"]:.4f}}}
@@ -192,8 +204,14 @@ def _code(rows):
     return ""
 
 
+def _recipe(config):
+    places = ("logs", "name", "resume", "data", "weights")
+    settings = [(name, f"`{config[name]}`") for name in sorted(config) if name not in places]
+    return terminal.markdown_table(("setting", "value"), settings)
+
+
 def _confusion(row, class_names):
-    names = [printable(name) for name in class_names]
+    names = [printable(name).replace("|", "\\|") for name in class_names]
     matrix = np.zeros((len(names),) * 2, int)
     np.add.at(matrix, (row.labels, row.predicted), 1)
     body = [[name, *map(str, counts)] for name, counts in zip(names, matrix, strict=True)]
@@ -208,5 +226,5 @@ def _weights(source):
         )
     return {
         "drawn": "pretrained on drawn images by this project (MIT), then fine-tuned",
-        "none": "trained from random ones",
-    }.get(source, f"pretrained ones of the file {Path(source).name}, then fine-tuned")
+        "none": "trained from random initialization",
+    }.get(source, f"fine-tuned from the file {Path(source).name}")

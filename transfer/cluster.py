@@ -20,7 +20,7 @@ import zipfile
 from pathlib import Path
 
 from data import SOURCES
-from transfer import files, layouts, pool
+from transfer import files, layouts, pool, terminal
 from transfer.grid import Trial
 from transfer.pool import Outcome
 
@@ -60,9 +60,16 @@ class Cluster:
         self.mark.touch()
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
-            seen, found = zip(*self.ray.get([self._ask(node) for node in nodes]), strict=True)
-            for node, versions in zip(nodes, found, strict=True):
-                _check_versions(self.versions, versions, node["NodeManagerAddress"])
+            seen = []
+            for node, answer in [(node, self._ask(node)) for node in nodes]:
+                machine = node["NodeManagerAddress"]
+                try:
+                    sees, found = self.ray.get(answer)
+                except self.ray.exceptions.RayError as error:
+                    reason = terminal.first_line(getattr(error, "cause", None) or error)
+                    raise OSError(f"machine {machine} can't train: {reason}") from error
+                _check_versions(self.versions, found, machine)
+                seen.append(sees)
             self.sent = {} if all(seen) else self._send(trials)
             self.halving = self._halving() if stop_worst else None
             stack.pop_all()
@@ -76,13 +83,20 @@ class Cluster:
         return self.ray.remote(_there).options(**options).remote(self.mark)
 
     def _halving(self):
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         try:
             from transfer.halving import Halving
         except ImportError as error:
             raise OSError(
                 "--stop-worst needs Ray Tune: install it with pip install -r requirements-ray.txt"
             ) from error
-        return self.ray.remote(Halving).options(num_cpus=0).remote()
+        here = NodeAffinitySchedulingStrategy(
+            self.ray.get_runtime_context().get_node_id(), soft=False
+        )
+        halving = self.ray.remote(Halving).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.ray.get(halving.__ray_ready__.remote())  # now, rather than at a trial's first question
+        return halving
 
     def _send(self, trials):
         """Puts images and weights into the object store.
@@ -181,7 +195,7 @@ def _connect(address):
                 socket.create_connection((host, int(port)), timeout=5).close()
             ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="error")
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            reason = str(error).splitlines()[0]
+            reason = terminal.first_line(error)
             raise OSError(
                 f"--address {address}: no Ray cluster answers ({reason}); expected one that was "
                 "started with ray start"
@@ -190,7 +204,7 @@ def _connect(address):
 
 
 def _demand(address, resources):
-    """Gives what of a machine a trial asks for: what one of them has, lest it wait forever."""
+    """Says what a trial asks of a machine: no more than one of them has, or it would wait forever."""
     cpus = min(CPUS, int(max(each.get("CPU", 0) for each in resources)))
     gpus = min(1, max(each.get("GPU", 0) for each in resources))
     demand = {"CPU": max(1, cpus), "memory": MEMORY, "GPU": gpus}

@@ -8,7 +8,7 @@ TRAINED = {
     "fire4": 3.0, "fire3": 3.3, "fire2": 3.5, "all": 3.6,
 }  # fmt: skip
 FORWARD = 1.2  # through the whole network, to keep or to evaluate what comes out
-AT_ONCE = 1.4  # how much faster two processes get through a sweep than one (docs/speed.md)
+AT_ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
 ONCE = 7.0  # seconds for building, compiling, plots and files
 
 

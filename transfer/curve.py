@@ -17,7 +17,7 @@ ABOUT = (
     "shown with those whose mean validation accuracy is highest. The depth to take is the shallowest "
     "whose mean is within one standard error of the highest mean p. For k runs of standard deviation s "
     "on n validation images, that is sqrt(s² / k + p (1 - p) / n): "
-    "chance through the seeds, and through which images happen to be there."
+    "this covers chance in the seeds and in the choice of validation images."
 )
 
 
@@ -150,7 +150,7 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
         own = [one.status for one in results if one.trial.config.images_per_class == amount]
         stopped = own.count("stopped")
         missing = len(own) - own.count("finished") - stopped
-        line = f"{amount_of(amount)}: no depth has all of its runs"
+        line = f"{amount_of(amount)}: no depth can be judged yet"
         if amount in found:
             line = answer(found[amount])
         for count, what in ((stopped, "were stopped early"), (missing, "are missing")):

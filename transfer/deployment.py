@@ -18,11 +18,13 @@ WHOLE = {
 }
 
 
-def network(run: Run, side: int | None = None, dtype: str = "uint8") -> keras.Model:
+def network(
+    trained: keras.Model, run: Run, side: int | None = None, dtype: str = "uint8"
+) -> keras.Model:
     """Builds the network of a finished run for another format.
 
     Args:
-        run: The run.
+        trained, run: The model that the run has saved, and the run.
         side: Of the square images, in pixels, for a format of fixed size; None takes any size.
         dtype: Of the images. float32 takes the same values, 0 to 255: an int8 converter replaces it.
 
@@ -30,10 +32,7 @@ def network(run: Run, side: int | None = None, dtype: str = "uint8") -> keras.Mo
         A `keras.Model` from images (n, height, width, 3), RGB, to probabilities float32 (n, classes).
         It gives those that the run was judged by, but for rounding.
 
-    Raises:
-        OSError, ValueError: The model can't be read, or is no network of this project.
     """
-    trained = evaluation.load(run.folder / "model.keras")
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
@@ -89,11 +88,12 @@ def _simplified(layer):
     if isinstance(layer, keras.layers.Normalization):
         return keras.layers.Identity(name=layer.name)
     # The other runtimes have fast kernels for the mean or maximum of a whole map, in int8 too.
-    for windows, whole in WHOLE.items():
-        if isinstance(layer, windows) and tuple(layer.pool_size) == layer.input.shape[1:3]:
-            return whole(name=layer.name)
-    if isinstance(layer, keras.layers.Flatten) and layer.input.shape[1:3] == (1, 1):
-        return keras.layers.Identity(name=layer.name)
+    if layer.name.startswith("head_"):
+        for windows, whole in WHOLE.items():
+            if isinstance(layer, windows) and tuple(layer.pool_size) == layer.input.shape[1:3]:
+                return whole(name=layer.name)
+        if isinstance(layer, keras.layers.Flatten) and layer.input.shape[1:3] == (1, 1):
+            return keras.layers.Identity(name=layer.name)
     return type(layer).from_config(layer.get_config())
 
 

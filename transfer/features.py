@@ -201,11 +201,12 @@ class Cache:
     def _locked(self):
         """Lets another process that computes features by this prefix finish: they may be the same."""
         path = self.folder / f"{_key(sorted(self.facts.items()))}.lock"
-        with path.open("w") as file:
-            # Not every system has locks, nor every file system.
+        with contextlib.ExitStack() as stack:
+            # Not every system has locks, nor every file system; and the file may be another user's.
             with contextlib.suppress(ImportError, OSError):
                 import fcntl
 
+                file = stack.enter_context(path.open("w"))
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -37,19 +37,24 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: It can't be made or replaced.
     """
-    part = folder.with_name(f".{os.getpid()}.{folder.name}")
-    old = folder.with_name(f".{os.getpid()}.old.{folder.name}")
+    target = Path(os.path.realpath(folder))  # what a link leads to
+    part = target.with_name(f".{os.getpid()}.{target.name}")
+    old = target.with_name(f".{os.getpid()}.old.{target.name}")
     try:
-        part.mkdir()
-        yield part
-        there = os.path.lexists(folder)
-        if there:
-            os.replace(folder, old)
         try:
-            os.replace(part, folder)
-        except OSError:
+            part.mkdir()
+        except OSError as error:
+            error.filename = str(folder)
+            raise
+        yield part
+        there = target.exists()
+        if there:
+            os.replace(target, old)
+        try:
+            os.replace(part, target)
+        except BaseException:
             if there:
-                os.replace(old, folder)
+                os.replace(old, target)
             raise
     finally:
         for left in (part, old):
@@ -59,7 +64,10 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
 def clear_parts(folder: Path) -> None:
     """Removes from a folder what a process that was killed had begun to write."""
     for part in folder.glob(".[0-9]*.*"):
-        part.unlink()
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
 
 
 def write_json(path: Path, value: object) -> None:

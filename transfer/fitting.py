@@ -12,6 +12,7 @@ from transfer.batches import Batches, views_of
 from transfer.board import Confusion, TensorBoard
 from transfer.features import Cache, FeatureBatches, normalizations, split, standardise
 from transfer.network import set_trainable
+from transfer.progress import epochs_at_once
 from transfer.settings import BY_THE_IMAGES, OPTIMIZERS, follow
 
 
@@ -112,12 +113,14 @@ def train_head(model, dataset, config):
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
     compile_model(tail, make_optimizer(config, steps=config.epochs * len(training)))
+    block = epochs_at_once(config.epochs)
     tail.fit(
-        training.dataset(config.epochs),
+        training.dataset(block),
+        epochs=config.epochs // block,
         class_weight=class_weights(dataset.train.labels, config.class_weights),
         shuffle=False,
         verbose=0,
-        callbacks=[training.drawn_each_epoch(config.epochs)],
+        callbacks=[training.drawn_each_epoch(block)],
     )
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
     print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)

@@ -2,9 +2,7 @@
 
 import contextlib
 import importlib.util
-import io
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transfer import files
+from transfer import files, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
@@ -37,9 +35,27 @@ FORMATS = {
 BY_SUFFIX = {Path(each.file).suffix: name for name, each in FORMATS.items() if "." in each.file}
 
 
+def int8_file() -> str:
+    return FORMATS["litert"].file.replace(".", "-int8.")
+
+
+def written_names() -> set[str]:
+    """Names all that export.py may write into a folder."""
+    return {
+        *(each.file for each in FORMATS.values()),
+        int8_file(),
+        "model.bin",
+        LABELS,
+        PREPROCESSING,
+        "README.md",
+    }
+
+
 def name_of(path: Path) -> str | None:
     """Names the format of an exported model by what its file is called; None of any other file."""
-    return "saved_model" if path.is_dir() else BY_SUFFIX.get(path.suffix.lower())
+    if path.is_dir():
+        return "saved_model" if (path / "saved_model.pb").exists() else None
+    return BY_SUFFIX.get(path.suffix.lower())
 
 
 def missing(name: str) -> list[str]:
@@ -87,8 +103,8 @@ def write_int8(model: Any, images: np.ndarray, path: Path) -> None:
     import tensorflow as tf
 
     def representative():
-        for image in np.float32(images):
-            yield [image[np.newaxis]]
+        for image in images:
+            yield [np.float32(image[np.newaxis])]
 
     with _converting("int8"):
         model.export(
@@ -116,27 +132,14 @@ def _converting(name: str) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # of many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = terminal.first_line(error)
         raise ValueError(f"the model can't be converted to {name}: {reason}") from error
 
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    sys.stdout.flush()
-    try:
-        with tempfile.TemporaryFile() as log:
-            for descriptor in (1, 2):
-                os.dup2(log.fileno(), descriptor)
-            with (
-                contextlib.redirect_stdout(io.StringIO()),
-                contextlib.redirect_stderr(io.StringIO()),
-            ):
-                yield
-    finally:
-        for descriptor, old in zip((1, 2), saved, strict=True):
-            os.dup2(old, descriptor)
-            os.close(old)
+    with tempfile.TemporaryFile() as file, terminal.printed_to(file):
+        yield
 
 
 class Runtime:
@@ -144,7 +147,8 @@ class Runtime:
 
     Args:
         path: Of the file, or the folder of a SavedModel.
-        threads: How many it may use; 0 leaves that to the runtime.
+        threads: How many to use, but for a SavedModel, which uses those of TensorFlow; 0 for as many
+            as the machine has.
 
     `side` is that of the images it takes, in pixels, or None if it takes any; `classes` is their
     number.
@@ -160,34 +164,43 @@ class Runtime:
         check(name)
         try:
             with _silenced():
-                shape, classes, self._run = getattr(self, f"_{name}")(str(path), threads)
+                kind, shape, self.classes, self._run = getattr(self, f"_{name}")(str(path), threads)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{path} can't be loaded as a {name} model: {reason}") from error
-        self.side, self.classes = shape, classes
+            reason = terminal.first_line(error)
+            raise ValueError(f"{path} can't be loaded ({name}): {reason}") from error
+        if kind != "uint8" or len(shape) != 4 or shape[3] != 3:
+            raise ValueError(
+                f"{path} takes {kind} {list(shape)}: expected a model that export.py wrote, which "
+                "takes images uint8 (n, height, width, 3)"
+            )
+        self.side = shape[1] if isinstance(shape[1], int) and shape[1] > 0 else None
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
         """Gives probabilities float32 (n, classes) of images uint8 (n, height, width, 3)."""
         return self._run(np.ascontiguousarray(images))
+
+    # Each of these gives the dtype and the shape of the input, the number of classes, and the function
+    # from images to probabilities.
 
     def _litert(self, path, threads):
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(path, num_threads=threads or os.cpu_count())
         (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-        shape = [None]
+        last = [None]
 
         def run(images):
-            if shape[0] != images.shape:
+            if last != [images.shape]:
                 with _silenced():
                     interpreter.resize_tensor_input(given["index"], images.shape)
                     interpreter.allocate_tensors()
-                shape[0] = images.shape
+                last[:] = [images.shape]
             interpreter.set_tensor(given["index"], images)
             interpreter.invoke()
             return interpreter.get_tensor(found["index"])
 
-        return int(given["shape"][1]), int(found["shape"][-1]), run
+        shape = [int(size) for size in given["shape"]]
+        return np.dtype(given["dtype"]).name, shape, int(found["shape"][-1]), run
 
     def _onnx(self, path, threads):
         import onnxruntime
@@ -197,7 +210,13 @@ class Runtime:
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         (given,), (found,) = session.get_inputs(), session.get_outputs()
-        return None, found.shape[-1], lambda images: session.run(None, {given.name: images})[0]
+        kind = given.type.removeprefix("tensor(").removesuffix(")")
+        return (
+            kind,
+            given.shape,
+            found.shape[-1],
+            lambda images: session.run(None, {given.name: images})[0],
+        )
 
     def _openvino(self, path, threads):
         import openvino
@@ -207,19 +226,25 @@ class Runtime:
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(path, "CPU", settings)
-        found = compiled.outputs[0]  # OpenVINO makes others of what resizing computes on its way
+        given, found = compiled.inputs[0], compiled.outputs[0]  # the others are steps of resizing
+        kind = given.element_type.to_dtype().name
+        shape = [size.get_length() if size.is_static else None for size in given.partial_shape]
         classes = found.partial_shape[-1].get_length()
-        return None, classes, lambda images: np.array(compiled([images])[found])
+        return kind, shape, classes, lambda images: np.array(compiled([images])[found])
 
     def _saved_model(self, path, threads):
         import tensorflow as tf
 
         loaded = tf.saved_model.load(path)
         serve = loaded.signatures["serving_default"]
-        (found,) = serve.structured_outputs
-        classes = serve.structured_outputs[found].shape[-1]
-        # The signature keeps the variables of what was loaded alive only through a weak reference.
-        return None, classes, lambda images, _=loaded: serve(tf.constant(images))[found].numpy()
+        (given,) = serve.structured_input_signature[1].values()
+        ((name, found),) = serve.structured_outputs.items()
+
+        # Its variables live only as long as what was loaded.
+        def run(images, _=loaded):
+            return serve(tf.constant(images))[name].numpy()
+
+        return given.dtype.name, given.shape.as_list(), found.shape[-1], run
 
 
 def beside(path: Path) -> tuple[list[str], int | None]:

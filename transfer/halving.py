@@ -2,7 +2,7 @@
 
 Li et al. 2020, https://arxiv.org/abs/1810.05934. A trial is compared with those that have the same
 images and seed, at a quarter and at half of its epochs, and stopped if its validation accuracy is below
-the median of those that were there before it.
+the median of the trials that got there first.
 """
 
 from types import SimpleNamespace

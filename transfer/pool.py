@@ -22,7 +22,7 @@ PROCESSES = min(2, os.cpu_count() or 1)
 
 
 class Outcome(NamedTuple):
-    """How a trial ended: finished, failed, interrupted, stopped or, as its process did, died; and why."""
+    """How a trial ended, and why: finished, failed, interrupted, stopped, or died (its process did)."""
 
     status: str
     reason: str = ""
@@ -126,7 +126,7 @@ def train(
     """
     path = trial.output
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file, _printed_to(file):
+    with path.open("a", encoding="utf-8") as file, terminal.printed_to(file):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -154,22 +154,6 @@ def train(
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     return Outcome("failed", _last_line(path))
-
-
-@contextlib.contextmanager
-def _printed_to(file):
-    """Lets all that this process prints go into a file, TensorFlow's own messages too."""
-    saved = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(file.fileno(), stream.fileno())
-        yield
-    finally:
-        for stream, descriptor in zip((sys.stdout, sys.stderr), saved, strict=True):
-            stream.flush()
-            os.dup2(descriptor, stream.fileno())
-            os.close(descriptor)
 
 
 def _last_line(path):

@@ -4,9 +4,18 @@ import math
 import time
 
 from transfer import files, runs
+from transfer.recipes import REPORTS
 
-# Lines of progress, confusion matrices and the like in a run, at most.
-REPORTS = 20
+
+def epochs_at_once(epochs, done=0):
+    """Says how many epochs may be one of fit(), so that there are `REPORTS` of these or a few more.
+
+    Args:
+        epochs: All of a run.
+        done: Those after which it goes on.
+    """
+    both = math.gcd(epochs, done)
+    return max(n for n in range(1, math.ceil(epochs / REPORTS) + 1) if both % n == 0)
 
 
 class Hopeless(Exception):
@@ -47,9 +56,7 @@ class Progress:
         spends more time than a short one takes.
         """
         self.total = epochs
-        both = math.gcd(epochs, self.epochs)  # a resumed run goes on from one of these blocks
-        most = math.ceil(epochs / REPORTS)
-        self.epochs_at_once = max(n for n in range(1, most + 1) if both % n == 0)
+        self.epochs_at_once = epochs_at_once(epochs, self.epochs)
         blocks = epochs // self.epochs_at_once
         reports = min(blocks, self.reports(epochs, dataset))
         self.reported = [

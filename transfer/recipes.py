@@ -9,7 +9,8 @@ more epochs than many images do.
 
 import math
 
-from transfer.progress import REPORTS
+# Lines of progress, confusion matrices and the like in a run, at most.
+REPORTS = 20
 
 
 def between(images: int, measured: dict[int, float]) -> float:

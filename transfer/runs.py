@@ -205,6 +205,15 @@ def find(logs: str | Path) -> tuple[list[Run], list[str]]:
     return finished, others
 
 
+def read(folder: Path) -> Run:
+    """Reads a finished run.
+
+    Raises:
+        OSError, ValueError: It is not finished, or its metrics.json is damaged.
+    """
+    return Run(folder, read_metrics(folder))
+
+
 def none_under(logs: str | Path) -> str:
     """Says that there is no finished run under a folder, and what to do."""
     logs = Path(logs)
@@ -258,10 +267,10 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     Raises:
         Gone: They do not exist any more, can't be read, or others are in their place.
     """
-    best = group[0]
+    first = group[0]
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
     there = [source for source in sources if data.exists(source)]
-    config = best.metrics["config"]
+    config = first.metrics["config"]
     names = ("image_size", "seed", "on_bad_image", "near_duplicates")
     how = {key: config[key] for key in names if key in config}
     how |= {key: config[key] for key in COUNTS if config.get(key)}
@@ -274,6 +283,6 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
         except (OSError, ValueError) as error:
             reason = f"can no longer be read ({error})"
             continue
-        if best.has_split(dataset):
+        if first.has_split(dataset):
             return dataset
     raise Gone(f"{', '.join(there or sources)} {reason}")

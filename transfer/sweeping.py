@@ -32,7 +32,7 @@ def begin(
         source, logs: Name of the images, and the folder of all runs.
         skip_impossible: Marks trials that need more images than there are; without it they are
             refused.
-        stop_worst: Leaves trials alone that were stopped early.
+        stop_worst: Does not resume trials that were stopped early.
 
     Returns:
         A `Result` for each trial, and the fingerprint of the images.
@@ -108,7 +108,9 @@ def _state(one: Result, fingerprint: str) -> Result:
 def _stopped(one: Result) -> Result:
     if one.status != "waiting" or not one.trial.stopped.exists():
         return one
-    return one._replace(status="stopped", reason=files.read_json(one.trial.stopped)["reason"])
+    return one._replace(
+        status="stopped", reason=files.read_json(one.trial.stopped).get("reason", "")
+    )
 
 
 def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:

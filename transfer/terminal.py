@@ -71,11 +71,34 @@ def duration(seconds):
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def first_line(error):
+    """Gives the first line of an error's message, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def printed_to(file):
+    """Lets all that this process prints go into a file, the messages of its libraries too."""
+    saved = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+        yield
+    finally:
+        for stream, descriptor in zip((sys.stdout, sys.stderr), saved, strict=True):
+            stream.flush()
+            os.dup2(descriptor, stream.fileno())
+            os.close(descriptor)
+
+
 @contextlib.contextmanager
 def one_line_errors():
     """For code that reads the user's input: ValueError and OSError end the program by `stop`."""
     try:
         yield
+    except BrokenPipeError:  # what reads the output has gone: see `ends_quietly`
+        raise
     except (ValueError, OSError) as error:
         stop(error)
 
