@@ -48,7 +48,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     """Keras' callback (scalars and histograms), plus what it lacks.
 
     That is `layers_graph` of the whole model; the graph of the training step, which Keras
-    tries to write but looks for where Keras 3 no longer has it; each epoch's confusion matrix; the
+    tries to write but looks for where Keras 3 no longer has it; the confusion matrix at each report; the
     training views; and, by `show_run`, settings against figures and the validation images' features.
 
     Args:
@@ -57,7 +57,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         confusion: The metric `Confusion` that fit() fills.
         class_names: Names of the classes.
         epochs_at_once: How many are one epoch of fit().
-        histograms: Whether to show the weights' distribution each epoch.
+        histograms: Whether to show the weights' distribution, each epoch of fit().
     """
 
     def __init__(self, folder, model, confusion, class_names, epochs_at_once=1, histograms=False):

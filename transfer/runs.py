@@ -8,6 +8,8 @@ split.json      of a folder of images: each split's files and the sha256 of thei
 losses.png      training and validation loss by epoch
 validation.npz  probabilities of the validation images, float32 (n, classes)
 test.json       its figures on the test images, once compare.py has looked
+export-*        what export.py made of its model
+stopped.json    why a sweep stopped it early
 train/, validation/, projector/, events.*, projector_config.pbtxt    for TensorBoard
 """
 

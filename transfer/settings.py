@@ -113,7 +113,7 @@ class Config:
         "evaluate images as they are, or average with their mirrored copies",
         choices=("plain", "mirrored"),
     )
-    histograms: bool = flag(False, "write histograms of all weights to TensorBoard each epoch")
+    histograms: bool = flag(False, "write histograms of all weights to TensorBoard")
     features: str = flag(
         "cache",
         "features of the frozen layers: compute them once, or keep none",
