@@ -222,6 +222,7 @@ def test_a_model_that_is_damaged_is_refused(logs, script, one_line):
     assert not list(logs.glob("*/*/test.json"))
 
 
+DATA = {"source": "", "sha256": "", "description": "", "class_names": ["a", "b"]}
 SETTINGS = {
     "optimizer": "adam", "image_size": 32, "seed": 0, "learning_rate": 0.001, "mirror": True,
     "name": "", "logs": "logs",
@@ -249,12 +250,7 @@ def write(tmp_path):
             "images_per_second": 100.0,
             "precision": "float32",
             "history": figures,
-            "data": {
-                "source": source,
-                "sha256": f"{source:0<64}",
-                "description": source,
-                "class_names": ["a", "b"],
-            },
+            "data": DATA | {"source": source, "sha256": f"{source:0<64}", "description": source},
             "config": SETTINGS | {"regime": regime, "recipe": recipe, "data": source} | config,
         }
         if images is not None:
@@ -492,6 +488,8 @@ def test_what_differs_is_shown_without_control_characters(write, shown):
         ({"config": SETTINGS | {"images_per_class": "all"}}, "images per class and folds"),
         ({"trainable_params": -5}, "positive figures"),
         ({"seconds": -1.0}, "positive figures"),
+        ({"total_params": "many"}, "its parameters"),
+        ({"data": DATA | {"order": {"validation": []}}}, "the order of its images"),
     ],
 )
 def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_path):

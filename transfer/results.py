@@ -85,6 +85,7 @@ def read_metrics(folder: Path) -> dict:
         # Older runs reported each epoch, and did not say which.
         reported = metrics["history"].setdefault("epoch", [*range(1, epochs + 1)])
         reported = reported if isinstance(reported, list) else []
+        order = metrics["data"].get("order", {})
         sound = {
             "the epochs of its history": all(type(epoch) is int for epoch in reported)
             and reported[-1:] == [epochs],
@@ -103,6 +104,10 @@ def read_metrics(folder: Path) -> dict:
             "the side of its images": metrics["data"].get("side", 1) in range(1, 2**15),
             "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
             "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
+            "its parameters": _is_count(metrics.get("total_params", 1), least=1),
+            "its precision": isinstance(metrics.get("precision", ""), str),
+            "the order of its images": isinstance(order, dict)
+            and all(isinstance(sha256, str) for sha256 in order.values()),
             "images per class and folds": all(
                 _is_count(metrics["config"].get(key, 0)) for key in COUNTS
             ),
