@@ -50,10 +50,12 @@ def main(arguments=None):
     parser.add_argument("--data", help="the best run on these data, named as in training")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     asked = parser.parse_args(arguments)
-    if bool(asked.format) == asked.all:
-        parser.error("expected either --format or --all")
     if asked.int8 and asked.format != "litert":
         parser.error("argument --int8: expected --format litert (--all includes it)")
+    if bool(asked.format) == asked.all:
+        parser.error("expected --format and one of its values, or --all")
+    if asked.run and asked.run.is_file():
+        parser.error(f"argument RUN: expected the folder of a run. Received: {asked.run}")
     if asked.run and asked.data:
         parser.error("argument --data: expected no RUN beside it, as it chooses one")
     if not 0 <= asked.max_loss <= 1:
@@ -105,13 +107,13 @@ def export(asked):
 
 def check_output(output, overwrite):
     """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
-    if not os.path.lexists(output):
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return
     if not overwrite:
         raise ValueError(f"{output} exists: choose another --output, or give --overwrite as well")
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
     foreign = sorted(names - formats.written_names())
-    if foreign or formats.PREPROCESSING not in names:
+    if not output.is_dir() or foreign or (names and formats.PREPROCESSING not in names):
         what = f"holds {foreign[0]}" if foreign else "was not made by export.py"
         raise ValueError(f"{output} {what}, and is not replaced: choose another --output")
 

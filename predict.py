@@ -149,6 +149,10 @@ def choose_model(asked):
         OSError, ValueError: There is no such model.
     """
     if asked.model:
+        if asked.model.is_dir():
+            raise ValueError(
+                f"{asked.model} is a folder: give the model in it, or --run for the folder of a run"
+            )
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
             return asked.model, None

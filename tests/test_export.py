@@ -190,8 +190,16 @@ def test_a_run_whose_images_are_gone(trained, script, one_line, tmp_path):
     one_line(result, "verified", str(tmp_path / "moved"), "no longer exists")
 
 
+@pytest.mark.parametrize("size", [True, 100_000, 0, {}])
+def test_a_size_that_is_none_is_refused(tmp_path, size):
+    (tmp_path / formats.PREPROCESSING).write_text(json.dumps({"size": {"height": size}}))
+    with pytest.raises(ValueError, match="damaged: expected a size of 1 to 2048"):
+        formats.beside(tmp_path / "model.tflite")
+
+
 def test_what_is_no_model(script, one_line, pictures, tmp_path):
     (tmp_path / "model.onnx").write_text("no model")
     result = script("predict.py", pictures, "--model", tmp_path / "model.onnx")
     one_line(result, "model.onnx", "can't be loaded")
     one_line(script("predict.py", pictures, "--model", tmp_path / "gone.tflite"), "does not exist")
+    one_line(script("predict.py", pictures, "--model", tmp_path), "is a folder", "--run")

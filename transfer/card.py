@@ -17,7 +17,6 @@ from transfer.layouts import printable
 COLUMNS = ("format", "file", "bytes", "ms an image", "agrees", "validation accuracy")
 CODE = {
     "litert": """\
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter  # pip install ai-edge-litert
 
 model = Interpreter("{file}")
@@ -205,8 +204,10 @@ def _code(rows):
 
 
 def _recipe(config):
-    places = ("logs", "name", "resume", "data", "weights")
-    settings = [(name, f"`{config[name]}`") for name in sorted(config) if name not in places]
+    # Places, and what changes nothing that is learnt.
+    others = {"logs", "name", "resume", "data", "weights", "features", "histograms", "on_bad_image"}
+    shown = [name for name in sorted(config) if name not in others and config[name] != ""]
+    settings = [(name, f"`{config[name]}`") for name in shown]
     return terminal.markdown_table(("setting", "value"), settings)
 
 

@@ -98,16 +98,21 @@ def _simplified(layer):
 
 
 def _copy_weights(trained, made):
-    centered = any(layer.name == "center" for layer in trained.layers)
+    known = {layer.name: layer for layer in trained.layers}
+    centered = "center" in known
     for layer in made.layers:
         if not layer.weights:
             continue
-        kernel, bias = map(np.float64, trained.get_layer(layer.name).get_weights())
+        if layer.name not in known:
+            raise ValueError(
+                f"model.keras is not the model of its metrics.json: it has no layer {layer.name}"
+            )
+        kernel, bias = map(np.float64, known[layer.name].get_weights())
         if layer.name == "conv1" and centered:
             bias = bias - np.einsum("hwcf,c->f", kernel, np.float64(squeezenet.BGR_MEANS))
             kernel = kernel[:, :, ::-1]
         if layer.name.endswith("_hidden"):
-            norm = trained.get_layer(layer.name.replace("_hidden", "_norm"))
+            norm = known[layer.name.replace("_hidden", "_norm")]
             # As keras.layers.Normalization divides.
             deviation = np.sqrt(np.float64(norm.adapt_variance))
             kernel = kernel / np.maximum(deviation, keras.config.epsilon())[:, np.newaxis]

@@ -1,6 +1,7 @@
 """Files written whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -46,7 +47,12 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         except OSError as error:
             error.filename = str(folder)
             raise
-        yield part
+        try:
+            yield part
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                error.filename, error.filename2 = str(folder), None
+            raise
         there = target.exists()
         if there:
             os.replace(target, old)

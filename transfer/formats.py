@@ -1,8 +1,10 @@
 """The formats that a model is exported to: how each is written, and read by its own runtime."""
 
 import contextlib
+import errno
 import importlib.util
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from transfer import files, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
+FULL = 2**20  # bytes left on a disk that has no room for a model
+LARGEST_SIDE = 2048  # of images that a network is trained on, as --image-size allows
 INSTALL = "pip install -r requirements-export.txt"
 
 
@@ -85,7 +89,7 @@ def write(model: Any, name: str, path: Path) -> None:
         ValueError: The format lacks what the model is made of.
         OSError: It can't be written.
     """
-    with _converting(name):
+    with _converting(name, path):
         model.export(str(path), format=FORMATS[name].keras, verbose=False)
 
 
@@ -106,7 +110,7 @@ def write_int8(model: Any, images: np.ndarray, path: Path) -> None:
         for image in images:
             yield [np.float32(image[np.newaxis])]
 
-    with _converting("int8"):
+    with _converting("int8", path):
         model.export(
             str(path),
             format="litert",
@@ -124,7 +128,7 @@ def write_int8(model: Any, images: np.ndarray, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _converting(name: str) -> Iterator[None]:
+def _converting(name: str, path: Path) -> Iterator[None]:
     """Silences the converters, which print hundreds of lines, and explains what they can't do."""
     try:
         with _silenced():
@@ -132,6 +136,9 @@ def _converting(name: str) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # of many kinds
+        # Some say it in words of their own, some not at all.
+        if "No space left" in str(error) or shutil.disk_usage(path.parent).free < FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         reason = terminal.first_line(error)
         raise ValueError(f"the model can't be converted to {name}: {reason}") from error
 
@@ -221,6 +228,8 @@ class Runtime:
     def _openvino(self, path, threads):
         import openvino
 
+        if not Path(path).with_suffix(".bin").exists():
+            raise ValueError("the .bin file that belongs to it is missing")
         # Where the CPU has bfloat16, OpenVINO would use it without being asked.
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads:
@@ -256,8 +265,18 @@ def beside(path: Path) -> tuple[list[str], int | None]:
     Raises:
         OSError, ValueError: A file is damaged.
     """
-    named, prepared = path.with_name(LABELS), path.with_name(PREPROCESSING)
-    names = named.read_text(encoding="utf-8").splitlines() if named.exists() else []
-    size = files.read_json(prepared).get("size", {}) if prepared.exists() else {}
-    side = size.get("height") if isinstance(size, dict) else None
-    return names, side if isinstance(side, int) and side > 0 else None
+    folder = Path(os.path.abspath(path)).parent
+    named, prepared = folder / LABELS, folder / PREPROCESSING
+    names, side = [], None
+    try:
+        if named.exists():
+            names = named.read_text(encoding="utf-8").splitlines()
+        if prepared.exists():
+            side = files.read_json(prepared)["size"]["height"]
+            if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
+                raise ValueError(f"expected a size of 1 to {LARGEST_SIDE}. Received: {side}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"what is beside {path} is damaged: {terminal.first_line(error)}"
+        ) from error
+    return names, side

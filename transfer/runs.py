@@ -150,6 +150,8 @@ def reopen(folder: Path, settings: dict) -> None:
     """Marks a resumed run as unfinished, under its new settings, when its model changes."""
     for name in ("metrics.json", "test.json", "validation.npz"):
         (folder / name).unlink(missing_ok=True)
+    for export in sorted(folder.glob("export-*")):
+        print(f"note        {export} is of the model before this: export the run again")
     write_json(folder / "config.json", settings)
 
 
