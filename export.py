@@ -35,7 +35,8 @@ def main(arguments=None):
         type=Path,
         help="folder of the run to export [the best run]",
     )
-    parser.add_argument("--format", choices=formats.FORMATS, help="format of the exported file")
+    names = [name for name, known in formats.FORMATS.items() if not known.int8]
+    parser.add_argument("--format", choices=names, help="format of the exported file")
     parser.add_argument(
         "--all", action="store_true", help="every format whose packages are installed"
     )
@@ -71,17 +72,17 @@ def export(asked):
     needed = {"total_params", "validation_images", "precision"} - run.metrics.keys()
     if needed or "head" not in run.metrics["config"]:
         raise ValueError(f"{run.folder} is of an older version of this project: train it again")
-    targets = [(asked.format, asked.int8)]
+    names = []
     if asked.all:
-        targets = [("litert", False), ("litert", True)]
-        targets += [(name, False) for name in formats.FORMATS if name != "litert"]
         for name in formats.FORMATS:
             if lacking := formats.missing(name):
                 print(f"skipped     {name}: {' and '.join(lacking)} missing")
-        targets = [target for target in targets if not formats.missing(target[0])]
-    for name, _ in targets:
-        formats.check(name)
-    kind = f"{asked.format or 'all'}{'-int8' * asked.int8}"
+            else:
+                names.append(name)
+    else:
+        names.append(asked.format + " int8" * asked.int8)
+        formats.check(names[0])
+    kind = "all" if asked.all else names[0].replace(" ", "-")
     output = asked.output or run.folder / f"export-{kind}"
     check_output(output, asked.overwrite)
     try:
@@ -94,7 +95,7 @@ def export(asked):
     print(f"run         {run.folder}", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     with files.folder_written_whole(output) as part:
-        rows, failed = convert(run, dataset, targets, part, asked.max_loss)
+        rows, failed = convert(run, dataset, names, part, asked.max_loss)
         if len(rows) == 1:
             raise failed[0]
         print(card.table(rows))
@@ -112,18 +113,18 @@ def check_output(output, overwrite):
     if not overwrite:
         raise ValueError(f"{output} exists: choose another --output, or give --overwrite as well")
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    foreign = sorted(names - formats.written_names())
+    foreign = sorted(names - formats.WRITTEN)
     if not output.is_dir() or foreign or (names and formats.PREPROCESSING not in names):
         what = f"holds {foreign[0]}" if foreign else "was not made by export.py"
         raise ValueError(f"{output} {what}, and is not replaced: choose another --output")
 
 
-def convert(run, dataset, targets, folder, max_loss):
+def convert(run, dataset, names, folder, max_loss):
     """Writes a run's model in several formats, and compares each with it.
 
     Args:
         run, dataset: The run, and its images.
-        targets: List of `(format, whether in int8)`.
+        names: Of the formats.
         folder: Where to write them.
         max_loss: Accuracy that int8 may lose.
 
@@ -139,30 +140,25 @@ def convert(run, dataset, targets, folder, max_loss):
     path = run.folder / "model.keras"
     trained = evaluation.load(path)
     judged = evaluation.classifier(deployment.in_float32(trained), run.evaluation)
-    reference = measure(judged, path, images)
+    reference = measure(judged, [path], images)
     rows, failed = [card.Row("Keras, float32", path.name, reference, reference, labels)], []
     side = images.shape[1]
-    for name, int8 in targets:
+    for name in names:
         known = formats.FORMATS[name]
-        file = folder / (formats.int8_file() if int8 else known.file)
-        print(f"{name:<11} {file.name}", flush=True)
+        paths = known.paths(folder)
+        print(f"{name:<11} {known.file}", flush=True)
         try:
-            if int8:
-                model = deployment.network(trained, run, side, dtype="float32")
-                formats.write_int8(model, some, file)
-            else:
-                model = deployment.network(trained, run, side if known.fixed else None)
-                formats.write(model, name, file)
-            found = measure(formats.Runtime(file, threads=1), file, images)
-            row = card.Row(f"{name} int8" if int8 else name, file.name, found, reference, labels)
-            verify(row, max_loss if int8 else None)
+            dtype = "float32" if known.int8 else "uint8"
+            model = deployment.network(trained, run, side if known.fixed else None, dtype)
+            formats.write(model, name, folder, some)
+            found = measure(formats.Runtime(paths[0], threads=1), paths, images)
+            row = card.Row(name, known.file, found, reference, labels)
+            verify(row, max_loss if known.int8 else None)
             rows.append(row)
         except ValueError as error:
             failed.append(error)
-            for written in written_of(file):
-                written.unlink()
-            if file.is_dir():
-                shutil.rmtree(file)
+            for path in paths:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return rows, failed
 
 
@@ -182,8 +178,8 @@ def balanced(split, classes, count, seed):
     return type(split)(split.images[chosen], split.labels[chosen])
 
 
-def measure(model, path, images):
-    """Runs a model on images uint8 (n, side, side, 3); gives what is `card.Measured`."""
+def measure(model, paths, images):
+    """Runs a model, of these files, on images uint8 (n, side, side, 3); gives `card.Measured`."""
     times = []
     for image in images[: TIMED + 1]:
         start = time.perf_counter()
@@ -191,17 +187,10 @@ def measure(model, path, images):
         times.append(time.perf_counter() - start)
     parts = [images[start : start + TIMED] for start in range(0, len(images), TIMED)]
     probabilities = np.concatenate([np.float32(model.predict_on_batch(part)) for part in parts])
-    size = sum(each.stat().st_size for each in written_of(path))
+    written = [each for path in paths for each in (path, *path.rglob("*")) if each.is_file()]
+    size = sum(each.stat().st_size for each in written)
     # The first call sets the model up; of a single image, there is no other.
     return card.Measured(size, statistics.median(times[1:] or times), probabilities)
-
-
-def written_of(path):
-    """Lists the files that a format's model is made of, those that are there."""
-    if path.is_dir():
-        return [each for each in path.rglob("*") if each.is_file()]
-    names = {path, path.with_suffix(".bin")} if path.suffix == ".xml" else {path}
-    return [each for each in names if each.exists()]
 
 
 def verify(row, max_loss):

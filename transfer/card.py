@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer import files, results, runs, terminal
-from transfer.formats import LABELS, PREPROCESSING
+from transfer.formats import FORMATS, LABELS, PREPROCESSING
 from transfer.layouts import printable
 
 COLUMNS = ("format", "file", "bytes", "ms an image", "agrees", "validation accuracy")
@@ -195,12 +195,9 @@ model-index:
 
 
 def _code(rows):
-    by_name = {row.name: row for row in rows[1:]}
-    for name, code in CODE.items():
-        row = by_name.get(name) or by_name.get(f"{name} int8")
-        if row:
-            return code.format(file=row.file)
-    return ""
+    """Gives the code that runs the first of the exported models."""
+    first = rows[1]
+    return CODE[FORMATS[first.name].runtime].format(file=first.file)
 
 
 def _recipe(config):
@@ -212,7 +209,7 @@ def _recipe(config):
 
 
 def _confusion(row, class_names):
-    names = [printable(name).replace("|", "\\|") for name in class_names]
+    names = [printable(name) for name in class_names]
     matrix = np.zeros((len(names),) * 2, int)
     np.add.at(matrix, (row.labels, row.predicted), 1)
     body = [[name, *map(str, counts)] for name, counts in zip(names, matrix, strict=True)]

@@ -76,25 +76,17 @@ class Cluster:
 
     def _ask(self, node):
         """Asks a machine whether it sees --logs, and for its versions."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        options = {"num_cpus": 0, "scheduling_strategy": there}
-        return self.ray.remote(_there).options(**options).remote(self.mark)
+        return self.ray.remote(_there).options(**_on(node["NodeID"])).remote(self.mark)
 
     def _halving(self):
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         try:
             from transfer.halving import Halving
         except ImportError as error:
             raise OSError(
                 "--stop-worst needs Ray Tune: install it with pip install -r requirements-ray.txt"
             ) from error
-        here = NodeAffinitySchedulingStrategy(
-            self.ray.get_runtime_context().get_node_id(), soft=False
-        )
-        halving = self.ray.remote(Halving).options(num_cpus=0, scheduling_strategy=here).remote()
+        here = _on(self.ray.get_runtime_context().get_node_id())
+        halving = self.ray.remote(Halving).options(**here).remote()
         self.ray.get(halving.__ray_ready__.remote())  # now, rather than at a trial's first question
         return halving
 
@@ -214,6 +206,16 @@ def _demand(address, resources):
             f"{MEMORY / 2**30:.0f} GiB of memory" + (" and a GPU" if gpus else "")
         )
     return {"num_cpus": demand["CPU"], "memory": MEMORY, "num_gpus": gpus}
+
+
+def _on(node):
+    """Gives the options of what is to run on one machine, by its id, whatever else runs there."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {
+        "num_cpus": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
 
 
 def _there(mark):

@@ -39,8 +39,8 @@ def split(model):
 
     Returns:
         `(prefix, tail)`, two models of the model's own layers: the tail takes the list of the
-        prefix's outputs. `(None, model)` where no layer with weights is frozen from the input on, or all of
-        them are.
+        prefix's outputs. `(None, model)` where no layer with weights is frozen from the input on, or
+        all of them are.
     """
     changing, boundary, frozen_weights = set(), {}, 0
     for operation in model.operations:  # in the order of the computation

@@ -1,7 +1,6 @@
 """Files written whole or not at all."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -36,23 +35,14 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     """Gives a new folder that takes the place of `folder`, if all goes well, and disappears otherwise.
 
     Raises:
-        OSError: It can't be made or replaced.
+        OSError: It names `folder`.
     """
     target = Path(os.path.realpath(folder))  # what a link leads to
     part = target.with_name(f".{os.getpid()}.{target.name}")
     old = target.with_name(f".{os.getpid()}.old.{target.name}")
     try:
-        try:
-            part.mkdir()
-        except OSError as error:
-            error.filename = str(folder)
-            raise
-        try:
-            yield part
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                error.filename, error.filename2 = str(folder), None
-            raise
+        part.mkdir()
+        yield part
         there = target.exists()
         if there:
             os.replace(target, old)
@@ -62,6 +52,10 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
             if there:
                 os.replace(old, target)
             raise
+    except OSError as error:
+        if error.errno and str(error.filename or part).startswith(str(part)):
+            error.filename, error.filename2 = str(folder), None
+        raise
     finally:
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)

@@ -22,41 +22,41 @@ INSTALL = "pip install -r requirements-export.txt"
 
 
 class Format(NamedTuple):
-    """A format: the name of its file or folder, what it is written with and read with."""
+    """A format: its runtime, its file or folder, and what it is written with and read with."""
 
+    runtime: str
     file: str
     keras: str  # Model.export's name for it
-    packages: tuple[str, ...]
-    fixed: bool  # whether it takes images of one size only
+    packages: tuple[str, ...] = ()
+    fixed: bool = False  # whether it takes images of one size only
+    int8: bool = False
+    also: tuple[str, ...] = ()  # files that belong to the first
+
+    def paths(self, folder: Path) -> list[Path]:
+        """Gives the paths of all its files."""
+        return [folder / name for name in (self.file, *self.also)]
 
 
+_LITERT = Format("litert", "model.tflite", "litert", ("ai_edge_litert",), fixed=True)
 FORMATS = {
-    "litert": Format("model.tflite", "litert", ("ai_edge_litert",), True),
-    "onnx": Format("model.onnx", "onnx", ("onnxruntime", "tf2onnx"), False),
-    "openvino": Format("model.xml", "openvino", ("openvino",), False),
-    "saved_model": Format("saved_model", "tf_saved_model", (), False),
+    "litert": _LITERT,
+    "litert int8": _LITERT._replace(file="model-int8.tflite", int8=True),
+    "onnx": Format("onnx", "model.onnx", "onnx", ("onnxruntime", "tf2onnx")),
+    "openvino": Format("openvino", "model.xml", "openvino", ("openvino",), also=("model.bin",)),
+    "saved_model": Format("saved_model", "saved_model", "tf_saved_model"),
 }
-BY_SUFFIX = {Path(each.file).suffix: name for name, each in FORMATS.items() if "." in each.file}
-
-
-def int8_file() -> str:
-    return FORMATS["litert"].file.replace(".", "-int8.")
-
-
-def written_names() -> set[str]:
-    """Names all that export.py may write into a folder."""
-    return {
-        *(each.file for each in FORMATS.values()),
-        int8_file(),
-        "model.bin",
-        LABELS,
-        PREPROCESSING,
-        "README.md",
-    }
+BY_SUFFIX = {Path(each.file).suffix: each.runtime for each in FORMATS.values() if "." in each.file}
+# All that export.py may write into a folder.
+WRITTEN = {
+    *(path.name for each in FORMATS.values() for path in each.paths(Path())),
+    LABELS,
+    PREPROCESSING,
+    "README.md",
+}
 
 
 def name_of(path: Path) -> str | None:
-    """Names the format of an exported model by what its file is called; None of any other file."""
+    """Names the runtime of an exported model by what its file is called; None of any other file."""
     if path.is_dir():
         return "saved_model" if (path / "saved_model.pb").exists() else None
     return BY_SUFFIX.get(path.suffix.lower())
@@ -77,54 +77,46 @@ def check(name: str) -> None:
         raise OSError(f"{name} needs {' and '.join(lacking)}: {INSTALL}")
 
 
-def write(model: Any, name: str, path: Path) -> None:
+def write(model: Any, name: str, folder: Path, images: np.ndarray) -> None:
     """Writes a model in a format.
 
     Args:
-        model: `keras.Model` of `deployment.network`.
+        model: `keras.Model` of `deployment.network`, of float32 images for int8.
         name: Of the format.
-        path: Of the file or folder.
+        folder: Where to write it.
+        images: uint8 (n, side, side, 3), by which int8's ranges of all activations are set.
 
     Raises:
         ValueError: The format lacks what the model is made of.
         OSError: It can't be written.
     """
+    known = FORMATS[name]
+    path = folder / known.file
     with _converting(name, path):
-        model.export(str(path), format=FORMATS[name].keras, verbose=False)
+        settings = _int8_settings(images) if known.int8 else {}
+        model.export(str(path), format=known.keras, verbose=False, **settings)
+        if known.int8:
+            from tensorflow.lite.tools import flatbuffer_utils
+
+            written = flatbuffer_utils.read_model(str(path))
+            flatbuffer_utils.strip_strings(written)  # the names of hundreds of tensors
+            flatbuffer_utils.write_model(written, str(path))
 
 
-def write_int8(model: Any, images: np.ndarray, path: Path) -> None:
-    """Writes a model as LiteRT in full-integer int8; images go in as uint8.
-
-    Args:
-        model: As of `write`, but of float32 images of one size.
-        images: uint8 (n, side, side, 3), by which the ranges of all activations are set.
-        path: Of the file.
-
-    Raises:
-        As `write`.
-    """
+def _int8_settings(images):
+    """Gives the converter's settings for full-integer quantization; images go in as uint8."""
     import tensorflow as tf
 
     def representative():
         for image in images:
             yield [np.float32(image[np.newaxis])]
 
-    with _converting("int8", path):
-        model.export(
-            str(path),
-            format="litert",
-            verbose=False,
-            optimizations=[tf.lite.Optimize.DEFAULT],
-            representative_dataset=representative,
-            inference_input_type=tf.uint8,
-            target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
-        )
-        from tensorflow.lite.tools import flatbuffer_utils
-
-        written = flatbuffer_utils.read_model(str(path))
-        flatbuffer_utils.strip_strings(written)  # the names of hundreds of tensors
-        flatbuffer_utils.write_model(written, str(path))
+    return {
+        "optimizations": [tf.lite.Optimize.DEFAULT],
+        "representative_dataset": representative,
+        "inference_input_type": tf.uint8,
+        "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
+    }
 
 
 @contextlib.contextmanager

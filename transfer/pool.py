@@ -114,7 +114,7 @@ def _stop_with_the_sweep():
 def train(
     trial: Trial,
     interrupted: Callable[[], bool] = lambda: False,
-    hopeless: Callable[[int, float], bool] | None = None,
+    hopeless: Callable[[float, float], bool] | None = None,
 ) -> Outcome:
     """Trains a trial in this process, or resumes it; what it prints goes into a file of its own.
 

@@ -200,7 +200,7 @@ def find(logs: str | Path) -> tuple[list[Run], list[str]]:
     finished, others = [], []
     for folder in sorted(Path(logs).glob("*/*/")):
         try:
-            finished.append(Run(folder, read_metrics(folder)))
+            finished.append(read(folder))
         except FileNotFoundError:
             if (folder / "config.json").exists():
                 others.append(f"{folder}: not finished")

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import data
-from transfer import cost, curve, depths, files, recipes, results, terminal
+from transfer import cost, curve, depths, files, recipes, runs, terminal
 from transfer.curve import Result
 from transfer.grid import IMAGES, Grid, Trial
 from transfer.layouts import counted
 from transfer.pool import PROCESSES, Outcome
-from transfer.runs import Run
 from transfer.settings import follow
 
 MARK = "sweep.json"  # says of which images the sweep of a folder is
@@ -96,13 +95,13 @@ def plan(found: Sequence[Result], logs: Path) -> str:
 def _state(one: Result, fingerprint: str) -> Result:
     folder = one.trial.folder
     try:
-        metrics = results.read_metrics(folder)
+        run = runs.read(folder)
     except (OSError, ValueError):
         return one
-    if metrics["data"]["sha256"] != fingerprint:
+    if run.metrics["data"]["sha256"] != fingerprint:
         reason = f"the images changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
-    return one._replace(status="finished", reason="", run=Run(folder, metrics))
+    return one._replace(status="finished", reason="", run=run)
 
 
 def _stopped(one: Result) -> Result:

@@ -290,7 +290,6 @@ def markdown(groups: Sequence[tuple[str, list[Row]]]) -> str:
     text = ["# Comparison of runs"]
     for description, rows in groups:
         head, body, _ = cells(rows)
-        body = [[cell.replace("|", "\\|") for cell in line] for line in body]
         text.append(f"## {description}\n\n{terminal.markdown_table(head, body)}")
     return "\n\n".join([*text, ABOUT])
 

@@ -61,7 +61,8 @@ def stop(message, status=2):
 def markdown_table(head, rows):
     """Lays out a table in Markdown; head and rows are sequences of strings."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
 
 
 def duration(seconds):
