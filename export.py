@@ -9,6 +9,7 @@ it. pip install -r requirements-export.txt installs the packages.
 """
 
 import os
+import shlex
 import shutil
 import statistics
 import sys
@@ -101,6 +102,14 @@ def export(asked):
         print(card.table(rows))
         card.write(part, run, dataset, rows)
     print(f"export      {output}")
+    if "web" in {row.name for row in rows}:
+        folder = shlex.quote(str(output))
+        print(f"page        python -m http.server --directory {folder}; http://localhost:8000")
+        if not formats.has_web_runtime():
+            terminal.complain(
+                "the page lacks ONNX Runtime, which runs the model: npm ci --ignore-scripts --prefix "
+                + folder
+            )
     for error in failed:
         terminal.complain(error)
     return int(bool(failed))
@@ -149,7 +158,9 @@ def convert(run, dataset, names, folder, max_loss):
         print(f"{name:<11} {known.file}", flush=True)
         try:
             dtype = "float32" if known.int8 else "uint8"
-            model = deployment.network(trained, run, side if known.fixed else None, dtype)
+            model = deployment.network(
+                trained, run, side if known.fixed else None, dtype, known.maps
+            )
             formats.write(model, name, folder, some)
             found = measure(formats.Runtime(paths[0], threads=1), paths, images)
             row = card.Row(name, known.file, found, reference, labels)

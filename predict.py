@@ -238,23 +238,16 @@ def explainer(model):
     import numpy as np
     import tensorflow as tf
 
-    names = {layer.name for layer in model.layers}
-    pixels, last = model.inputs[0], model.get_layer("fire9_concat").output
+    from transfer.evaluation import class_maps
 
     def scaled(evidence):
         evidence = np.maximum(np.float32(evidence), 0)
         return evidence / max(evidence.max(), 1e-12)
 
-    if "head_conv10" in names:
-        maps = keras.Model(pixels, model.get_layer("head_conv10").output)
+    if maps := class_maps(model):
         return "class map", lambda image, label: scaled(maps(image[np.newaxis])[0, ..., label])
-    if "head_pool9" in names:
-        maps = keras.Model(pixels, last)
-        weights = np.asarray(model.get_layer("head_logits").kernel)
-        return "class map", lambda image, label: scaled(
-            np.float32(maps(image[np.newaxis])[0]) @ weights[:, label]
-        )
-    both = keras.Model(pixels, [last, model.get_layer("head_logits").output])
+    outputs = [model.get_layer(name).output for name in ("fire9_concat", "head_logits")]
+    both = keras.Model(model.inputs, outputs)
 
     def grad_cam(image, label):
         with tf.GradientTape() as tape:

@@ -29,6 +29,7 @@ import numpy as np
 import data
 from benchmarks import report, speed_report
 from transfer import files, fitting, network, recipes, run
+from transfer.precision import choose_precision
 
 REGIMES = ("frozen", "last_fire", "full")
 SIZE = 96
@@ -260,7 +261,7 @@ def prepare(config):
     import keras
 
     dataset = data.load(config.data)
-    precision, _ = network.choose_precision(config.precision)
+    precision, _ = choose_precision(config.precision)
     keras.config.set_dtype_policy(precision)
     model, _ = network.build(config, len(dataset.class_names))
     network.set_trainable(model, trainable(config))

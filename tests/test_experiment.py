@@ -13,7 +13,7 @@ import tensorflow as tf
 from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
 
 import data
-from transfer import command_line, fitting, network, recipes, settings
+from transfer import command_line, fitting, network, precision, recipes, settings
 from transfer.batches import Batches
 
 TITLES = {
@@ -327,7 +327,7 @@ def test_precision_follows_the_processors_flags(monkeypatch):
         def read_text(self):
             return self.text
 
-    monkeypatch.setattr(network, "Path", Cpuinfo)
+    monkeypatch.setattr(precision, "Path", Cpuinfo)
     for text, expected in (
         ("flags : fpu avx512f avx512_bf16", "mixed_bfloat16"),
         ("flags : fpu amx_tile amx_bf16", "mixed_bfloat16"),
@@ -336,8 +336,8 @@ def test_precision_follows_the_processors_flags(monkeypatch):
         (None, "float32"),
     ):
         Cpuinfo.text = text
-        assert network.choose_precision("auto")[0] == expected
-    assert network.choose_precision("mixed_float16")[0] == "mixed_float16"
+        assert precision.choose_precision("auto")[0] == expected
+    assert precision.choose_precision("mixed_float16")[0] == "mixed_float16"
 
 
 # --- batches ---------------------------------------------------------------------------------

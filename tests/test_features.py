@@ -11,6 +11,7 @@ from conftest import ROOT, TINY, finish, start
 import data
 from transfer import evaluation, features, network, run
 from transfer.batches import Batches
+from transfer.precision import choose_precision
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_a_second_run_finds_the_features(home, first, script, tmp_path):
 @pytest.mark.slow
 def test_other_features_have_another_key(first, script, tmp_path, other):
     if other[1] is None:  # that which `auto` does not take on this CPU
-        chosen, _ = network.choose_precision("auto")
+        chosen, _ = choose_precision("auto")
         other = ("--precision", "mixed_bfloat16" if chosen == "float32" else "float32")
     assert "to compute" in run_frozen(script, tmp_path, *other).out
 

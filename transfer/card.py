@@ -28,7 +28,7 @@ probabilities = model.get_tensor(model.get_output_details()[0]["index"])""",
 import onnxruntime  # pip install onnxruntime
 
 model = onnxruntime.InferenceSession("{file}")
-(probabilities,) = model.run(None, {{model.get_inputs()[0].name: images}})""",
+probabilities = model.run(None, {{model.get_inputs()[0].name: images}})[0]""",
     "openvino": """\
 import openvino  # pip install openvino
 
@@ -151,7 +151,7 @@ images = np.asarray(image, np.uint8)[np.newaxis]
 {_code(rows)}
 print(open("{LABELS}", encoding="utf-8").read().splitlines()[probabilities[0].argmax()])
 ```
-
+{_page(rows)}
 ## Recipe
 
 {_recipe(config)}
@@ -198,6 +198,16 @@ def _code(rows):
     """Gives the code that runs the first of the exported models."""
     first = rows[1]
     return CODE[FORMATS[first.name].runtime].format(file=first.file)
+
+
+def _page(rows):
+    """Says how to open the page, where there is one."""
+    if "web" not in {row.name for row in rows}:
+        return ""
+    return """
+In a browser: `npm ci --ignore-scripts` puts ONNX Runtime beside the page, where it is not there yet; then \
+`python -m http.server` in this folder, and open http://localhost:8000. Images stay on the machine.
+"""
 
 
 def _recipe(config):

@@ -43,7 +43,7 @@ class Cluster:
     """
 
     def __init__(self, address: str, trials: list[Trial], stop_worst: bool = False):
-        from transfer.network import choose_precision
+        from transfer.precision import choose_precision
         from transfer.run import versions
 
         self.versions = versions()

@@ -1,5 +1,6 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
+from transfer.precision import bfloat16_instructions
 from transfer.progress import Progress
 
 # Milliseconds for an image of 160 px on two cores of an AMD EPYC with bfloat16, its gradients included.
@@ -9,6 +10,9 @@ TRAINED = {
 }  # fmt: skip
 FORWARD = 1.2  # through the whole network, to keep or to evaluate what comes out
 AT_ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
+FLOAT32 = (
+    7.0  # times as long where the processor has no bfloat16, measured on an AMD EPYC with AVX2
+)
 ONCE = 7.0  # seconds for building, compiling, plots and files
 
 
@@ -30,4 +34,5 @@ def seconds(depth, config, dataset):
         + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
         + (area * FORWARD * validated * reports if TRAINED[depth] > FORWARD else 0)
     )
-    return ONCE + milliseconds / 1000
+    slower = 1 if bfloat16_instructions() else FLOAT32
+    return ONCE + slower * milliseconds / 1000

@@ -19,7 +19,11 @@ WHOLE = {
 
 
 def network(
-    trained: keras.Model, run: Run, side: int | None = None, dtype: str = "uint8"
+    trained: keras.Model,
+    run: Run,
+    side: int | None = None,
+    dtype: str = "uint8",
+    maps: bool = False,
 ) -> keras.Model:
     """Builds the network of a finished run for another format.
 
@@ -27,10 +31,12 @@ def network(
         trained, run: The model that the run has saved, and the run.
         side: Of the square images, in pixels, for a format of fixed size; None takes any size.
         dtype: Of the images. float32 takes the same values, 0 to 255: an int8 converter replaces it.
+        maps: Whether to give class maps too, where the head has them.
 
     Returns:
         A `keras.Model` from images (n, height, width, 3), RGB, to probabilities float32 (n, classes).
-        It gives those that the run was judged by, but for rounding.
+        It gives those that the run was judged by, but for rounding. With maps, its second output is
+        that of `evaluation.class_maps`.
 
     """
     policy = keras.config.dtype_policy()
@@ -45,9 +51,13 @@ def network(
         made = keras.models.clone_model(made, clone_function=_simplified)
         _copy_weights(trained, made)
         made = keras.Model(made.inputs[0], made.outputs[0], name=made.name)
+        shown = evaluation.class_maps(made) if maps else None
         made = evaluation.classifier(made, run.evaluation)
-        image = np.zeros((1, *(side or config["image_size"],) * 2, 3), dtype)
-        made(image)  # a model that was never called has no ONNX export
+        if shown:
+            image = made.inputs[0]
+            made = keras.Model(image, [*made.outputs, shown(image)])
+        blank = np.zeros((1, *(side or config["image_size"],) * 2, 3), dtype)
+        made(blank)  # a model that was never called has no ONNX export
         return made
     finally:
         keras.config.set_dtype_policy(policy)

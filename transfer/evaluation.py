@@ -42,6 +42,29 @@ def classifier(model, evaluation):
     return keras.Model(image, keras.layers.Average(dtype="float32")(both))
 
 
+def class_maps(model):
+    """Gives the class maps in which a network ends: what each place of an image counts for a class.
+
+    Args:
+        model: `keras.Model` from images to probabilities, of any head.
+
+    Returns:
+        A `keras.Model` from the same images to maps float32 (n, rows, columns, classes), whose average
+        over the places is a class's logit but for a bias; None of the head `pooled`, which has none.
+    """
+    names = {layer.name for layer in model.layers}
+    if "head_conv10" in names:
+        maps = model.get_layer("head_conv10").output
+    elif "head_pool9" in names:
+        maps = keras.ops.matmul(
+            model.get_layer("fire9_concat").output,
+            np.asarray(model.get_layer("head_logits").kernel),
+        )
+    else:
+        return None
+    return keras.Model(model.inputs, keras.ops.cast(maps, "float32"))
+
+
 def evaluate(path, dataset, name, evaluation="plain"):
     """Evaluates a saved model, from the features of its frozen layers where a run has kept them.
 

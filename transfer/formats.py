@@ -16,6 +16,19 @@ from transfer import files, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
+# The page that runs a model in a browser, and what npm installs ONNX Runtime's files by, and where.
+WEB = Path(__file__).parent / "web"
+PAGE = ("index.html", "page.css", "page.js", "package.json", "package-lock.json")
+MODULES = "node_modules"
+RUNTIME = tuple(
+    f"onnxruntime-web/{name}"
+    for name in (
+        "package.json",
+        "dist/ort.wasm.min.mjs",
+        "dist/ort-wasm-simd-threaded.mjs",
+        "dist/ort-wasm-simd-threaded.wasm",
+    )
+)
 FULL = 2**20  # bytes left on a disk that has no room for a model
 LARGEST_SIDE = 2048  # of images that a network is trained on, as --image-size allows
 INSTALL = "pip install -r requirements-export.txt"
@@ -30,6 +43,7 @@ class Format(NamedTuple):
     packages: tuple[str, ...] = ()
     fixed: bool = False  # whether it takes images of one size only
     int8: bool = False
+    maps: bool = False  # whether it gives class maps beside the probabilities
     also: tuple[str, ...] = ()  # files that belong to the first
 
     def paths(self, folder: Path) -> list[Path]:
@@ -44,6 +58,15 @@ FORMATS = {
     "onnx": Format("onnx", "model.onnx", "onnx", ("onnxruntime", "tf2onnx")),
     "openvino": Format("openvino", "model.xml", "openvino", ("openvino",), also=("model.bin",)),
     "saved_model": Format("saved_model", "saved_model", "tf_saved_model"),
+    "web": Format(
+        "onnx",
+        "model-web.onnx",
+        "onnx",
+        ("onnxruntime", "tf2onnx"),
+        fixed=True,
+        maps=True,
+        also=(*PAGE, MODULES),
+    ),
 }
 BY_SUFFIX = {Path(each.file).suffix: each.runtime for each in FORMATS.values() if "." in each.file}
 # All that export.py may write into a folder.
@@ -101,6 +124,29 @@ def write(model: Any, name: str, folder: Path, images: np.ndarray) -> None:
             written = flatbuffer_utils.read_model(str(path))
             flatbuffer_utils.strip_strings(written)  # the names of hundreds of tensors
             flatbuffer_utils.write_model(written, str(path))
+    if MODULES in known.also:
+        _write_page(folder)
+
+
+def _write_page(folder):
+    """Copies the page, and where `npm ci` has installed the pinned ONNX Runtime, what it needs of it."""
+    for name in PAGE:
+        shutil.copyfile(WEB / name, folder / name)
+    if has_web_runtime():
+        for name in RUNTIME:
+            target = folder / MODULES / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(WEB / MODULES / name, target)
+
+
+def has_web_runtime() -> bool:
+    """Says whether the ONNX Runtime that the page is for is installed: `npm ci` checks its integrity."""
+    asked = files.read_json(WEB / "package.json")["dependencies"]["onnxruntime-web"]
+    try:
+        found = files.read_json(WEB / MODULES / RUNTIME[0])["version"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return found == asked and all((WEB / MODULES / name).exists() for name in RUNTIME)
 
 
 def _int8_settings(images):
@@ -208,13 +254,13 @@ class Runtime:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        (given,), (found,) = session.get_inputs(), session.get_outputs()
+        (given,), (found, *_) = session.get_inputs(), session.get_outputs()
         kind = given.type.removeprefix("tensor(").removesuffix(")")
         return (
             kind,
             given.shape,
             found.shape[-1],
-            lambda images: session.run(None, {given.name: images})[0],
+            lambda images: session.run([found.name], {given.name: images})[0],
         )
 
     def _openvino(self, path, threads):

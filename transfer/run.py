@@ -10,6 +10,7 @@ import numpy as np
 
 import data
 from transfer import checkpoints, files, recipes, results, runs, terminal
+from transfer.precision import choose_precision
 from transfer.progress import Progress
 from transfer.settings import check_weights, follow
 
@@ -100,7 +101,7 @@ def _run(title, trainable, config, progress):
         keras = terminal.import_keras()
         from transfer import fitting, network
 
-        precision, reason = network.choose_precision(config.precision)
+        precision, reason = choose_precision(config.precision)
         keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)

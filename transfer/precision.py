@@ -1,0 +1,32 @@
+"""In which floating-point format a run computes, and what the processor can do."""
+
+from pathlib import Path
+
+
+def choose_precision(requested):
+    """Resolves the precision `auto`: bfloat16 where the hardware multiplies in it.
+
+    Returns:
+        The name of a Keras dtype policy, and the reason for it.
+    """
+    if requested != "auto":
+        return requested, "as asked"
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        # Tensor cores take bfloat16 from compute capability 8.0 (NVIDIA's Ampere).
+        if details.get("compute_capability", (0, 0)) >= (8, 0):
+            return "mixed_bfloat16", f"{details['device_name']} supports bfloat16"
+        return "float32", "the GPU has no bfloat16 arithmetic"
+    if found := bfloat16_instructions():
+        return "mixed_bfloat16", f"the CPU has {found}"
+    return "float32", "this CPU is not known to have bfloat16 instructions"
+
+
+def bfloat16_instructions():
+    """Names the processor's instructions that multiply in bfloat16; None where none are known."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return min(flags & {"avx512_bf16", "amx_bf16", "bf16"}, default=None)
