@@ -1,6 +1,7 @@
 """Takes a trained model elsewhere: to a phone, a camera board, another language.
 
     python export.py --format litert --int8          # the best run; or name the folder of another one
+    python export.py --format web                    # a page that runs it in a browser
     python export.py RUN --all                       # every format whose packages are installed
 
 The file takes raw pixels: all preprocessing is inside. Before it is kept, it is run in its format's own
@@ -56,6 +57,10 @@ def main(arguments=None):
         parser.error("argument --int8: expected --format litert (--all includes it)")
     if bool(asked.format) == asked.all:
         parser.error("expected --format and one of its values, or --all")
+    if asked.output == Path():
+        parser.error(
+            "argument --output: expected a folder to make. Received: the current one, or ''"
+        )
     if asked.run and asked.run.is_file():
         parser.error(f"argument RUN: expected the folder of a run. Received: {asked.run}")
     if asked.run and asked.data:
@@ -90,8 +95,7 @@ def export(asked):
         dataset = runs.images_of([run])
     except runs.Gone as gone:
         raise ValueError(f"an export is verified on the images of its run: {gone}") from gone
-    if "tensorflow" not in sys.modules:  # one thread, as the other runtimes are measured
-        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    one_thread()
     terminal.import_keras()
     print(f"run         {run.folder}", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +117,12 @@ def export(asked):
     for error in failed:
         terminal.complain(error)
     return int(bool(failed))
+
+
+def one_thread():
+    """Lets TensorFlow, if it is not imported yet, use one thread, as the other runtimes are measured."""
+    if "tensorflow" not in sys.modules:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
 
 def check_output(output, overwrite):

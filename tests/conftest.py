@@ -158,7 +158,8 @@ class Browser:
 
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium")
-        for argument in ("headless=new", "no-sandbox", "window-size=1600,1000"):
+        camera = [f"use-fake-{what}-for-media-stream" for what in ("device", "ui")]
+        for argument in ("headless=new", "no-sandbox", "window-size=1600,1000", *camera):
             options.add_argument(f"--{argument}")
         options.add_argument(f"--user-data-dir={home}")
         service = webdriver.ChromeService(shutil.which("chromedriver"))

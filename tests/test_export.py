@@ -193,7 +193,7 @@ def test_a_run_whose_images_are_gone(trained, script, one_line, tmp_path):
 @pytest.mark.parametrize("size", [True, 100_000, 0, {}])
 def test_a_size_that_is_none_is_refused(tmp_path, size):
     (tmp_path / formats.PREPROCESSING).write_text(json.dumps({"size": {"height": size}}))
-    with pytest.raises(ValueError, match="damaged: expected a size of 1 to 2048"):
+    with pytest.raises(ValueError, match="damaged: expected a size of 1 to 32767"):
         formats.beside(tmp_path / "model.tflite")
 
 

@@ -14,7 +14,7 @@ from transfer import files, results, runs, terminal
 from transfer.formats import FORMATS, LABELS, PREPROCESSING
 from transfer.layouts import printable
 
-COLUMNS = ("format", "file", "bytes", "ms an image", "agrees", "validation accuracy")
+COLUMNS = ("format", "file", "bytes", "ms an image", "differs", "agrees", "validation accuracy")
 CODE = {
     "litert": """\
 from ai_edge_litert.interpreter import Interpreter  # pip install ai-edge-litert
@@ -74,15 +74,26 @@ class Row(NamedTuple):
     def accuracy(self) -> float:
         return float((self.predicted == self.labels).mean())
 
+    @property
+    def difference(self) -> float:
+        """Largest difference of a probability from the Keras model's."""
+        difference = np.abs(self.measured.probabilities - self.reference.probabilities)
+        return float(difference.max())
+
+    @property
+    def agreement(self) -> float:
+        """Fraction of images to which it gives the same class as the Keras model."""
+        return float((self.predicted == self.reference.probabilities.argmax(axis=1)).mean())
+
     def cells(self) -> list[str]:
-        agreement = (self.predicted == self.reference.probabilities.argmax(axis=1)).mean()
         low, high = results.wilson(self.accuracy, len(self.labels))
         return [
             self.name,
             self.file,
             f"{self.measured.bytes:,}",
             f"{1000 * self.measured.seconds:.1f}",
-            f"{agreement:.2%}",
+            f"{self.difference:.1g}",
+            f"{self.agreement:.2%}",
             f"{self.accuracy:.4f} [{low:.3f}, {high:.3f}]",
         ]
 
@@ -131,7 +142,7 @@ SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tu
 {table(rows)}
 
 Measured on {len(rows[0].labels):,} validation images, in float32; latency is the median of single-image calls on one \
-thread. "agrees" is the fraction of images to which a model gives the same class as the Keras model does; in brackets, \
+thread. "differs" is the largest difference of a probability from the Keras model's; "agrees" is the fraction of images to which a model gives the same class as the Keras model does; in brackets, \
 the 95 % Wilson interval. After training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
 model's accuracy was {metrics["validation_accuracy"]:.4f} [{low:.3f}, {high:.3f}] and its loss \
 {metrics["validation_loss"]:.4f}.
@@ -148,10 +159,10 @@ from PIL import Image, ImageOps
 photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 image = ImageOps.fit(photo, ({side}, {side}), Image.Resampling.BILINEAR)
 images = np.asarray(image, np.uint8)[np.newaxis]
-{_code(rows)}
+{_code(rows[1])}
 print(open("{LABELS}", encoding="utf-8").read().splitlines()[probabilities[0].argmax()])
 ```
-{_page(rows)}
+{_other_code(rows)}{_page(rows)}
 ## Recipe
 
 {_recipe(config)}
@@ -194,10 +205,16 @@ model-index:
 """
 
 
-def _code(rows):
-    """Gives the code that runs the first of the exported models."""
-    first = rows[1]
-    return CODE[FORMATS[first.name].runtime].format(file=first.file)
+def _code(row):
+    return CODE[FORMATS[row.name].runtime].format(file=row.file)
+
+
+def _other_code(rows):
+    """Gives the code that runs the exported models after the first."""
+    if not rows[2:]:
+        return ""
+    blocks = "\n\n".join(f"```python\n{_code(row)}\n```" for row in rows[2:])
+    return f"\nTo run the other files, replace the lines from the import to `probabilities`:\n\n{blocks}\n"
 
 
 def _page(rows):

@@ -30,7 +30,7 @@ RUNTIME = tuple(
     )
 )
 FULL = 2**20  # bytes left on a disk that has no room for a model
-LARGEST_SIDE = 2048  # of images that a network is trained on, as --image-size allows
+LARGEST_SIDE = 32_767  # of images that a network is trained on, as runs.py allows
 INSTALL = "pip install -r requirements-export.txt"
 
 

@@ -256,9 +256,7 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
         groups.setdefault(run.fingerprint, []).append(run)
     tops = [min(group, key=rank) for group in groups.values()]
     if len(tops) > 1:
-        choices = " or ".join(
-            f"{run.folder} ({run.metrics['data']['description']})" for run in tops
-        )
+        choices = " or ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)
         raise ValueError(
             f"the runs under {logs} are on different images: give --data or {option}, {choices}"
         )

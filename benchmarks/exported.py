@@ -1,0 +1,118 @@
+"""What is lost and gained by exporting: all formats of some runs in one table, and the page in Chromium.
+
+    pip install -r tests/requirements.txt
+    npm ci --ignore-scripts --prefix transfer/web
+    python -m benchmarks.exported logs/frozen/NAME logs/full/NAME ...
+
+Writes benchmarks/exported.md. A runtime has one thread. The page's first answer is counted from its
+opening; its milliseconds are the network's, the median of 50 images.
+"""
+
+import functools
+import http.server
+import shutil
+import statistics
+import tempfile
+import threading
+from pathlib import Path
+
+from PIL import Image
+
+import export
+from transfer import formats, runs, terminal
+
+TABLE = Path(__file__).with_name("exported.md")
+COLUMNS = (
+    "run", "format", "bytes", "ms an image", "times LiteRT's speed", "differs", "agrees", "accuracy",
+)  # fmt: skip
+IMAGES = 50
+
+
+def main(arguments=None):
+    parser = terminal.Parser(description="Exports runs to every format.", allow_abbrev=False)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    asked = parser.parse_args(arguments)
+    export.one_thread()
+    terminal.import_keras()
+    lines, pages = [], []
+    for folder in asked.runs:
+        run = runs.read(folder)
+        dataset = runs.images_of([run])
+        with tempfile.TemporaryDirectory() as made:
+            rows, failed = export.convert(
+                run, dataset, list(formats.FORMATS), Path(made), max_loss=1
+            )
+            for error in failed:
+                terminal.complain(error)
+            export.card.write(Path(made), run, dataset, rows)
+            images = dataset.validation.images[:IMAGES]
+            first, milliseconds = page(Path(made), images)
+        metrics = run.metrics
+        title = f"{metrics['regime']}, {metrics['config']['head']}"
+        (litert,) = [row.measured.seconds for row in rows if row.name == "litert"]
+        for row in rows:
+            lines.append(
+                (
+                    title,
+                    row.name,
+                    f"{row.measured.bytes:,}",
+                    f"{1000 * row.measured.seconds:.1f}",
+                    f"{litert / row.measured.seconds:.2f}",
+                    f"{row.difference:.1g}",
+                    f"{row.agreement:.2%}",
+                    f"{row.accuracy:.4f}",
+                )
+            )
+        size = metrics["config"]["image_size"]
+        pages.append(
+            f"- {title}, {size} px: first answer {first:.2f} s after opening, then "
+            f"{milliseconds:.1f} ms an image"
+        )
+    text = terminal.markdown_table(COLUMNS, lines) + "\n\nThe page:\n\n" + "\n".join(pages) + "\n"
+    TABLE.write_text(text)
+    print(text)
+
+
+def page(folder, images):
+    """Opens the page in headless Chromium, and shows images to it.
+
+    Returns:
+        Seconds from opening it to the first answer, and median milliseconds of the network.
+    """
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.log_message = lambda *_: None
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("headless=new", "no-sandbox"):
+        options.add_argument(f"--{argument}")
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        webdriver.Chrome(options, service) as driver,
+        tempfile.TemporaryDirectory() as pictures,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        driver.get(f"http://127.0.0.1:{server.server_port}/")
+        first, times = None, []
+        for number, image in enumerate(images):
+            path = Path(pictures, f"{number}.png")
+            Image.fromarray(image).save(path)
+            wait = WebDriverWait(driver, 60, 0.02)
+            wait.until(lambda _: driver.execute_script("return session && !choose.disabled"))
+            driver.find_element("id", "file").send_keys(str(path))
+            wait.until(
+                lambda _, name=path.name: driver.execute_script(
+                    "return answer?.name === arguments[0]", name
+                )
+            )
+            first = first or driver.execute_script("return performance.now()") / 1000
+            times.append(driver.execute_script("return answer.milliseconds"))
+        server.shutdown()
+    return first, statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The page that runs a model in a browser: its answers are Keras', and what it can't do it says."""
+
+import functools
+import http.server
+import shutil
+import threading
+
+import numpy as np
+import pytest
+from conftest import TINY, predicted, start
+from PIL import Image
+
+import data
+from transfer import formats
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytest.importorskip("onnxruntime", reason="needs requirements-export.txt")
+pytest.importorskip("tf2onnx", reason="needs requirements-export.txt")
+INSTALL = "npm ci --ignore-scripts --prefix transfer/web"
+STATE = "return ['status', 'error'].map(id => document.getElementById(id).textContent)"
+ANSWER = """
+return [...document.querySelectorAll('[data-probability]')]
+    .sort((a, b) => a.querySelector('.name').textContent < b.querySelector('.name').textContent ? -1 : 1)
+    .map(row => Number(row.dataset.probability))
+"""
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """Serves a folder, as `python -m http.server` does; gives its address."""
+    servers = []
+
+    def begin(folder):
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+        handler.log_message = lambda *_: None
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/"
+
+    yield begin
+    for server in servers:
+        server.shutdown()
+
+
+@pytest.fixture
+def page(browser):
+    """Says what the page says, and shows images to it."""
+
+    class Page:
+        def open(self, url, ready="Ready."):
+            browser.open(url)
+            return self.says(ready)
+
+        def says(self, *wanted):
+            """Waits until the page says that; gives it."""
+            from selenium.webdriver.support.ui import WebDriverWait
+
+            def said(driver):
+                status, error = driver.execute_script(STATE)
+                return all(word in f"{status}\n{error}" for word in wanted) and f"{status}\n{error}"
+
+            return WebDriverWait(browser.driver, 60, 0.05).until(said, f"never said {wanted}")
+
+        def show(self, path):
+            browser.driver.find_element("id", "file").send_keys(str(path))
+            self.says(path.name)
+            return self.run(ANSWER)
+
+        def run(self, code, *arguments):
+            return browser.driver.execute_script(code, *arguments)
+
+    return Page()
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """A page with its model."""
+    if not formats.has_web_runtime():
+        pytest.skip(f"needs {INSTALL}")
+    folder = tmp_path_factory.mktemp("exported") / "page"
+    export = ("export.py", trained.full.folder, "--format", "web", "--output", folder)
+    out, err = start(*export).communicate()
+    assert "page        python -m http.server" in out, err
+    return folder
+
+
+def test_it_answers_as_keras_does(trained, script, exported, serve, page, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    images, labels = data.load("shapes").validation
+    side = images.shape[1]
+    for number, image in enumerate(images[:20]):
+        picture = Image.fromarray(image)
+        # As they are; enlarged and not square; as JPEG; smaller, which the page enlarges.
+        sizes = [(side, side), (3 * side, 5 * side), (4 * side, 2 * side + 1), (side - 9, side)]
+        name = f"{number:02}." + ("jpg" if number % 4 == 2 else "png")
+        picture.resize(sizes[number % 4]).save(pictures / name, quality=95)
+    upside_down = Image.fromarray(images[0]).getexif()
+    upside_down[0x0112] = 3
+    Image.fromarray(images[0]).save(pictures / "20.jpg", exif=upside_down)
+    glass = Image.fromarray(images[1]).convert("RGBA")
+    glass.putalpha(128)
+    glass.save(pictures / "21.png")
+
+    names = trained.full.metrics["data"]["class_names"]
+    asked = (pictures, "--json", "--top", len(names), "--run", trained.full.folder)
+    expected = predicted(script("predict.py", *asked).out)
+    address = serve(exported)
+    page.open(address)
+    found = [page.show(path) for path in sorted(pictures.iterdir())]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert np.std(expected, axis=0).max() > 0.01
+    loaded = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert all(name.startswith((address, "blob:", "data:")) for name in loaded)
+
+
+def test_class_maps_of_the_heads_that_have_them(script, serve, page, tmp_path):
+    import onnxruntime
+
+    if not formats.has_web_runtime():
+        pytest.skip(f"needs {INSTALL}")
+    small = ("--recipe", "report", "--images-per-class", "10", "--name", "report")
+    assert script("train_full.py", *TINY, *small, "--logs", tmp_path).status == 0
+    run = tmp_path / "full" / "report"
+    result = script("export.py", run, "--format", "web", "--output", tmp_path / "page")
+    assert result.status == 0, result.err
+    model = onnxruntime.InferenceSession(tmp_path / "page" / "model-web.onnx")
+    image = data.load("shapes").test.images[:1]
+    probabilities, maps = model.run(None, {model.get_inputs()[0].name: image})
+    logits = np.exp(maps.mean(axis=(1, 2)))
+    np.testing.assert_allclose(probabilities, logits / logits.sum(), atol=1e-5)
+
+    page.open(serve(tmp_path / "page"))
+    Image.fromarray(image[0]).save(tmp_path / "one.png")
+    page.show(tmp_path / "one.png")
+    pressed = (
+        "return [...document.querySelectorAll('[aria-pressed=true] .name')].map(e => e.innerText)"
+    )
+    shown = "return !document.getElementById('map').hidden"
+    (first,) = page.run(pressed)
+    page.run("document.querySelectorAll('#classes button')[1].click()")
+    (second,) = page.run(pressed)
+    assert first != second and page.run(shown)
+    page.run("document.getElementById('show-map').click()")
+    assert not page.run(shown)
+
+
+def test_what_is_no_image_is_named(exported, serve, page, tmp_path):
+    page.open(serve(exported))
+    Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
+    (tmp_path / "notes.png").write_text("not an image")
+    Image.new("1", (12_000, 9_000)).save(tmp_path / "poster.png")
+    damaged = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(damaged[: len(damaged) // 2])
+    for name, reason in (
+        ("notes.png", "is not an image"),
+        ("empty.png", "is not an image"),
+        ("cut.png", "is"),
+        ("poster.png", "has 12,000 x 9,000 pixels"),
+    ):
+        assert page.show(tmp_path / "good.png")
+        assert page.show(tmp_path / name) == []  # an earlier answer is no longer there
+        page.says(f"{name} {reason}")
+    paste = (
+        "document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: new DataTransfer()}))"
+    )
+    page.run(paste)
+    page.says("There is no image in what you dropped or pasted.")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})", "localhost"),
+        ("navigator.mediaDevices.getUserMedia = () => { throw new DOMException('', 'NotAllowedError') }", "allow it"),
+        ("navigator.mediaDevices.getUserMedia = () => { throw new DOMException('', 'NotFoundError') }", "no camera"),
+    ],
+)  # fmt: skip
+def test_a_camera_that_can_not_be_had(exported, serve, page, code, words):
+    page.open(serve(exported))
+    page.run(code)
+    page.run("document.getElementById('camera').click()")
+    page.says(words)
+
+
+def test_the_camera_is_classified_until_it_is_stopped(exported, serve, page):
+    page.open(serve(exported))
+    page.run("document.getElementById('camera').click()")
+    page.says("Camera (")
+    assert len(page.run(ANSWER)) == 10
+    page.run("document.getElementById('camera').click()")
+    assert page.run("return document.getElementById('video').srcObject") is None
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("node_modules", "npm ci --ignore-scripts"),
+        ("model-web.onnx", "model-web.onnx is not beside this page"),
+        ("labels.txt", "labels.txt is not beside this page"),
+    ],
+)
+def test_what_is_missing_beside_the_page_is_named(exported, serve, page, tmp_path, missing, words):
+    folder = shutil.copytree(exported, tmp_path / "moved")
+    gone = folder / missing
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    page.open(serve(folder), words)
+
+
+def test_where_it_can_not_run(exported, serve, page, browser):
+    page.open(f"file://{exported}/index.html", "python -m http.server")
+    code = "WebAssembly.validate = () => false"
+    added = browser.driver.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": code}
+    )
+    try:
+        page.open(serve(exported), "has no WebAssembly SIMD")
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
