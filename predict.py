@@ -57,7 +57,9 @@ def answer(asked):
         from transfer import images
 
         exported = asked.model and formats.name_of(asked.model)
-        opened = open_exported(asked) if exported else open_run(asked)
+        if exported and asked.explain:
+            raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
+        opened = open_exported(asked.model) if exported else open_run(asked)
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
@@ -98,6 +100,13 @@ def open_run(asked):
     """Loads the model of a run; gives it as `Opened`."""
     path, run = choose_model(asked)
     runs.check_model(path)
+    exported = run and not asked.model and not asked.explain and formats.exported_litert(run.folder)
+    if exported:  # it answers before Keras would be imported
+        try:
+            opened = open_exported(exported)
+            return opened._replace(class_names=run.metrics["data"]["class_names"])
+        except (OSError, ValueError) as error:
+            terminal.complain(f"{error}; {path} is used instead")
     terminal.import_keras()
     from transfer.evaluation import classifier, load
 
@@ -118,26 +127,24 @@ def open_run(asked):
     return Opened(classifier(model, evaluation), class_names, largest, bool(side), model)
 
 
-def open_exported(asked):
+def open_exported(path):
     """Loads a model that export.py wrote, in the runtime of its format; gives it as `Opened`."""
-    if asked.explain:
-        raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
-    model = formats.Runtime(asked.model)
-    class_names, side = formats.beside(asked.model)
+    model = formats.Runtime(path)
+    class_names, side = formats.beside(path)
     side = model.side or side
     if not class_names:
         class_names = [f"class {i}" for i in range(model.classes)]
         terminal.complain(
-            f"{asked.model} has no {formats.LABELS} beside it: the classes' names are unknown"
+            f"{path} has no {formats.LABELS} beside it: the classes' names are unknown"
         )
     if not side:
         terminal.complain(
-            f"{asked.model} has no {formats.PREPROCESSING} beside it: the size of the images it was "
+            f"{path} has no {formats.PREPROCESSING} beside it: the size of the images it was "
             f"trained on is unknown, and they are read at up to {LARGEST_SIZE} pixels"
         )
     if len(class_names) != model.classes:
         raise ValueError(
-            f"{asked.model} has {model.classes} classes, its {formats.LABELS} {len(class_names)}"
+            f"{path} has {model.classes} classes, its {formats.LABELS} {len(class_names)}"
         )
     return Opened(model, class_names, side or LARGEST_SIZE, bool(side))
 

@@ -87,6 +87,31 @@ def test_litert_answers_as_keras_does(trained, script, pictures, tmp_path):
     np.testing.assert_allclose(predicted(there.out), predicted(here.out), atol=1e-4)
 
 
+def test_a_run_that_was_exported_is_asked_without_keras(
+    trained, script, pictures, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(trained.full.folder, tmp_path / "run")
+    asked = (pictures, "--json", "--top", 10, "--run", folder)
+    expected = predicted(script("predict.py", *asked).out)
+    assert script("export.py", folder, "--format", "litert").status == 0
+    loaded = []
+    monkeypatch.setattr(
+        evaluation,
+        "load",
+        lambda path, load=evaluation.load: loaded.append(load(path)) or loaded[-1],
+    )
+    found = predicted(script("predict.py", *asked).out)
+    assert not loaded
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    (folder / "export-litert" / "model.tflite").write_bytes(b"damaged")
+    result = script("predict.py", *asked)
+    assert "model.tflite can't be loaded" in result.err and predicted(result.out) == expected
+    shutil.copy(trained.frozen.folder / "model.keras", folder)  # the export is of another model
+    result = script("predict.py", *asked)
+    assert result.err == "" and predicted(result.out) != expected
+
+
 def test_the_card_says_what_the_run_found(trained, script, tmp_path, monkeypatch, capfd):
     yaml = pytest.importorskip("yaml")
     exported(trained, script, tmp_path / "made", "--format", "litert")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer import files, results, runs, terminal
-from transfer.formats import FORMATS, LABELS, PREPROCESSING
+from transfer.formats import FORMATS, LABELS, MODEL_HASH, PREPROCESSING
 from transfer.layouts import printable
 
 COLUMNS = ("format", "file", "bytes", "ms an image", "differs", "agrees", "validation accuracy")
@@ -117,7 +117,7 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
     files.write_json(
         folder / PREPROCESSING,
         {"do_center_crop": True, "do_resize": True, "size": size, "do_rescale": False,
-         "do_normalize": False, "resample": 2},
+         "do_normalize": False, "resample": 2, MODEL_HASH: files.digest(run.folder / "model.keras")},
     )  # fmt: skip
     (folder / "README.md").write_text(card(run, dataset, rows), encoding="utf-8")
 

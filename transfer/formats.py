@@ -16,6 +16,7 @@ from transfer import files, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
+MODEL_HASH = "model_sha256"  # of the model.keras that was exported
 # The page that runs a model in a browser, and what npm installs ONNX Runtime's files by, and where.
 WEB = Path(__file__).parent / "web"
 PAGE = ("index.html", "page.css", "page.js", "package.json", "package-lock.json")
@@ -83,6 +84,21 @@ def name_of(path: Path) -> str | None:
     if path.is_dir():
         return "saved_model" if (path / "saved_model.pb").exists() else None
     return BY_SUFFIX.get(path.suffix.lower())
+
+
+def exported_litert(run: Path) -> Path | None:
+    """Finds the LiteRT file in a run's folder that was made of the run's model, if it can be run."""
+    if missing("litert"):
+        return None
+    for folder in (run / "export-litert", run / "export-all"):
+        path = folder / FORMATS["litert"].file
+        try:
+            made_of = files.read_json(folder / PREPROCESSING).get(MODEL_HASH)
+        except (OSError, ValueError):
+            continue
+        if path.exists() and made_of == files.digest(run / "model.keras"):
+            return path
+    return None
 
 
 def missing(name: str) -> list[str]:
