@@ -167,10 +167,8 @@ def convert(run, dataset, names, folder, max_loss):
         paths = known.paths(folder)
         print(f"{name:<11} {known.file}", flush=True)
         try:
-            dtype = "float32" if known.int8 else "uint8"
-            model = deployment.network(
-                trained, run, side if known.fixed else None, dtype, known.maps
-            )
+            size, calibration = side if known.fixed else None, some if known.int8 else None
+            model = deployment.network(trained, run, size, calibration, known.maps)
             formats.write(model, name, folder, some)
             found = measure(formats.Runtime(paths[0], threads=1), paths, images)
             row = card.Row(name, known.file, found, reference, labels)

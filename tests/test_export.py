@@ -60,7 +60,7 @@ def test_what_is_folded_changes_nothing(head, size, preprocessing, tmp_path):
     expected = model(images, training=False)
     assert np.std(expected) > 0.01
     free, fixed = (deployment.network(model, run, side) for side in (None, 40))
-    whole = deployment.network(model, run, side=40, dtype="float32")
+    whole = deployment.network(model, run, side=40, calibration=images)
     for found in (free(images), fixed(images), whole(np.float32(images))):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 import squeezenet
-from transfer import evaluation
+from transfer import evaluation, quantization
 from transfer.runs import Run
 
 WHOLE = {
@@ -22,7 +22,7 @@ def network(
     trained: keras.Model,
     run: Run,
     side: int | None = None,
-    dtype: str = "uint8",
+    calibration: np.ndarray | None = None,
     maps: bool = False,
 ) -> keras.Model:
     """Builds the network of a finished run for another format.
@@ -30,7 +30,8 @@ def network(
     Args:
         trained, run: The model that the run has saved, and the run.
         side: Of the square images, in pixels, for a format of fixed size; None takes any size.
-        dtype: Of the images. float32 takes the same values, 0 to 255: an int8 converter replaces it.
+        calibration: For an int8 converter, uint8 images (n, side, side, 3) that are typical. The
+            network then takes float32 images of the same values, which the converter replaces.
         maps: Whether to give class maps too, where the head has them.
 
     Returns:
@@ -43,14 +44,18 @@ def network(
     keras.config.set_dtype_policy("float32")
     try:
         config, classes = run.metrics["config"], len(run.metrics["data"]["class_names"])
+        dtype = "uint8" if calibration is None else "float32"
         images = keras.Input((side, side, 3), dtype=dtype, name="rgb")
         backbone = squeezenet.SqueezeNet(
             include_top=False, weights=None, input_tensor=_floats(images, config["image_size"])
         )
         made = squeezenet.replace_head(backbone, classes, config["head"], dropout=0.0)
-        made = keras.models.clone_model(made, clone_function=_simplified)
+        call = _pooled_apart() if calibration is not None else None
+        made = keras.models.clone_model(made, clone_function=_simplified, call_function=call)
         _copy_weights(trained, made)
         made = keras.Model(made.inputs[0], made.outputs[0], name=made.name)
+        if calibration is not None:
+            quantization.equalise(made, calibration.astype("float32"))
         shown = evaluation.class_maps(made) if maps else None
         made = evaluation.classifier(made, run.evaluation)
         if shown:
@@ -105,6 +110,30 @@ def _simplified(layer):
         if isinstance(layer, keras.layers.Flatten) and layer.input.shape[1:3] == (1, 1):
             return keras.layers.Identity(name=layer.name)
     return type(layer).from_config(layer.get_config())
+
+
+def _pooled_apart():
+    """Gives the `call_function` of `clone_model` that pools what is concatenated before it is.
+
+    LiteRT's converter leaves a convolution in float32 if it reads a pooled concatenation that other
+    layers read too, as the head does.
+    """
+    parts = {}
+
+    def call(layer, *args, **kwargs):
+        if isinstance(layer, keras.layers.MaxPooling2D) and id(args[0]) in parts:
+            config = layer.get_config()
+            pooled = [
+                type(layer).from_config(config | {"name": f"{layer.name}_{place}"})(part)
+                for place, part in enumerate(parts[id(args[0])])
+            ]
+            return keras.layers.Concatenate(name=layer.name)(pooled)
+        result = layer(*args, **kwargs)
+        if isinstance(layer, keras.layers.Concatenate):
+            parts[id(result)] = args[0]
+        return result
+
+    return call
 
 
 def _copy_weights(trained, made):
