@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer import card, files, formats, runs, terminal
+from transfer import card, files, formats, page, runs, terminal
 
 VERIFIED = 2000  # validation images on which an exported model is compared
 TIMED = 50  # of them, one by one
@@ -89,7 +89,7 @@ def export(asked):
         names.append(asked.format + " int8" * asked.int8)
         formats.check(names[0])
     kind = "all" if asked.all else names[0].replace(" ", "-")
-    output = asked.output or run.folder / f"export-{kind}"
+    output = asked.output or run.export(kind)
     check_output(output, asked.overwrite)
     try:
         dataset = runs.images_of([run])
@@ -108,19 +108,18 @@ def export(asked):
     print(f"export      {output}")
     if "web" in {row.name for row in rows}:
         folder = shlex.quote(str(output))
-        print(f"page        python -m http.server --directory {folder}; http://localhost:8000")
-        if not formats.has_web_runtime():
-            terminal.complain(
-                "the page lacks ONNX Runtime, which runs the model: npm ci --ignore-scripts --prefix "
-                + folder
-            )
+        print(
+            f"page        python -m http.server --directory {folder}, then open http://localhost:8000"
+        )
+        if not page.has_runtime():
+            terminal.complain(f"the page still needs ONNX Runtime: {page.INSTALL} {folder}")
     for error in failed:
         terminal.complain(error)
     return int(bool(failed))
 
 
 def one_thread():
-    """Lets TensorFlow, if it is not imported yet, use one thread, as the other runtimes are measured."""
+    """Limits TensorFlow, unless it is already imported, to one thread, as the other runtimes are."""
     if "tensorflow" not in sys.modules:
         os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
@@ -168,7 +167,7 @@ def convert(run, dataset, names, folder, max_loss):
         print(f"{name:<11} {known.file}", flush=True)
         try:
             size, calibration = side if known.fixed else None, some if known.int8 else None
-            model = deployment.network(trained, run, size, calibration, known.maps)
+            model = deployment.network(trained, run, size, calibration, known.page)
             formats.write(model, name, folder, some)
             found = measure(formats.Runtime(paths[0], threads=1), paths, images)
             row = card.Row(name, known.file, found, reference, labels)
@@ -176,7 +175,7 @@ def convert(run, dataset, names, folder, max_loss):
             rows.append(row)
         except ValueError as error:
             failed.append(error)
-            for path in paths:
+            for path in known.written(folder):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return rows, failed
 
@@ -207,7 +206,7 @@ def measure(model, paths, images):
     parts = [images[start : start + TIMED] for start in range(0, len(images), TIMED)]
     probabilities = np.concatenate([np.float32(model.predict_on_batch(part)) for part in parts])
     written = [each for path in paths for each in (path, *path.rglob("*")) if each.is_file()]
-    size = sum(each.stat().st_size for each in written)
+    size = sum(file.stat().st_size for file in written)
     # The first call sets the model up; of a single image, there is no other.
     return card.Measured(size, statistics.median(times[1:] or times), probabilities)
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transfer import formats, runs, terminal
+from transfer import files, formats, runs, terminal
 from transfer.layouts import printable
 from transfer.recipes import LARGEST_SIZE
 
@@ -56,10 +56,7 @@ def answer(asked):
     with terminal.one_line_errors():
         from transfer import images
 
-        exported = asked.model and formats.name_of(asked.model)
-        if exported and asked.explain:
-            raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
-        opened = open_exported(asked.model) if exported else open_run(asked)
+        opened = open_model(asked)
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
@@ -96,17 +93,41 @@ class Opened(NamedTuple):
     network: Any = None
 
 
-def open_run(asked):
-    """Loads the model of a run; gives it as `Opened`."""
+def open_model(asked):
+    """Opens what was asked for, in the fastest way there is; gives it as `Opened`."""
+    if asked.model and formats.name_of(asked.model):
+        if asked.explain:
+            raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
+        return open_exported(asked.model)
     path, run = choose_model(asked)
-    runs.check_model(path)
-    exported = run and not asked.model and not asked.explain and formats.exported_litert(run.folder)
+    exported = exported_litert(run) if run and not (asked.model or asked.explain) else None
     if exported:  # it answers before Keras would be imported
         try:
-            opened = open_exported(exported)
-            return opened._replace(class_names=run.metrics["data"]["class_names"])
+            return open_exported(exported, run.metrics["data"]["class_names"])
         except (OSError, ValueError) as error:
             terminal.complain(f"{error}; {path} is used instead")
+    return open_run(path, run)
+
+
+def exported_litert(run):
+    """Finds the LiteRT file in a run's folder that was made of the run's model, if it can be run."""
+    if formats.missing("litert"):
+        return None
+    for kind in ("litert", "all"):
+        folder = run.export(kind)
+        path = folder / formats.FORMATS["litert"].file
+        try:
+            made_of = files.read_json(folder / formats.PREPROCESSING).get(formats.MODEL_HASH)
+            if path.exists() and made_of == files.digest(run.folder / "model.keras"):
+                return path
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def open_run(path, run):
+    """Loads a model.keras, of a run if one is known; gives it as `Opened`."""
+    runs.check_model(path)
     terminal.import_keras()
     from transfer.evaluation import classifier, load
 
@@ -127,10 +148,14 @@ def open_run(asked):
     return Opened(classifier(model, evaluation), class_names, largest, bool(side), model)
 
 
-def open_exported(path):
-    """Loads a model that export.py wrote, in the runtime of its format; gives it as `Opened`."""
+def open_exported(path, class_names=()):
+    """Loads a model that export.py wrote, in the runtime of its format; gives it as `Opened`.
+
+    `class_names` are those beside it if none are given.
+    """
     model = formats.Runtime(path)
-    class_names, side = formats.beside(path)
+    named, side = formats.beside(path)
+    class_names = class_names or named
     side = model.side or side
     if not class_names:
         class_names = [f"class {i}" for i in range(model.classes)]

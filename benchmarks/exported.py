@@ -4,8 +4,8 @@
     npm ci --ignore-scripts --prefix transfer/web
     python -m benchmarks.exported logs/frozen/NAME logs/full/NAME ...
 
-Writes benchmarks/exported.md. A runtime has one thread. The page's first answer is counted from its
-opening; its milliseconds are the network's, the median of 50 images.
+Writes benchmarks/exported.md. Each runtime has one thread. The page's first answer is timed from
+opening the page; its milliseconds cover the network alone, the median of 50 images.
 """
 
 import functools
@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 import export
-from transfer import formats, runs, terminal
+from transfer import card, formats, page, runs, terminal
 
 TABLE = Path(__file__).with_name("exported.md")
 COLUMNS = (
@@ -32,6 +32,8 @@ def main(arguments=None):
     parser = terminal.Parser(description="Exports runs to every format.", allow_abbrev=False)
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
     asked = parser.parse_args(arguments)
+    if not page.has_runtime():
+        terminal.stop(f"the page needs ONNX Runtime: {page.INSTALL} transfer/web")
     export.one_thread()
     terminal.import_keras()
     lines, pages = [], []
@@ -42,11 +44,11 @@ def main(arguments=None):
             rows, failed = export.convert(
                 run, dataset, list(formats.FORMATS), Path(made), max_loss=1
             )
-            for error in failed:
-                terminal.complain(error)
-            export.card.write(Path(made), run, dataset, rows)
+            if failed:
+                raise failed[0]
+            card.write(Path(made), run, dataset, rows)
             images = dataset.validation.images[:IMAGES]
-            first, milliseconds = page(Path(made), images)
+            first, milliseconds = open_page(Path(made), images)
         metrics = run.metrics
         title = f"{metrics['regime']}, {metrics['config']['head']}"
         (litert,) = [row.measured.seconds for row in rows if row.name == "litert"]
@@ -73,7 +75,12 @@ def main(arguments=None):
     print(text)
 
 
-def page(folder, images):
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def open_page(folder, images):
     """Opens the page in headless Chromium, and shows images to it.
 
     Returns:
@@ -82,8 +89,7 @@ def page(folder, images):
     from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    handler.log_message = lambda *_: None
+    handler = functools.partial(Quiet, directory=folder)
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in ("headless=new", "no-sandbox"):

@@ -154,12 +154,17 @@ def test_other_formats_answer_as_keras_does(
 
 @pytest.mark.slow
 def test_int8_is_a_quarter_as_large(trained, script, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
     result = exported(
         trained, script, tmp_path / "made", "--format", "litert", "--int8", "--max-loss", 1
     )
     file = tmp_path / "made" / "model-int8.tflite"
     assert file.stat().st_size < 0.3 * 4 * trained.full.metrics["total_params"]
     assert "litert int8" in result.out
+    found = Interpreter(str(file)).get_tensor_details()
+    floats = [tensor["name"] for tensor in found if tensor["dtype"] == np.float32]
+    assert len(floats) == 1  # the probabilities, which are converted at the end
     images, _ = data.load("shapes").validation
     expected = evaluation.load(trained.full.folder / "model.keras").predict(images, verbose=0)
     found = formats.Runtime(file).predict_on_batch(images)

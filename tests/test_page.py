@@ -11,17 +11,18 @@ from conftest import TINY, predicted, start
 from PIL import Image
 
 import data
-from transfer import formats
+from transfer import page as web
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 pytest.importorskip("onnxruntime", reason="needs requirements-export.txt")
 pytest.importorskip("tf2onnx", reason="needs requirements-export.txt")
-INSTALL = "npm ci --ignore-scripts --prefix transfer/web"
+INSTALL = f"{web.INSTALL} transfer/web"
 STATE = "return ['status', 'error'].map(id => document.getElementById(id).textContent)"
 ANSWER = """
-return [...document.querySelectorAll('[data-probability]')]
+if (document.getElementById('classes').hidden) return []
+return [...document.querySelectorAll('#classes li > *')]
     .sort((a, b) => a.querySelector('.name').textContent < b.querySelector('.name').textContent ? -1 : 1)
-    .map(row => Number(row.dataset.probability))
+    .map(row => answer.probabilities[names.indexOf(row.querySelector('.name').textContent)])
 """
 
 
@@ -30,9 +31,12 @@ def serve():
     """Serves a folder, as `python -m http.server` does; gives its address."""
     servers = []
 
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
     def begin(folder):
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-        handler.log_message = lambda *_: None
+        handler = functools.partial(Quiet, directory=folder)
         servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}/"
@@ -61,6 +65,11 @@ def page(browser):
 
             return WebDriverWait(browser.driver, 60, 0.05).until(said, f"never said {wanted}")
 
+        def wait(self, code):
+            from selenium.webdriver.support.ui import WebDriverWait
+
+            WebDriverWait(browser.driver, 60, 0.05).until(lambda _: self.run(code), code)
+
         def show(self, path):
             browser.driver.find_element("id", "file").send_keys(str(path))
             self.says(path.name)
@@ -75,7 +84,7 @@ def page(browser):
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     """A page with its model."""
-    if not formats.has_web_runtime():
+    if not web.has_runtime():
         pytest.skip(f"needs {INSTALL}")
     folder = tmp_path_factory.mktemp("exported") / "page"
     export = ("export.py", trained.full.folder, "--format", "web", "--output", folder)
@@ -91,16 +100,19 @@ def test_it_answers_as_keras_does(trained, script, exported, serve, page, tmp_pa
     side = images.shape[1]
     for number, image in enumerate(images[:20]):
         picture = Image.fromarray(image)
-        # As they are; enlarged and not square; as JPEG; smaller, which the page enlarges.
-        sizes = [(side, side), (3 * side, 5 * side), (4 * side, 2 * side + 1), (side - 9, side)]
-        name = f"{number:02}." + ("jpg" if number % 4 == 2 else "png")
-        picture.resize(sizes[number % 4]).save(pictures / name, quality=95)
+        # As they are; not square; as JPEG; smaller, which is enlarged; so large that blocks are averaged.
+        sizes = [(1, 1), (3, 5), (3.9, 2.1), (0.7, 1), (6.5, 9), (31, 27.3)]
+        width, height = (round(side * times) for times in sizes[number % 6])
+        name = f"{number:02}." + ("jpg" if number % 6 == 2 else "png")
+        picture.resize((width, height)).save(pictures / name, quality=95)
     upside_down = Image.fromarray(images[0]).getexif()
     upside_down[0x0112] = 3
     Image.fromarray(images[0]).save(pictures / "20.jpg", exif=upside_down)
     glass = Image.fromarray(images[1]).convert("RGBA")
     glass.putalpha(128)
     glass.save(pictures / "21.png")
+    Image.fromarray(images[2]).convert("P").save(pictures / "22.gif")
+    Image.fromarray(images[3]).convert("CMYK").save(pictures / "23.jpg", quality=95)
 
     names = trained.full.metrics["data"]["class_names"]
     asked = (pictures, "--json", "--top", len(names), "--run", trained.full.folder)
@@ -117,7 +129,7 @@ def test_it_answers_as_keras_does(trained, script, exported, serve, page, tmp_pa
 def test_class_maps_of_the_heads_that_have_them(script, serve, page, tmp_path):
     import onnxruntime
 
-    if not formats.has_web_runtime():
+    if not web.has_runtime():
         pytest.skip(f"needs {INSTALL}")
     small = ("--recipe", "report", "--images-per-class", "10", "--name", "report")
     assert script("train_full.py", *TINY, *small, "--logs", tmp_path).status == 0
@@ -150,6 +162,12 @@ def test_what_is_no_image_is_named(exported, serve, page, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
     (tmp_path / "notes.png").write_text("not an image")
     Image.new("1", (12_000, 9_000)).save(tmp_path / "poster.png")
+    Image.fromarray(np.full((40, 40), 4000, np.uint16)).save(tmp_path / "scan.png")
+    turned = Image.new("RGB", (40, 40)).getexif()
+    turned[0x0112] = 6
+    Image.new("RGB", (40, 40)).save(tmp_path / "turned.webp", exif=turned)
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"/>'
+    (tmp_path / "drawing.svg").write_text(drawing)
     damaged = (tmp_path / "good.png").read_bytes()
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "cut.png").write_bytes(damaged[: len(damaged) // 2])
@@ -158,6 +176,9 @@ def test_what_is_no_image_is_named(exported, serve, page, tmp_path):
         ("empty.png", "is not an image"),
         ("cut.png", "is"),
         ("poster.png", "has 12,000 x 9,000 pixels"),
+        ("scan.png", "would be dark"),
+        ("turned.webp", "is to be rotated"),
+        ("drawing.svg", "can't be decoded"),
     ):
         assert page.show(tmp_path / "good.png")
         assert page.show(tmp_path / name) == []  # an earlier answer is no longer there
@@ -166,39 +187,72 @@ def test_what_is_no_image_is_named(exported, serve, page, tmp_path):
         "document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: new DataTransfer()}))"
     )
     page.run(paste)
-    page.says("There is no image in what you dropped or pasted.")
+    page.says("What you pasted isn't an image.")
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})", "localhost"),
-        ("navigator.mediaDevices.getUserMedia = () => { throw new DOMException('', 'NotAllowedError') }", "allow it"),
-        ("navigator.mediaDevices.getUserMedia = () => { throw new DOMException('', 'NotFoundError') }", "no camera"),
-    ],
-)  # fmt: skip
-def test_a_camera_that_can_not_be_had(exported, serve, page, code, words):
+    ("name", "words"),
+    [(None, "localhost"), ("NotAllowedError", "isn't allowed"), ("NotFoundError", "no camera")],
+)
+def test_an_unavailable_camera(exported, serve, page, name, words):
     page.open(serve(exported))
-    page.run(code)
-    page.run("document.getElementById('camera').click()")
+    if name:
+        refuse = "() => { throw new DOMException('', arguments[0]) }"
+        page.run(f"const [name] = arguments; navigator.mediaDevices.getUserMedia = {refuse}", name)
+    else:
+        page.run("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
+    page.run(CAMERA)
     page.says(words)
+
+
+CAMERA = "document.getElementById('camera').click()"
+SLOW_CAMERA = """
+const devices = navigator.mediaDevices, get = devices.getUserMedia.bind(devices);
+window.streams = [];
+devices.getUserMedia = async asked => {
+    const stream = await get(asked);
+    await new Promise(done => setTimeout(done, 400));
+    streams.push(stream);
+    return stream;
+}
+"""
+LIVE = "return streams.flatMap(s => s.getTracks()).filter(t => t.readyState === 'live').length"
 
 
 def test_the_camera_is_classified_until_it_is_stopped(exported, serve, page):
     page.open(serve(exported))
-    page.run("document.getElementById('camera').click()")
-    page.says("Camera (")
+    page.run(SLOW_CAMERA)
+    page.run(CAMERA)
+    page.wait("return answer?.name === 'Camera'")
     assert len(page.run(ANSWER)) == 10
-    page.run("document.getElementById('camera').click()")
-    assert page.run("return document.getElementById('video').srcObject") is None
+    page.run("window.said = 0; new MutationObserver(all => said += all.length)"
+             ".observe(document.getElementById('status'), {childList: true})")  # fmt: skip
+    page.run("window.before = answer")
+    page.wait("return answer !== before")
+    assert page.run("return said") == 0  # it would be read aloud
+    page.run(CAMERA)
+    page.says("Camera: ")
+    assert page.run(LIVE) == 0
+
+
+def test_a_camera_that_is_no_longer_wanted_when_it_is_there(exported, serve, page, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "chosen.png")
+    page.open(serve(exported))
+    page.run(SLOW_CAMERA)
+    for _ in range(3):
+        page.run(CAMERA)
+    page.show(tmp_path / "chosen.png")
+    page.wait("return streams.length === 2")
+    page.wait(LIVE.replace("length", "length === 0"))
+    assert page.run("return answer.name") == "chosen.png"
 
 
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
         ("node_modules", "npm ci --ignore-scripts"),
-        ("model-web.onnx", "model-web.onnx is not beside this page"),
-        ("labels.txt", "labels.txt is not beside this page"),
+        ("model-web.onnx", "model-web.onnx is missing"),
+        ("labels.txt", "labels.txt is missing"),
     ],
 )
 def test_what_is_missing_beside_the_page_is_named(exported, serve, page, tmp_path, missing, words):
@@ -206,6 +260,15 @@ def test_what_is_missing_beside_the_page_is_named(exported, serve, page, tmp_pat
     gone = folder / missing
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     page.open(serve(folder), words)
+
+
+def test_files_that_do_not_belong_to_its_model_are_refused(exported, serve, page, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "mixed")
+    (folder / "labels.txt").write_text("ants\nbees\n")
+    page.open(serve(folder), "labels.txt names 2 classes, the model has 10")
+    shutil.copy(exported / "labels.txt", folder)
+    (folder / "preprocessor_config.json").write_text("{}")
+    page.open(serve(folder), "preprocessor_config.json is damaged")
 
 
 def test_where_it_can_not_run(exported, serve, page, browser):

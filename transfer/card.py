@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """Largest difference of a probability from the Keras model's."""
+        """Largest difference in any probability from the Keras model's."""
         difference = np.abs(self.measured.probabilities - self.reference.probabilities)
         return float(difference.max())
 
@@ -142,7 +142,7 @@ SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tu
 {table(rows)}
 
 Measured on {len(rows[0].labels):,} validation images, in float32; latency is the median of single-image calls on one \
-thread. "differs" is the largest difference of a probability from the Keras model's; "agrees" is the fraction of images to which a model gives the same class as the Keras model does; in brackets, \
+thread. "differs" is the largest difference in any probability from the Keras model's; "agrees" is the fraction of images to which a model gives the same class as the Keras model does; in brackets, \
 the 95 % Wilson interval. After training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
 model's accuracy was {metrics["validation_accuracy"]:.4f} [{low:.3f}, {high:.3f}] and its loss \
 {metrics["validation_loss"]:.4f}.
@@ -222,8 +222,8 @@ def _page(rows):
     if "web" not in {row.name for row in rows}:
         return ""
     return """
-In a browser: `npm ci --ignore-scripts` puts ONNX Runtime beside the page, where it is not there yet; then \
-`python -m http.server` in this folder, and open http://localhost:8000. Images stay on the machine.
+In a browser: run `npm ci --ignore-scripts` in this folder if it has no `node_modules` (it adds ONNX Runtime, licence \
+MIT), then `python -m http.server`, and open http://localhost:8000. Images stay on the machine.
 """
 
 

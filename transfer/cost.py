@@ -1,6 +1,6 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
-from transfer.precision import bfloat16_instructions
+from transfer.precision import in_float32
 from transfer.progress import Progress
 
 # Milliseconds for an image of 160 px on two cores of an AMD EPYC with bfloat16, its gradients included.
@@ -10,6 +10,9 @@ TRAINED = {
 }  # fmt: skip
 FORWARD = 1.2  # through the whole network, to keep or to evaluate what comes out
 AT_ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
+# Times as long in float32, measured on an AMD EPYC with AVX2 alone.
+FLOAT32 = 7.0
+ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
 FLOAT32 = (
     7.0  # times as long where the processor has no bfloat16, measured on an AMD EPYC with AVX2
 )
@@ -34,5 +37,5 @@ def seconds(depth, config, dataset):
         + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
         + (area * FORWARD * validated * reports if TRAINED[depth] > FORWARD else 0)
     )
-    slower = 1 if bfloat16_instructions() else FLOAT32
+    slower = FLOAT32 if in_float32(config.precision) else 1
     return ONCE + slower * milliseconds / 1000

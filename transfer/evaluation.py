@@ -43,14 +43,14 @@ def classifier(model, evaluation):
 
 
 def class_maps(model):
-    """Gives the class maps in which a network ends: what each place of an image counts for a class.
+    """Gives the class maps in which a network ends: how much each position counts towards each class.
 
     Args:
         model: `keras.Model` from images to probabilities, of any head.
 
     Returns:
         A `keras.Model` from the same images to maps float32 (n, rows, columns, classes), whose average
-        over the places is a class's logit but for a bias; None of the head `pooled`, which has none.
+        over the positions is a class's logit but for a bias; or None for the head `pooled`.
     """
     names = {layer.name for layer in model.layers}
     if "head_conv10" in names:
@@ -62,7 +62,7 @@ def class_maps(model):
         )
     else:
         return None
-    return keras.Model(model.inputs, keras.ops.cast(maps, "float32"))
+    return keras.Model(model.inputs[0], keras.ops.cast(maps, "float32"))
 
 
 def evaluate(path, dataset, name, evaluation="plain"):

@@ -12,24 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transfer import files, terminal
+from transfer import files, page, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
 MODEL_HASH = "model_sha256"  # of the model.keras that was exported
-# The page that runs a model in a browser, and what npm installs ONNX Runtime's files by, and where.
-WEB = Path(__file__).parent / "web"
-PAGE = ("index.html", "page.css", "page.js", "package.json", "package-lock.json")
-MODULES = "node_modules"
-RUNTIME = tuple(
-    f"onnxruntime-web/{name}"
-    for name in (
-        "package.json",
-        "dist/ort.wasm.min.mjs",
-        "dist/ort-wasm-simd-threaded.mjs",
-        "dist/ort-wasm-simd-threaded.wasm",
-    )
-)
 FULL = 2**20  # bytes left on a disk that has no room for a model
 LARGEST_SIDE = 32_767  # of images that a network is trained on, as runs.py allows
 INSTALL = "pip install -r requirements-export.txt"
@@ -44,12 +31,17 @@ class Format(NamedTuple):
     packages: tuple[str, ...] = ()
     fixed: bool = False  # whether it takes images of one size only
     int8: bool = False
-    maps: bool = False  # whether it gives class maps beside the probabilities
     also: tuple[str, ...] = ()  # files that belong to the first
+    page: bool = False  # whether a page runs it, which needs class maps beside the probabilities
 
     def paths(self, folder: Path) -> list[Path]:
-        """Gives the paths of all its files."""
+        """Gives the paths of the model's files."""
         return [folder / name for name in (self.file, *self.also)]
+
+    def written(self, folder: Path) -> list[Path]:
+        """Gives the paths of all that is written, the page included."""
+        names = (*page.FILES, page.MODULES) if self.page else ()
+        return [*self.paths(folder), *(folder / name for name in names)]
 
 
 _LITERT = Format("litert", "model.tflite", "litert", ("ai_edge_litert",), fixed=True)
@@ -60,19 +52,13 @@ FORMATS = {
     "openvino": Format("openvino", "model.xml", "openvino", ("openvino",), also=("model.bin",)),
     "saved_model": Format("saved_model", "saved_model", "tf_saved_model"),
     "web": Format(
-        "onnx",
-        "model-web.onnx",
-        "onnx",
-        ("onnxruntime", "tf2onnx"),
-        fixed=True,
-        maps=True,
-        also=(*PAGE, MODULES),
+        "onnx", "model-web.onnx", "onnx", ("onnxruntime", "tf2onnx"), fixed=True, page=True
     ),
 }
 BY_SUFFIX = {Path(each.file).suffix: each.runtime for each in FORMATS.values() if "." in each.file}
 # All that export.py may write into a folder.
 WRITTEN = {
-    *(path.name for each in FORMATS.values() for path in each.paths(Path())),
+    *(path.name for each in FORMATS.values() for path in each.written(Path())),
     LABELS,
     PREPROCESSING,
     "README.md",
@@ -84,21 +70,6 @@ def name_of(path: Path) -> str | None:
     if path.is_dir():
         return "saved_model" if (path / "saved_model.pb").exists() else None
     return BY_SUFFIX.get(path.suffix.lower())
-
-
-def exported_litert(run: Path) -> Path | None:
-    """Finds the LiteRT file in a run's folder that was made of the run's model, if it can be run."""
-    if missing("litert"):
-        return None
-    for folder in (run / "export-litert", run / "export-all"):
-        path = folder / FORMATS["litert"].file
-        try:
-            made_of = files.read_json(folder / PREPROCESSING).get(MODEL_HASH)
-        except (OSError, ValueError):
-            continue
-        if path.exists() and made_of == files.digest(run / "model.keras"):
-            return path
-    return None
 
 
 def missing(name: str) -> list[str]:
@@ -140,29 +111,8 @@ def write(model: Any, name: str, folder: Path, images: np.ndarray) -> None:
             written = flatbuffer_utils.read_model(str(path))
             flatbuffer_utils.strip_strings(written)  # the names of hundreds of tensors
             flatbuffer_utils.write_model(written, str(path))
-    if MODULES in known.also:
-        _write_page(folder)
-
-
-def _write_page(folder):
-    """Copies the page, and where `npm ci` has installed the pinned ONNX Runtime, what it needs of it."""
-    for name in PAGE:
-        shutil.copyfile(WEB / name, folder / name)
-    if has_web_runtime():
-        for name in RUNTIME:
-            target = folder / MODULES / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(WEB / MODULES / name, target)
-
-
-def has_web_runtime() -> bool:
-    """Says whether the ONNX Runtime that the page is for is installed: `npm ci` checks its integrity."""
-    asked = files.read_json(WEB / "package.json")["dependencies"]["onnxruntime-web"]
-    try:
-        found = files.read_json(WEB / MODULES / RUNTIME[0])["version"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return found == asked and all((WEB / MODULES / name).exists() for name in RUNTIME)
+    if known.page:
+        page.write(folder)
 
 
 def _int8_settings(images):

@@ -25,6 +25,11 @@ def choose_precision(requested):
     return "float32", "this CPU is not known to have bfloat16 instructions"
 
 
+def in_float32(requested):
+    """Says, without importing TensorFlow, whether a processor would compute in float32."""
+    return requested == "float32" or (requested == "auto" and not bfloat16_instructions())
+
+
 def bfloat16_instructions():
     """Names the processor's instructions that multiply in bfloat16; None where none are known."""
     cpuinfo = Path("/proc/cpuinfo")

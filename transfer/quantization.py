@@ -22,7 +22,7 @@ def equalise(model: keras.Model, images: np.ndarray) -> None:
     """
     links = [*_links(model)]
     outputs = [[model.get_layer(name).output for name in read] for read, _ in links]
-    probe = keras.Model(model.inputs, outputs)
+    probe = keras.Model(model.inputs[0], outputs)
     most: list[np.ndarray] = []
     for start in range(0, len(images), BATCH):
         found = [

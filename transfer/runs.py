@@ -48,6 +48,10 @@ class Run(NamedTuple):
         about = self.metrics["data"]
         return about["sha256"], tuple(about["class_names"])
 
+    def export(self, kind: str) -> Path:
+        """Gives the folder of an export of its model: of a format, or of `all`."""
+        return self.folder / f"export-{kind}"
+
     def has_split(self, dataset) -> bool:
         """Says whether a `data.Dataset` has its images, classes and splits.
 

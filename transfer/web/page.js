@@ -1,69 +1,92 @@
-// Runs an exported model on an image that is chosen, dropped or pasted, or on the camera's.
+// Runs an exported model on an image that is chosen, dropped or pasted, or on frames from the camera.
 
 const RUNTIME = "node_modules/onnxruntime-web/dist/";
-const LARGEST_AREA = 100_000_000; // of an image, in pixels, as in Python
+const LARGEST_AREA = 100_000_000; // pixels of an image, as in Python
 const LARGEST_SIDE = 30_000;
 const SHOWN = 10; // classes
+const DRAWN = 800; // pixels a side of the image on the page
 // One instruction of WebAssembly's SIMD, in the smallest module that holds it.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0,
   253, 15, 253, 98, 11];
 
 const element = (id) => document.getElementById(id);
-const image = element("image").getContext("2d", { willReadFrequently: true });
 let ort, session, side, names;
-let answer = null; // { name, probabilities, maps } of the image that is shown
-let chosenClass = null; // whose map is shown, if not the most likely one's
-let stream = null; // the camera's
-let latest = 0; // number of the latest image: an older one that is still being read is dropped
+let rows = []; // of the list of classes, from the most likely class down
+let answer = null; // of the image on the page: its name, probabilities, maps
+let chosenClass = null; // whose map is drawn, if not the most likely one's
+let camera = null; // once it was asked for: its stream, or null until it is there
+let latest = 0; // counts what was asked for: what comes after something newer is dropped
 
 class Refusal extends Error {} // with a message for the reader
 
 function say(status, error = "") {
-  element("status").textContent = status;
+  // What is set is read aloud, even if it is the same.
+  if (element("status").textContent !== status) element("status").textContent = status;
   element("error").textContent = error;
 }
 
-// Says what is wrong, and shows no earlier answer beside it.
+function warn(message) {
+  element("error").textContent = message;
+}
+
+// Shows an error and clears the previous answer.
 function complain(error) {
   const known = error instanceof Refusal;
+  if (!known) console.error(error);
   answer = null;
-  element("classes").replaceChildren();
+  element("time").textContent = "";
+  element("classes").hidden = element("map-control").hidden = true;
   element("stage").classList.remove("holds-image");
   for (const id of ["image", "map"]) element(id).width = 0;
+  element("image").setAttribute("aria-label", "No image");
   say("", known ? error.message : `The model can't be run here: ${error.message}`);
-  if (!known) console.error(error);
 }
 
 async function load() {
   if (location.protocol === "file:") {
-    throw new Refusal("A browser loads a model only from a server: in the folder of this page run " +
-      "python -m http.server, then open http://localhost:8000.");
+    throw new Refusal("A browser loads a model only from a server: run python -m http.server in this " +
+      "page's folder, then open http://localhost:8000.");
   }
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(new Uint8Array(SIMD))) {
-    throw new Refusal("This browser has no WebAssembly SIMD, which the model needs: use a newer " +
-      "one (Chrome 91, Firefox 89, Safari 16.4 or later).");
+    throw new Refusal("This browser has no WebAssembly SIMD, which the model needs: use a current " +
+      "version of Chrome, Edge, Firefox or Safari.");
   }
   const read = async (path) => {
     const response = await fetch(path).catch(() => null);
-    if (!response?.ok) throw new Refusal(`${path} is not beside this page: export the model again.`);
+    if (!response?.ok) {
+      throw new Refusal(`${path} is missing from this page's folder: export the model again.`);
+    }
     return response;
   };
   const [labels, prepared, model] = await Promise.all(
     ["labels.txt", "preprocessor_config.json", "model-web.onnx"].map(read));
+  const runtime = `./${RUNTIME}ort.wasm.min.mjs`;
   try {
-    ort = await import(`./${RUNTIME}ort.wasm.min.mjs`);
+    ort = await import(runtime);
   } catch {
-    throw new Refusal("ONNX Runtime, which runs the model, is not beside this page: in the folder of " +
-      "this page run npm ci --ignore-scripts, then reload.");
+    const there = await fetch(runtime).then((response) => response.ok, () => false);
+    throw new Refusal(there
+      ? "This server must send .mjs files as text/javascript: it sends another type."
+      : "ONNX Runtime, which runs the model, is missing: run npm ci --ignore-scripts in this page's " +
+        "folder, then reload.");
   }
-  names = (await labels.text()).split("\n").slice(0, -1);
-  side = (await prepared.json()).size.height;
+  names = (await labels.text()).split(/\r?\n/);
+  if (names.at(-1) === "") names.pop();
+  side = await prepared.json().then((known) => known.size.height, () => null).catch(() => null);
+  if (!Number.isInteger(side) || side < 1) {
+    throw new Refusal("preprocessor_config.json is damaged: export the model again.");
+  }
   ort.env.wasm.numThreads = 1; // more need headers that a plain server does not send
   ort.env.wasm.wasmPaths = new URL(RUNTIME, location.href).href;
   session = await ort.InferenceSession.create(new Uint8Array(await model.arrayBuffer()));
-  await run(new Uint8Array(side * side * 3)); // the first call is slower
+  const { probabilities, maps } = await run(new Uint8Array(side * side * 3)); // the first is slower
+  if (probabilities.length !== names.length) {
+    throw new Refusal(`labels.txt names ${names.length} classes, the model has ` +
+      `${probabilities.length}: export the model again.`);
+  }
+  makeRows(Math.min(SHOWN, names.length), Boolean(maps));
   const listed = names.slice(0, SHOWN).join(", ") + (names.length > SHOWN ? ", …" : "");
-  element("about").textContent = `A SqueezeNet that tells ${names.length} classes apart: ${listed}. ` +
+  element("about").textContent = `This SqueezeNet tells ${names.length} classes apart: ${listed}. ` +
     "It runs in your browser; no image leaves this machine.";
   element("choose").disabled = element("camera").disabled = false;
   say("Ready.");
@@ -78,78 +101,33 @@ async function run(pixels) {
   return { probabilities: probabilities.data, maps, milliseconds: performance.now() - start };
 }
 
-// The network sees an image as predict.py shows it: its largest central square, resized as Pillow
-// does it (Resample.c), by a filter that is as wide as the pixels it makes, a dimension at a time.
-const BILINEAR = { reach: 1, at: (x) => Math.max(0, 1 - x) };
-const BICUBIC = {
-  reach: 2,
-  at: (x) => x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((2.5 - 0.5 * x) * x - 4) * x + 2 : 0,
-};
-
-function resized(data, size) {
-  const scale = size / side, width = Math.max(scale, 1);
-  const filter = scale > 1 ? BILINEAR : BICUBIC;
-  const taps = Array.from({ length: side }, (_, place) => {
-    const center = (place + 0.5) * scale;
-    const first = Math.max(0, Math.trunc(center - filter.reach * width + 0.5));
-    const end = Math.min(size, Math.trunc(center + filter.reach * width + 0.5));
-    const weights = [];
-    for (let x = first; x < end; x++) weights.push(filter.at(Math.abs(x + 0.5 - center) / width));
-    const sum = weights.reduce((total, weight) => total + weight);
-    return { first, weights: weights.map((weight) => weight / sum) };
+// Classifies a picture, and shows it and its answer unless something newer was asked for.
+async function classify(picture, width, height, name, number, deep = false) {
+  const part = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const pixels = centralSquare(width, height, side, (left, top, columns, lines) => {
+    [part.canvas.width, part.canvas.height] = [columns, lines];
+    part.fillStyle = "white"; // under what is transparent
+    part.fillRect(0, 0, columns, lines);
+    part.drawImage(picture, left, top, columns, lines, 0, 0, columns, lines);
+    return part.getImageData(0, 0, columns, lines).data;
   });
-  // Resizes lines of `size` pixels, `step` values apart, and puts each pixel `channels` values long.
-  const pass = (source, channels, lines, lineStep, step) => {
-    const made = new Uint8ClampedArray(lines * side * 3);
-    for (let line = 0; line < lines; line++) {
-      for (let place = 0; place < side; place++) {
-        const { first, weights } = taps[place];
-        for (let channel = 0; channel < 3; channel++) {
-          let value = 0.5;
-          for (let tap = 0; tap < weights.length; tap++) {
-            value += weights[tap] * source[line * lineStep + (first + tap) * step + channel];
-          }
-          // Transposed, so that the second pass puts it right.
-          made[(place * lines + line) * 3 + channel] = Math.floor(value);
-        }
-      }
-    }
-    return made;
-  };
-  const across = pass(data, 4, size, size * 4, 4);
-  return new Uint8Array(pass(across, 3, side, size * 3, 3).buffer);
-}
-
-// Gives the RGB pixels that the network sees of a picture, and shows them.
-function squared(picture, width, height) {
-  const whole = Math.min(width, height);
-  // Of a very large one, the browser makes a smaller one first.
-  const size = whole > 8 * side ? 4 * side : whole;
-  const canvas = new OffscreenCanvas(size, size);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "white"; // under what is transparent
-  context.fillRect(0, 0, size, size);
-  const left = Math.floor((width - whole) / 2), top = Math.floor((height - whole) / 2);
-  context.drawImage(picture, left, top, whole, whole, 0, 0, size, size);
-  const { data } = context.getImageData(0, 0, size, size);
-  const shown = image.canvas;
-  [shown.width, shown.height] = [size, size];
-  image.drawImage(canvas, 0, 0);
-  element("stage").classList.add("holds-image");
-  return resized(data, size);
-}
-
-async function classify(picture, width, height, name, number) {
-  const pixels = squared(picture, width, height);
+  if (deep && pixels.every((value) => value < 64)) {
+    throw new Refusal(`${name} has 16 bits per channel, but uses 14 of them or fewer, and would be ` +
+      "dark: save it with 8 bits per channel.");
+  }
   const found = await run(pixels);
   if (number !== latest) return;
+  const canvas = element("image"), whole = Math.min(width, height);
+  canvas.width = canvas.height = Math.min(whole, DRAWN);
+  canvas.getContext("2d").drawImage(picture, Math.floor((width - whole) / 2),
+    Math.floor((height - whole) / 2), whole, whole, 0, 0, canvas.width, canvas.height);
+  element("stage").classList.add("holds-image");
   answer = { name, ...found };
   show();
 }
 
 // Decodes an image file, upright, and refuses it before that if it is too large.
-async function decoded(file) {
+async function decoded(file, bytes) {
   const url = URL.createObjectURL(file);
   try {
     const header = new Image();
@@ -159,85 +137,130 @@ async function decoded(file) {
       header.onerror = () => reject(new Refusal(`${file.name} is not an image that this browser can read.`));
     });
     const { naturalWidth: width, naturalHeight: height } = header;
-    if (!width || !height) throw new Refusal(`${file.name} has no size in pixels.`);
     if (width * height > LARGEST_AREA || Math.max(width, height) > LARGEST_SIDE) {
       throw new Refusal(`${file.name} has ${width.toLocaleString("en")} x ${height.toLocaleString("en")} ` +
         `pixels: expected ${LARGEST_AREA.toLocaleString("en")} or fewer.`);
     }
+    if (webpOrientation(bytes) > 1) {
+      throw new Refusal(`${file.name} is to be rotated, which browsers don't do with WebP: save it upright.`);
+    }
     // The values in the file, as Pillow reads them, not those for this screen.
     return await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
-      .catch(() => { throw new Refusal(`${file.name} is damaged, or too large for this browser.`); });
+      .catch(() => {
+        throw new Refusal(`${file.name} can't be decoded: it is damaged, too large for this browser, or ` +
+          "a vector drawing.");
+      });
   } finally {
     URL.revokeObjectURL(url);
   }
 }
 
+// Gives the EXIF orientation of a WebP file, 1 to 8, 1 being upright; 0 if it has none.
+function webpOrientation(bytes) {
+  const text = (at, length) => String.fromCharCode(...new Uint8Array(bytes.buffer, at, length));
+  if (bytes.byteLength < 12 || text(0, 4) !== "RIFF" || text(8, 4) !== "WEBP") return 0;
+  for (let chunk = 12; chunk + 8 <= bytes.byteLength;) {
+    const size = bytes.getUint32(chunk + 4, true);
+    if (text(chunk, 4) === "EXIF") {
+      try {
+        const tiff = chunk + 8 + (text(chunk + 8, 4) === "Exif" ? 6 : 0);
+        const little = text(tiff, 2) === "II";
+        const directory = tiff + bytes.getUint32(tiff + 4, little);
+        for (let entry = 0; entry < bytes.getUint16(directory, little); entry++) {
+          const at = directory + 2 + 12 * entry;
+          if (bytes.getUint16(at, little) === 0x0112) return bytes.getUint16(at + 8, little);
+        }
+      } catch {
+        return 0; // damaged
+      }
+    }
+    chunk += 8 + size + size % 2;
+  }
+  return 0;
+}
+
+// A PNG's 16 bits per channel may hold 12, which the file does not say.
+const isDeepPng = (bytes) =>
+  bytes.byteLength > 24 && bytes.getUint32(0) === 0x89504e47 && bytes.getUint8(24) === 16;
+
 async function open(files) {
-  if (!session) return;
+  const file = [...files].find(({ type }) => type.startsWith("image/")) ?? files[0];
+  if (!file) return;
   stopCamera();
   const number = ++latest;
   try {
-    if (!files.length) throw new Refusal("There is no image in what you dropped or pasted.");
-    const bitmap = await decoded(files[0]);
-    if (number === latest) {
+    await loaded;
+    const bytes = new DataView(await file.arrayBuffer());
+    const bitmap = await decoded(file, bytes);
+    try {
       chosenClass = null;
-      await classify(bitmap, bitmap.width, bitmap.height, files[0].name, number);
+      if (number === latest) {
+        await classify(bitmap, bitmap.width, bitmap.height, file.name, number, isDeepPng(bytes));
+      }
+    } finally {
+      bitmap.close();
     }
-    bitmap.close();
   } catch (error) {
-    if (number === latest) complain(error);
+    if (number === latest && session) complain(error);
   }
 }
 
 const percent = (probability) => `${(100 * probability).toFixed(1)}%`;
 
-// Shows the answer: the most likely classes, with bars, and where the model ends in them, class maps.
-function show() {
-  const { name, probabilities, maps, milliseconds } = answer;
-  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const top = order.slice(0, SHOWN);
-  // Not for every frame of the camera: it is read aloud.
-  const said = `${name}: ${names[top[0]]}, ${percent(probabilities[top[0]])}`;
-  if (!stream) say(`${said} (${milliseconds.toFixed(0)} ms)`);
-  else element("status").textContent = `${name} (${milliseconds.toFixed(0)} ms)`;
-  const focused = document.activeElement?.dataset.number;
-  element("classes").replaceChildren(...top.map((number) => {
-    const row = document.createElement(maps ? "button" : "div");
-    row.dataset.number = number;
-    row.dataset.probability = probabilities[number];
-    row.style.setProperty("--share", `${100 * probabilities[number]}%`);
-    for (const [kind, text] of [["name", names[number]], ["share", percent(probabilities[number])]]) {
+function makeRows(count, clickable) {
+  rows = Array.from({ length: count }, () => {
+    const row = document.createElement(clickable ? "button" : "div");
+    const [name, share] = ["name", "share"].map((kind) => {
       const part = document.createElement("span");
       part.className = kind;
-      part.textContent = text;
       row.append(part);
-    }
-    if (maps) {
+      return part;
+    });
+    const made = { row, name, share, number: null };
+    if (clickable) {
       row.title = "Show the map of this class";
-      row.setAttribute("aria-pressed", number === (chosenClass ?? top[0]));
-      row.onclick = () => { chosenClass = number; show(); };
+      row.onclick = () => { chosenClass = made.number; show(); };
     }
     const item = document.createElement("li");
     item.append(row);
-    return item;
-  }));
-  element("classes").querySelector(`[data-number="${focused}"]`)?.focus();
-  element("image").setAttribute("aria-label", said);
-  element("map-control").hidden = !maps;
-  drawMap(chosenClass ?? top[0]);
+    element("classes").append(item);
+    return made;
+  });
 }
 
-// Draws what counts towards a class, from nothing to the map's maximum: blue to yellow, over the image.
+// Shows the answer: the most likely classes, with bars, and the map of one of them if there are maps.
+function show() {
+  const { name, probabilities, maps, milliseconds } = answer;
+  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+  const said = `${name}: ${names[order[0]]}, ${percent(probabilities[order[0]])}`;
+  element("time").textContent = `${milliseconds.toFixed(0)} ms`;
+  // The status is read aloud: not for each frame of the camera.
+  say(camera ? "Camera" : said);
+  const mapped = chosenClass ?? order[0];
+  rows.forEach((made, place) => {
+    made.number = order[place];
+    made.name.textContent = names[made.number];
+    made.share.textContent = percent(probabilities[made.number]);
+    made.row.style.setProperty("--share", `${100 * probabilities[made.number]}%`);
+    if (maps) made.row.setAttribute("aria-pressed", made.number === mapped);
+  });
+  element("classes").hidden = false;
+  element("image").setAttribute("aria-label", said);
+  element("map-control").hidden = !maps;
+  drawMap(mapped);
+}
+
+// Draws a class's map over the image: blue for zero, yellow for its maximum.
 function drawMap(number) {
   const canvas = element("map"), { maps } = answer;
   canvas.hidden = !maps || !element("show-map").checked;
   if (canvas.hidden) return;
-  const [, rows, columns, classes] = maps.dims;
-  const values = Array.from({ length: rows * columns }, (_, cell) =>
+  const [, lines, columns, classes] = maps.dims;
+  const values = Array.from({ length: lines * columns }, (_, cell) =>
     Math.max(0, maps.data[cell * classes + number]));
   const most = Math.max(...values, 1e-12);
-  const small = new OffscreenCanvas(columns, rows);
-  const colors = new ImageData(columns, rows);
+  const small = new OffscreenCanvas(columns, lines);
+  const colors = new ImageData(columns, lines);
   values.forEach((value, cell) => {
     const share = value / most;
     colors.data.set([255 * share, 40 + 190 * share, 160 * (1 - share), 255], 4 * cell);
@@ -248,57 +271,64 @@ function drawMap(number) {
 }
 
 async function startCamera() {
+  const number = ++latest;
+  camera = { stream: null };
+  element("camera").textContent = "Stop the camera";
+  chosenClass = null;
   const video = element("video");
   try {
     if (!navigator.mediaDevices) {
-      throw new Refusal("A browser gives the camera only to https:// pages and to localhost.");
+      throw new Refusal("Browsers allow the camera only on https:// pages and on localhost.");
     }
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-  } catch (error) {
-    const reasons = {
-      NotAllowedError: "The camera may not be used: allow it in the browser's settings of this page.",
-      NotFoundError: "There is no camera on this machine.",
-      NotReadableError: "The camera is in use by another program.",
-    };
-    complain(error instanceof Refusal ? error : new Refusal(reasons[error.name] ?? `The camera: ${error.message}`));
-    return;
-  }
-  const own = stream, number = ++latest;
-  chosenClass = null;
-  element("camera").textContent = "Stop the camera";
-  say("Camera");
-  own.getVideoTracks()[0].onended = () => { if (stream === own) stopCamera(); };
-  video.srcObject = own;
-  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    if (number !== latest) {
+      stop(stream);
+      return;
+    }
+    camera.stream = video.srcObject = stream;
+    stream.getVideoTracks()[0].onended = () => { if (number === latest) stopCamera(); };
     await video.play();
-    while (stream === own && number === latest) {
-      if (video.videoWidth) await classify(video, video.videoWidth, video.videoHeight, "Camera", number);
+    while (number === latest) {
+      if (video.videoWidth) {
+        await classify(video, video.videoWidth, video.videoHeight, "Camera", number);
+      }
       await new Promise(requestAnimationFrame); // waits while the page is hidden
     }
   } catch (error) {
-    if (stream === own) {
-      stopCamera();
-      complain(error);
-    }
+    if (number !== latest) return;
+    stopCamera();
+    const reasons = {
+      NotAllowedError: "This page isn't allowed to use the camera: allow it in the browser's site settings.",
+      NotFoundError: "There is no camera on this machine.",
+      NotReadableError: "The camera is in use by another program.",
+    };
+    warn(error instanceof Refusal ? error.message : reasons[error.name] ?? `The camera failed: ${error.message}`);
   }
 }
 
+const stop = (stream) => stream.getTracks().forEach((track) => track.stop());
+
 function stopCamera() {
-  if (!stream) return;
-  for (const track of stream.getTracks()) track.stop();
-  stream = null;
+  if (!camera) return;
+  latest++;
+  if (camera.stream) stop(camera.stream);
+  camera = null;
   element("video").srcObject = null;
   element("camera").textContent = "Start the camera";
+  if (answer) show();
 }
 
 element("choose").onclick = () => element("file").click();
-element("camera").onclick = () => stream ? stopCamera() : startCamera();
+element("camera").onclick = () => camera ? stopCamera() : startCamera();
 element("file").onchange = ({ target }) => {
-  if (target.files.length) open([...target.files]);
+  open(target.files);
   target.value = ""; // so that the same file can be chosen again
 };
 element("show-map").onchange = () => answer && show();
-document.addEventListener("paste", ({ clipboardData }) => open(clipboardData.files));
+document.addEventListener("paste", ({ clipboardData }) => {
+  if (clipboardData.files.length) open(clipboardData.files);
+  else warn("What you pasted isn't an image.");
+});
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   element("stage").classList.add("is-target");
@@ -307,7 +337,12 @@ document.addEventListener("dragleave", () => element("stage").classList.remove("
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   element("stage").classList.remove("is-target");
-  open(event.dataTransfer.files);
+  if (event.dataTransfer.files.length) open(event.dataTransfer.files);
+  else warn("What you dropped isn't an image file.");
 });
 
-load().catch(complain);
+const loaded = load();
+loaded.catch((error) => {
+  session = null;
+  complain(error);
+});
