@@ -59,7 +59,7 @@ coverage: .venv/installed-for-tests
 
 # What takes minutes; TESTS= names a part of it.
 test-slow: .venv/installed-for-tests
-	$(PYTEST) -m slow $(TESTS)
+	$(PYTEST) --dist loadgroup -m slow $(TESTS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
