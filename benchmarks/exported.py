@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 import export
+from benchmarks import report
 from transfer import card, formats, page, runs, terminal
 
 TABLE = Path(__file__).with_name("exported.md")
@@ -70,7 +71,16 @@ def main(arguments=None):
             f"- {title}, {size} px: first answer {first:.2f} s after opening, then "
             f"{milliseconds:.1f} ms an image"
         )
-    text = terminal.markdown_table(COLUMNS, lines) + "\n\nThe page:\n\n" + "\n".join(pages) + "\n"
+    text = (
+        "# What is lost and gained by exporting\n\n"
+        f"Made by `python -m benchmarks.exported` on commit {report.commit()}, {report.machine()}: "
+        f"runs on {dataset.description}, verified on {len(rows[0].labels):,} validation images. "
+        "Milliseconds are those of one image on one thread.\n\n"
+        + terminal.markdown_table(COLUMNS, lines)
+        + "\n\nThe page, in headless Chromium:\n\n"
+        + "\n".join(pages)
+        + "\n"
+    )
     TABLE.write_text(text)
     print(text)
 

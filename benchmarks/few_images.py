@@ -24,7 +24,6 @@ import data
 from benchmarks import report
 from transfer import files, plots, recipes, results, terminal
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("few_images.json")
 REGIMES = ("peer", "frozen", "last_fire", "full")
 AMOUNTS = (10, 100, 1000, 4000)
@@ -76,7 +75,7 @@ def main(arguments=None):
                     failed = True
                     continue
                 trial = {"regime": regime, "amount": amount, "seed": seed} | about | figures
-                trial |= {"seconds": time.perf_counter() - start, "commit": commit()}
+                trial |= {"seconds": time.perf_counter() - start, "commit": report.commit()}
                 trials.append(trial)
                 files.write_json(path, measured)
                 print(f"{name}: {cell([trial])}, {trial['seconds']:.0f} s", flush=True)
@@ -105,22 +104,21 @@ def plan(source, amounts):
     }
 
 
-def commit():
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    try:
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return made.stdout.strip()
-
-
 def measure(regime, source, images_per_class, seed):
     """Makes one trial in a new process; gives its figures."""
     if regime == "peer":
         return json.loads(process("-m", "benchmarks.linear_peer", source, images_per_class, seed))
     with report.home_without_features() as folder:
         process(
-            *(ROOT / f"train_{regime}.py", "--data", source, "--seed", seed, "--logs", folder),
+            *(
+                report.ROOT / f"train_{regime}.py",
+                "--data",
+                source,
+                "--seed",
+                seed,
+                "--logs",
+                folder,
+            ),
             *(("--images-per-class", images_per_class) if images_per_class else ()),
             *("--name", "trial"),
             KERAS_HOME=folder,

@@ -1,11 +1,17 @@
 """What the benchmarks share: flags, files of results, figures over several seeds, a cache to fill."""
 
 import contextlib
+import os
+import platform
+import re
 import statistics
+import subprocess
 import tempfile
 from pathlib import Path
 
-from transfer import files, terminal
+from transfer import files, run, terminal
+
+ROOT = Path(__file__).parent.parent
 
 
 def parser(description, output):
@@ -28,6 +34,24 @@ def home_without_features():
             (home / name).mkdir(exist_ok=True)
             Path(folder, name).symlink_to((home / name).resolve())
         yield folder
+
+
+def commit():
+    """Gives the commit that is measured, shortened."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return made.stdout.strip()
+
+
+def machine():
+    """Names the processor and the versions that are measured."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
+    versions = ", ".join(f"{name} {value}" for name, value in run.versions().items())
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}, {versions}"
 
 
 def over_seeds(figures, digits):

@@ -13,8 +13,6 @@ import importlib
 import json
 import math
 import os
-import platform
-import re
 import resource
 import statistics
 import tempfile
@@ -304,13 +302,6 @@ def subset(source, count, folder):
     return str(path)
 
 
-def machine():
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
-    versions = ", ".join(f"{name} {value}" for name, value in run.versions().items())
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}, {versions}"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
@@ -325,7 +316,7 @@ def main():
         results[name] = {
             "title": SECTIONS[name].__doc__,
             "data": data.load(arguments.data).description,
-            "machine": machine(),
+            "machine": report.machine(),
             "rows": rows,
         }
         files.write_json(RESULTS, results)
