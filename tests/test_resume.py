@@ -166,7 +166,7 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
 def test_killed_at_random_moments(whole, tmp_path):
     """During features, training, checkpoint or the last write: every run resumes to the same.
 
-    KILLS sets how often: CI has time for one.
+    KILLS sets how often.
     """
     kills = int(os.environ.get("KILLS", "30"))
     draw = random.Random(2018)
