@@ -279,7 +279,7 @@ def explainer(model):
     if maps := class_maps(model):
         return "class map", lambda image, label: scaled(maps(image[np.newaxis])[0, ..., label])
     outputs = [model.get_layer(name).output for name in ("fire9_concat", "head_logits")]
-    both = keras.Model(model.inputs, outputs)
+    both = keras.Model(model.inputs[0], outputs)
 
     def grad_cam(image, label):
         with tf.GradientTape() as tape:
