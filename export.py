@@ -9,6 +9,7 @@ runtime on validation images and compared with the Keras model. labels.txt and a
 it. pip install -r requirements-export.txt installs the packages.
 """
 
+import functools
 import os
 import shlex
 import shutil
@@ -26,6 +27,7 @@ TIMED = 50  # of them, one by one
 CALIBRATION = 500  # training images that set int8's ranges
 # An image whose top two probabilities differ by less than this may go to either class.
 TIE = 1e-3
+AGREES = 0.9  # fraction of images, below which int8 is warned about
 
 
 def main(arguments=None):
@@ -89,8 +91,10 @@ def export(asked):
         names.append(asked.format + " int8" * asked.int8)
         formats.check(names[0])
     kind = "all" if asked.all else names[0].replace(" ", "-")
-    output = asked.output or run.export(kind)
-    check_output(output, asked.overwrite)
+    # A path such as new/.. means something else once new is made.
+    output = Path(os.path.realpath(asked.output)) if asked.output else run.export(kind)
+    check = functools.partial(check_output, overwrite=asked.overwrite)
+    check(output)
     try:
         dataset = runs.images_of([run])
     except runs.Gone as gone:
@@ -99,7 +103,7 @@ def export(asked):
     terminal.import_keras()
     print(f"run         {run.folder}", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with files.folder_written_whole(output) as part:
+    with files.folder_written_whole(output, check) as part:
         rows, failed = convert(run, dataset, names, part, asked.max_loss)
         if len(rows) == 1:
             raise failed[0]
@@ -228,6 +232,11 @@ def verify(row, max_loss):
             raise ValueError(
                 f"{row.file} loses {lost / len(row.labels):.4f} of validation accuracy, more than "
                 f"--max-loss {max_loss} allows: it was not kept"
+            )
+        if row.agreement < AGREES:
+            terminal.complain(
+                f"{row.file} gives the same class as the Keras model to only {row.agreement:.0%} of "
+                "the images"
             )
         return
     second, first = np.sort(row.reference.probabilities, axis=1)[:, -2:].T

@@ -110,17 +110,21 @@ def open_model(asked):
 
 
 def exported_litert(run):
-    """Finds the LiteRT file in a run's folder that was made of the run's model, if it can be run."""
-    if formats.missing("litert"):
+    """Finds the LiteRT file that was made of a run's model, if it can be run and answers alike.
+
+    It computes in float32: a model trained in bfloat16 answers otherwise.
+    """
+    if formats.missing("litert") or run.metrics.get("precision") != "float32":
         return None
     for kind in ("litert", "all"):
         folder = run.export(kind)
         path = folder / formats.FORMATS["litert"].file
         try:
-            made_of = files.read_json(folder / formats.PREPROCESSING).get(formats.MODEL_HASH)
-            if path.exists() and made_of == files.digest(run.folder / "model.keras"):
+            hashes = files.read_json(folder / formats.PREPROCESSING)[formats.HASHES]
+            model = run.folder / "model.keras"
+            if all(hashes[each.name] == files.digest(each) for each in (model, path)):
                 return path
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
 

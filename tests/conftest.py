@@ -113,6 +113,20 @@ def trained(tmp_path_factory, worker_id):
     return SimpleNamespace(logs=logs, **results)
 
 
+@pytest.fixture(scope="session")
+def in_float32(trained, tmp_path_factory):
+    """The full run in float32, as exported models compute, whatever this processor would choose."""
+    if trained.full.metrics["precision"] == "float32":
+        return trained.full
+    logs = tmp_path_factory.mktemp("float32")
+    flags = (*TINY, "--precision", "float32", "--logs", logs, "--name", "tiny")
+    result = finish(start("train_full.py", *flags))
+    assert result.status == 0, result.err
+    result.folder = logs / "full" / "tiny"
+    result.metrics = json.loads((result.folder / "metrics.json").read_text())
+    return result
+
+
 @pytest.fixture
 def one_line():
     """Asserts that a command refused its input as a person would want it to."""

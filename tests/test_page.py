@@ -82,18 +82,18 @@ def page(browser):
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
+def exported(in_float32, tmp_path_factory):
     """A page with its model."""
     if not web.has_runtime():
         pytest.skip(f"needs {INSTALL}")
     folder = tmp_path_factory.mktemp("exported") / "page"
-    export = ("export.py", trained.full.folder, "--format", "web", "--output", folder)
+    export = ("export.py", in_float32.folder, "--format", "web", "--output", folder)
     out, err = start(*export).communicate()
     assert "page        python -m http.server" in out, err
     return folder
 
 
-def test_it_answers_as_keras_does(trained, script, exported, serve, page, tmp_path):
+def test_it_answers_as_keras_does(in_float32, script, exported, serve, page, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     images, labels = data.load("shapes").validation
@@ -114,8 +114,8 @@ def test_it_answers_as_keras_does(trained, script, exported, serve, page, tmp_pa
     Image.fromarray(images[2]).convert("P").save(pictures / "22.gif")
     Image.fromarray(images[3]).convert("CMYK").save(pictures / "23.jpg", quality=95)
 
-    names = trained.full.metrics["data"]["class_names"]
-    asked = (pictures, "--json", "--top", len(names), "--run", trained.full.folder)
+    names = in_float32.metrics["data"]["class_names"]
+    asked = (pictures, "--json", "--top", len(names), "--run", in_float32.folder)
     expected = predicted(script("predict.py", *asked).out)
     address = serve(exported)
     page.open(address)

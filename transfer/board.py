@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from transfer import features, plots
 from transfer.batches import Batches, views_of
+from transfer.layouts import printable
 from transfer.splits import Split
 
 VIEWS = 24  # training images shown, six in a row
@@ -111,7 +112,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
             "validation_loss": metrics["validation_loss"],
         }
         settings = dataclasses.asdict(config) | {"precision": metrics["precision"]}
-        settings = {key: value for key, value in settings.items() if key not in ("logs", "name")}
+        settings = {
+            key: printable(value) if isinstance(value, str) else value
+            for key, value in settings.items()
+            if key not in ("logs", "name")
+        }
         with self.writer.as_default():
             hparams.hparams_config(
                 hparams=[hparams.HParam(key) for key in settings],

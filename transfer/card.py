@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer import files, results, runs, terminal
-from transfer.formats import FORMATS, LABELS, MODEL_HASH, PREPROCESSING
+from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
 from transfer.layouts import printable
 
 COLUMNS = ("format", "file", "bytes", "ms an image", "differs", "agrees", "validation accuracy")
@@ -114,10 +114,13 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
     (folder / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     side = dataset.train.images.shape[1]
     size = {"height": side, "width": side}
+    hashes = {"model.keras": files.digest(run.folder / "model.keras")}
+    made = [row.file for row in rows[1:] if (folder / row.file).is_file()]
+    hashes |= {name: files.digest(folder / name) for name in made}
     files.write_json(
         folder / PREPROCESSING,
         {"do_center_crop": True, "do_resize": True, "size": size, "do_rescale": False,
-         "do_normalize": False, "resample": 2, MODEL_HASH: files.digest(run.folder / "model.keras")},
+         "do_normalize": False, "resample": 2, HASHES: hashes},
     )  # fmt: skip
     (folder / "README.md").write_text(card(run, dataset, rows), encoding="utf-8")
 

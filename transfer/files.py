@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -23,7 +23,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(part, target)
     except OSError as error:
         if error.errno and error.filename in (None, part, str(part)):
-            error.filename, error.filename2 = str(path), None
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         with contextlib.suppress(OSError):  # such as of a disk that can only be read
@@ -31,8 +31,13 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def folder_written_whole(folder: Path) -> Iterator[Path]:
+def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     """Gives a new folder that takes the place of `folder`, if all goes well, and disappears otherwise.
+
+    Args:
+        folder: Its path.
+        check: Called with the path before that, as something may be there by then; it raises what
+            forbids it to be replaced.
 
     Raises:
         OSError: It names `folder`.
@@ -43,6 +48,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     try:
         part.mkdir()
         yield part
+        check(target)
         there = target.exists()
         if there:
             os.replace(target, old)
@@ -54,7 +60,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         if error.errno and str(error.filename or part).startswith(str(part)):
-            error.filename, error.filename2 = str(folder), None
+            raise OSError(error.errno, error.strerror, str(folder)) from error
         raise
     finally:
         for left in (part, old):

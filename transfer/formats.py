@@ -16,7 +16,7 @@ from transfer import files, page, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
-MODEL_HASH = "model_sha256"  # of the model.keras that was exported
+HASHES = "sha256"  # of the model.keras that was exported, and of what was made of it, by file
 FULL = 2**20  # bytes left on a disk that has no room for a model
 LARGEST_SIDE = 32_767  # of images that a network is trained on, as runs.py allows
 INSTALL = "pip install -r requirements-export.txt"

@@ -111,7 +111,8 @@ async function classify(picture, width, height, name, number, deep = false) {
     part.drawImage(picture, left, top, columns, lines, 0, 0, columns, lines);
     return part.getImageData(0, 0, columns, lines).data;
   });
-  if (deep && pixels.every((value) => value < 64)) {
+  const brightest = pixels.reduce((most, value) => Math.max(most, value));
+  if (deep && brightest > 0 && brightest < 64) {
     throw new Refusal(`${name} has 16 bits per channel, but uses 14 of them or fewer, and would be ` +
       "dark: save it with 8 bits per channel.");
   }
@@ -184,13 +185,16 @@ const isDeepPng = (bytes) =>
   bytes.byteLength > 24 && bytes.getUint32(0) === 0x89504e47 && bytes.getUint8(24) === 16;
 
 async function open(files) {
+  const count = files.length; // which is 0 once the input is cleared
   const file = [...files].find(({ type }) => type.startsWith("image/")) ?? files[0];
   if (!file) return;
   stopCamera();
   const number = ++latest;
   try {
     await loaded;
-    const bytes = new DataView(await file.arrayBuffer());
+    const bytes = new DataView(await file.arrayBuffer().catch(() => {
+      throw new Refusal(`${file.name} can't be read: it is a folder, or no longer there.`);
+    }));
     const bitmap = await decoded(file, bytes);
     try {
       chosenClass = null;
@@ -200,6 +204,7 @@ async function open(files) {
     } finally {
       bitmap.close();
     }
+    if (count > 1 && number === latest) warn(`Of ${count} files, only this one is shown.`);
   } catch (error) {
     if (number === latest && session) complain(error);
   }
@@ -235,7 +240,7 @@ function show() {
   const said = `${name}: ${names[order[0]]}, ${percent(probabilities[order[0]])}`;
   element("time").textContent = `${milliseconds.toFixed(0)} ms`;
   // The status is read aloud: not for each frame of the camera.
-  say(camera ? "Camera" : said);
+  if (!camera) say(said);
   const mapped = chosenClass ?? order[0];
   rows.forEach((made, place) => {
     made.number = order[place];
@@ -288,6 +293,7 @@ async function startCamera() {
     camera.stream = video.srcObject = stream;
     stream.getVideoTracks()[0].onended = () => { if (number === latest) stopCamera(); };
     await video.play();
+    say("Camera");
     while (number === latest) {
       if (video.videoWidth) {
         await classify(video, video.videoWidth, video.videoHeight, "Camera", number);

@@ -7,6 +7,7 @@ const BICUBIC = {
   at: (x) => x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((2.5 - 0.5 * x) * x - 4) * x + 2 : 0,
 };
 const GAP = 3; // reducing_gap: how much larger than the result an image is that was averaged in blocks
+const ONE = 2 ** 22; // Pillow's weights are integers, in units of 1 / ONE
 const STRIP = 64; // rows of such blocks that are read at once
 
 // Gives the largest central square of an image as `side` x `side` pixels, RGB in a Uint8Array.
@@ -42,14 +43,14 @@ function averaged({ width, height }, factor, read) {
       const bottom = Math.min(top + factor, rows);
       for (let column = 0; column < made.width; column++) {
         const left = column * factor, right = Math.min(left + factor, width);
-        const count = (bottom - top) * (right - left);
+        const count = (bottom - top) * (right - left), reciprocal = Math.floor(2 ** 24 / count);
         const target = ((from + top) / factor * made.width + column) * 3;
         for (let channel = 0; channel < 3; channel++) {
           let sum = Math.floor(count / 2);
           for (let y = top; y < bottom; y++) {
             for (let x = left; x < right; x++) sum += strip[(y * width + x) * 4 + channel];
           }
-          made.values[target + channel] = Math.floor(sum / count);
+          made.values[target + channel] = Math.floor(sum * reciprocal / 2 ** 24);
         }
       }
     }
@@ -73,7 +74,7 @@ function taps([begin, end], size, side, filter) {
     const weights = [];
     for (let x = first; x < last; x++) weights.push(filter.at(Math.abs(x + 0.5 - center) / width));
     const sum = weights.reduce((total, weight) => total + weight);
-    return { first, weights: weights.map((weight) => weight / sum) };
+    return { first, weights: weights.map((weight) => Math.round(weight / sum * ONE)) };
   });
 }
 
@@ -84,11 +85,11 @@ function pass(values, all, lines, lineStep, step) {
     for (let place = 0; place < all.length; place++) {
       const { first, weights } = all[place];
       for (let channel = 0; channel < 3; channel++) {
-        let value = 0.5;
+        let value = ONE / 2;
         for (let tap = 0; tap < weights.length; tap++) {
           value += weights[tap] * values[line * lineStep + (first + tap) * step + channel];
         }
-        made[(place * lines + line) * 3 + channel] = Math.floor(value);
+        made[(place * lines + line) * 3 + channel] = Math.floor(value / ONE);
       }
     }
   }
