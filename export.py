@@ -210,7 +210,7 @@ def measure(model, paths, images):
     parts = [images[start : start + TIMED] for start in range(0, len(images), TIMED)]
     probabilities = np.concatenate([np.float32(model.predict_on_batch(part)) for part in parts])
     written = [each for path in paths for each in (path, *path.rglob("*")) if each.is_file()]
-    size = sum(file.stat().st_size for file in written)
+    size = sum(each.stat().st_size for each in written)
     # The first call sets the model up; of a single image, there is no other.
     return card.Measured(size, statistics.median(times[1:] or times), probabilities)
 

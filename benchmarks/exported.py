@@ -8,6 +8,7 @@ Writes benchmarks/exported.md. Each runtime has one thread. The page's first ans
 opening the page; its milliseconds cover the network alone, the median of 50 images.
 """
 
+import contextlib
 import functools
 import http.server
 import shutil
@@ -90,6 +91,16 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def served(folder):
+    """Serves a folder, as `python -m http.server` does; gives its address."""
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
 def open_page(folder, images):
     """Opens the page in headless Chromium, and shows images to it.
 
@@ -99,19 +110,17 @@ def open_page(folder, images):
     from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 
-    handler = functools.partial(Quiet, directory=folder)
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in ("headless=new", "no-sandbox"):
         options.add_argument(f"--{argument}")
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     with (
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        served(folder) as address,
         webdriver.Chrome(options, service) as driver,
         tempfile.TemporaryDirectory() as pictures,
     ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        driver.get(f"http://127.0.0.1:{server.server_port}/")
+        driver.get(address)
         first, times = None, []
         for number, image in enumerate(images):
             path = Path(pictures, f"{number}.png")
@@ -126,7 +135,6 @@ def open_page(folder, images):
             )
             first = first or driver.execute_script("return performance.now()") / 1000
             times.append(driver.execute_script("return answer.milliseconds"))
-        server.shutdown()
     return first, statistics.median(times)
 
 

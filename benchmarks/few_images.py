@@ -108,17 +108,10 @@ def measure(regime, source, images_per_class, seed):
     """Makes one trial in a new process; gives its figures."""
     if regime == "peer":
         return json.loads(process("-m", "benchmarks.linear_peer", source, images_per_class, seed))
+    script = report.ROOT / f"train_{regime}.py"
     with report.home_without_features() as folder:
         process(
-            *(
-                report.ROOT / f"train_{regime}.py",
-                "--data",
-                source,
-                "--seed",
-                seed,
-                "--logs",
-                folder,
-            ),
+            *(script, "--data", source, "--seed", seed, "--logs", folder),
             *(("--images-per-class", images_per_class) if images_per_class else ()),
             *("--name", "trial"),
             KERAS_HOME=folder,

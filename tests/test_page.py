@@ -1,9 +1,7 @@
 """The page that runs a model in a browser: its answers are Keras', and what it can't do it says."""
 
-import functools
-import http.server
+import contextlib
 import shutil
-import threading
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from conftest import TINY, predicted, start
 from PIL import Image
 
 import data
+from benchmarks.exported import served
 from transfer import page as web
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("page")]
@@ -28,22 +27,8 @@ return [...document.querySelectorAll('#classes li > *')]
 
 @pytest.fixture(scope="module")
 def serve():
-    """Serves a folder, as `python -m http.server` does; gives its address."""
-    servers = []
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    def begin(folder):
-        handler = functools.partial(Quiet, directory=folder)
-        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}/"
-
-    yield begin
-    for server in servers:
-        server.shutdown()
+    with contextlib.ExitStack() as servers:
+        yield lambda folder: servers.enter_context(served(folder))
 
 
 @pytest.fixture
@@ -57,18 +42,20 @@ def page(browser):
 
         def says(self, *wanted):
             """Waits until the page says that; gives it."""
-            from selenium.webdriver.support.ui import WebDriverWait
 
-            def said(driver):
-                status, error = driver.execute_script(STATE)
-                return all(word in f"{status}\n{error}" for word in wanted) and f"{status}\n{error}"
+            def said():
+                text = "\n".join(self.run(STATE))
+                return all(word in text for word in wanted) and text
 
-            return WebDriverWait(browser.driver, 60, 0.05).until(said, f"never said {wanted}")
+            return self.until(said, f"never said {wanted}")
 
         def wait(self, code):
+            self.until(lambda: self.run(code), code)
+
+        def until(self, condition, message):
             from selenium.webdriver.support.ui import WebDriverWait
 
-            WebDriverWait(browser.driver, 60, 0.05).until(lambda _: self.run(code), code)
+            return WebDriverWait(browser.driver, 60, 0.05).until(lambda _: condition(), message)
 
         def show(self, path):
             browser.driver.find_element("id", "file").send_keys(str(path))

@@ -146,7 +146,8 @@ SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tu
 
 Measured on {len(rows[0].labels):,} validation images, in float32; latency is the median of single-image calls on one \
 thread. "differs" is the largest difference in any probability from the Keras model's; "agrees" is the fraction of \
-images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson interval. After training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
+images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson interval. After \
+training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
 model's accuracy was {metrics["validation_accuracy"]:.4f} [{low:.3f}, {high:.3f}] and its loss \
 {metrics["validation_loss"]:.4f}.
 

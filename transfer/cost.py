@@ -12,10 +12,6 @@ FORWARD = 1.2  # through the whole network, to keep or to evaluate what comes ou
 AT_ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
 # Times as long in float32, measured on an AMD EPYC with AVX2 alone.
 FLOAT32 = 7.0
-ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
-FLOAT32 = (
-    7.0  # times as long where the processor has no bfloat16, measured on an AMD EPYC with AVX2
-)
 ONCE = 7.0  # seconds for building, compiling, plots and files
 
 

@@ -72,7 +72,7 @@ async function load() {
   }
   names = (await labels.text()).split(/\r?\n/);
   if (names.at(-1) === "") names.pop();
-  side = await prepared.json().then((known) => known.size.height, () => null).catch(() => null);
+  side = await prepared.json().then((known) => known.size.height).catch(() => null);
   if (!Number.isInteger(side) || side < 1) {
     throw new Refusal("preprocessor_config.json is damaged: export the model again.");
   }
@@ -111,11 +111,7 @@ async function classify(picture, width, height, name, number, deep = false) {
     part.drawImage(picture, left, top, columns, lines, 0, 0, columns, lines);
     return part.getImageData(0, 0, columns, lines).data;
   });
-  const brightest = pixels.reduce((most, value) => Math.max(most, value));
-  if (deep && brightest > 0 && brightest < 64) {
-    throw new Refusal(`${name} has 16 bits per channel, but uses 14 of them or fewer, and would be ` +
-      "dark: save it with 8 bits per channel.");
-  }
+  if (deep) refuseDark(pixels, name);
   const found = await run(pixels);
   if (number !== latest) return;
   const canvas = element("image"), whole = Math.min(width, height);
@@ -125,6 +121,14 @@ async function classify(picture, width, height, name, number, deep = false) {
   element("stage").classList.add("holds-image");
   answer = { name, ...found };
   show();
+}
+
+function refuseDark(pixels, name) {
+  const brightest = pixels.reduce((most, value) => Math.max(most, value));
+  if (brightest > 0 && brightest < 64) {
+    throw new Refusal(`${name} has 16 bits per channel, but uses 14 of them or fewer, and would be ` +
+      "dark: save it with 8 bits per channel.");
+  }
 }
 
 // Decodes an image file, upright, and refuses it before that if it is too large.
