@@ -136,6 +136,9 @@ def import_keras():
     collector, if left on, would spend a fifth of that time scanning objects that all stay.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow leaves oneDNN's kernels off on processors without instructions for int8 or bfloat16,
+    # where a step in float32 takes twice as long without them (docs/speed.md).
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     saved = os.dup(2)
     silence = os.open(os.devnull, os.O_WRONLY)
