@@ -1,6 +1,7 @@
 # Each goal does its own set-up in .venv; Python 3.11 to 3.13 is all it needs.
 PYTHON = python3
 DATA =
+FOLDER =
 EPOCHS =
 RECIPE =
 LOGS = logs
@@ -12,7 +13,7 @@ DATA_FLAG = $(if $(DATA),--data $(call quoted,$(value DATA)))
 LOGS_FLAG = --logs $(call quoted,$(value LOGS))
 FLAGS = $(LOGS_FLAG) $(DATA_FLAG) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
-.PHONY: compare demo drawn-weights test coverage test-slow speed ablation optimizers few-images
+.PHONY: compare demo drawn-weights test coverage test-slow speed ablation optimizers few-images figures
 
 compare: .venv/installed
 	$(VENV) train_frozen.py $(FLAGS)
@@ -48,6 +49,11 @@ ablation optimizers: .venv/installed
 # Each regime, and scikit-learn's linear classifier, on 10 to 4,000 images per class: hours.
 few-images: .venv/installed-for-benchmarks
 	$(VENV) -m benchmarks.few_images $(DATA_FLAG)
+
+# All that README and docs/ name, but for what make speed needs PyTorch for; a second call goes on.
+figures: .venv/installed-for-benchmarks .venv/installed-for-tests
+	npm ci --silent --ignore-scripts --prefix transfer/web || echo "npm is missing: no exported models"
+	$(VENV) -m benchmarks.figures $(DATA_FLAG) $(if $(FOLDER),--folder $(call quoted,$(value FOLDER)))
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet . && $(VENV) -m mypy

@@ -7,6 +7,7 @@ accuracies are of the validation images.
 """
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 from pathlib import Path
@@ -83,24 +84,29 @@ def steps(source, dataset):
 def main(arguments=None):
     parser = report.parser("From report to tuned, one change at a time.", RESULTS)
     asked = parser.parse_args(arguments)
-    rows = []
+    with terminal.one_line_errors():
+        rows = report.Rows(Path(asked.output))
+    shown = []
     with tempfile.TemporaryDirectory() as logs:
-        planned = list(
-            steps(asked.data, data.load(asked.data))
-        )  # all, so that a slip shows at once
+        dataset = data.load(asked.data)
+        planned = list(steps(asked.data, dataset))  # all, so that a slip shows at once
         for name, cause, config in planned:
-            made = [
-                run.run(
-                    f"Ablation: {name}",
-                    train_frozen.trainable,
-                    dataclasses.replace(config, logs=logs, seed=seed),
-                )
-                for seed in SEEDS
-            ]
-            row = {"change": name, "cause": cause, "data": made[0]["data"]["description"]}
-            rows.append(row | {"accuracies": [metrics["validation_accuracy"] for metrics in made]})
-    write({"rows": rows}, Path(asked.output))
-    print(table(rows))
+            what = {"change": name, "cause": cause, "data": dataset.description}
+            shown.append(rows.measured(what, functools.partial(measure, name, config, logs)))
+    write({"rows": shown}, Path(asked.output))
+    print(table(shown))
+
+
+def measure(name, config, logs):
+    made = [
+        run.run(
+            f"Ablation: {name}",
+            train_frozen.trainable,
+            dataclasses.replace(config, logs=logs, seed=seed),
+        )
+        for seed in SEEDS
+    ]
+    return {"accuracies": [metrics["validation_accuracy"] for metrics in made]}
 
 
 def table(rows):

@@ -4,8 +4,9 @@
     npm ci --ignore-scripts --prefix transfer/web
     python -m benchmarks.exported logs/frozen/NAME logs/full/NAME ...
 
-Writes benchmarks/exported.md. Each runtime has one thread. The page's first answer is timed from
-opening the page; its milliseconds cover the network alone, the median of 50 images.
+Writes benchmarks/exported.json and .md; a run that is there already is not measured again. Each
+runtime has one thread. The page's first answer is timed from opening the page; its milliseconds cover
+the network alone, the median of 50 images.
 """
 
 import contextlib
@@ -21,9 +22,9 @@ from PIL import Image
 
 import export
 from benchmarks import report
-from transfer import card, formats, page, runs, terminal
+from transfer import card, files, formats, page, runs, terminal
 
-TABLE = Path(__file__).with_name("exported.md")
+RESULTS = Path(__file__).with_name("exported.json")
 COLUMNS = (
     "run", "format", "bytes", "ms an image", "times LiteRT's speed", "differs", "agrees", "accuracy",
 )  # fmt: skip
@@ -38,52 +39,81 @@ def main(arguments=None):
         terminal.stop(f"the page needs ONNX Runtime: {page.INSTALL} transfer/web")
     export.one_thread()
     terminal.import_keras()
-    lines, pages = [], []
+    rows = report.Rows(RESULTS)
     for folder in asked.runs:
-        run = runs.read(folder)
-        dataset = runs.images_of([run])
-        with tempfile.TemporaryDirectory() as made:
-            rows, failed = export.convert(
-                run, dataset, list(formats.FORMATS), Path(made), max_loss=1
+        what = {"model": files.digest(folder / "model.keras")}
+        rows.measured(what, functools.partial(measure, runs.read(folder)))
+        write(rows.rows, RESULTS)
+    print(tables(rows.rows))
+
+
+def measure(run):
+    dataset = runs.images_of([run])
+    with tempfile.TemporaryDirectory() as made:
+        rows, failed = export.convert(run, dataset, list(formats.FORMATS), Path(made), max_loss=1)
+        if failed:
+            raise failed[0]
+        card.write(Path(made), run, dataset, rows)
+        first, milliseconds = open_page(Path(made), dataset.validation.images[:IMAGES])
+    config = run.metrics["config"]
+    return {
+        "run": f"{run.metrics['regime']}, {config['head']}",
+        "image_size": config["image_size"],
+        "data": dataset.description,
+        "images": len(rows[0].labels),
+        "first_answer": first,
+        "page_milliseconds": milliseconds,
+        "formats": [
+            {
+                "format": row.name,
+                "bytes": row.measured.bytes,
+                "milliseconds": 1000 * row.measured.seconds,
+                "difference": row.difference,
+                "agreement": row.agreement,
+                "accuracy": row.accuracy,
+            }
+            for row in rows
+        ],
+    }
+
+
+def tables(rows):
+    lines = []
+    for row in rows:
+        (litert,) = [each for each in row["formats"] if each["format"] == "litert"]
+        lines += [
+            (
+                row["run"],
+                each["format"],
+                f"{each['bytes']:,}",
+                f"{each['milliseconds']:.1f}",
+                f"{litert['milliseconds'] / each['milliseconds']:.2f}",
+                f"{each['difference']:.1g}",
+                f"{each['agreement']:.2%}",
+                f"{each['accuracy']:.4f}",
             )
-            if failed:
-                raise failed[0]
-            card.write(Path(made), run, dataset, rows)
-            images = dataset.validation.images[:IMAGES]
-            first, milliseconds = open_page(Path(made), images)
-        metrics = run.metrics
-        title = f"{metrics['regime']}, {metrics['config']['head']}"
-        (litert,) = [row.measured.seconds for row in rows if row.name == "litert"]
-        for row in rows:
-            lines.append(
-                (
-                    title,
-                    row.name,
-                    f"{row.measured.bytes:,}",
-                    f"{1000 * row.measured.seconds:.1f}",
-                    f"{litert / row.measured.seconds:.2f}",
-                    f"{row.difference:.1g}",
-                    f"{row.agreement:.2%}",
-                    f"{row.accuracy:.4f}",
-                )
-            )
-        size = metrics["config"]["image_size"]
-        pages.append(
-            f"- {title}, {size} px: first answer {first:.2f} s after opening, then "
-            f"{milliseconds:.1f} ms an image"
-        )
-    text = (
-        "# What is lost and gained by exporting\n\n"
-        f"Made by `python -m benchmarks.exported` on commit {report.commit()}, {report.machine()}: "
-        f"runs on {dataset.description}, verified on {len(rows[0].labels):,} validation images. "
-        "Milliseconds are those of one image on one thread.\n\n"
-        + terminal.markdown_table(COLUMNS, lines)
-        + "\n\nThe page, in headless Chromium:\n\n"
-        + "\n".join(pages)
-        + "\n"
+            for each in row["formats"]
+        ]
+    pages = [
+        f"- {row['run']}, {row['image_size']} px: first answer {row['first_answer']:.2f} s after "
+        f"opening, then {row['page_milliseconds']:.1f} ms an image"
+        for row in rows
+    ]
+    table = terminal.markdown_table(COLUMNS, lines)
+    return table + "\n\nThe page, in headless Chromium:\n\n" + "\n".join(pages)
+
+
+def write(rows, path):
+    commits, machines, data = (
+        "; ".join(sorted({str(row[key]) for row in rows})) for key in ("commit", "machine", "data")
     )
-    TABLE.write_text(text)
-    print(text)
+    about = (
+        "# What is lost and gained by exporting\n\n"
+        f"Made by `python -m benchmarks.exported` on commit {commits}, {machines}: "
+        f"runs on {data}, verified on {rows[0]['images']:,} validation images. "
+        "Milliseconds are those of one image on one thread."
+    )
+    report.write(path, {"rows": rows}, about, tables(rows))
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -3,17 +3,19 @@
     python -m benchmarks.few_images --data ~/.keras/datasets/cifar10-jpeg.npz
     python -m benchmarks.few_images --folder hymenoptera_data     # all images of a folder
 
-Each trial is a process of its own, without features from an earlier one, so that its seconds are
-what a user would wait. It is saved in benchmarks/few_images.json as soon as it is done; a second
-call runs only what is missing; few_images.md and .png show them. The peer is in linear_peer.py.
+Each trial is a sweep of one run in a process of its own, without features from an earlier one, so
+that its seconds are what a user would wait. It is saved in benchmarks/few_images.json as soon as it
+is done; a second call runs only what is missing; few_images.md and .png show them. The runs stay in
+--logs, a folder for each set of images. The peer is in linear_peer.py.
 """
 
+import csv
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,13 +24,13 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 import data
 from benchmarks import report
-from transfer import files, plots, recipes, results, terminal
+from transfer import depths, plots, recipes, results, terminal
 
 RESULTS = Path(__file__).with_name("few_images.json")
+LOGS = report.ROOT / "logs" / "figures"
 REGIMES = ("peer", "frozen", "last_fire", "full")
 AMOUNTS = (10, 100, 1000, 4000)
 SEEDS = (0, 1, 2)
-KEY = ("sha256", "amount", "seed", "regime")
 
 # What the name of the file does not say.
 ABOUT = {"cifar10-jpeg.npz": "CIFAR-10 re-encoded as JPEG"}
@@ -42,6 +44,8 @@ def main(arguments=None):
     parser.add_argument("--folder", help="all images of this folder, instead of --data and amounts")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="%(default)s")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES)
+    parser.add_argument("--recipe", choices=recipes.RULES, default="tuned", help="[tuned]")
+    parser.add_argument("--logs", default=str(LOGS), help="folder of the runs [%(default)s]")
     asked = parser.parse_args(arguments)
     if min(asked.per_class) < 1 or min(asked.seeds) < 0:
         parser.error("expected amounts of 1 or more and seeds of 0 or more")
@@ -51,37 +55,29 @@ def main(arguments=None):
         )
     source, path = asked.folder or asked.data, Path(asked.output)
     with terminal.one_line_errors():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        measured = files.read_json(path) if path.exists() else {"trials": []}
-        if "trials" not in measured:
-            raise ValueError(
-                f"{path} has other figures than this benchmark's: choose another --output"
-            )
-        trials = measured["trials"]
+        rows = report.Rows(path)
         planned = plan(source, ["all"] if asked.folder else asked.per_class)
-    known = {tuple(trial[key] for key in KEY) for trial in trials}
     failed = False
     for amount, about in planned.items():
         for seed in asked.seeds:
             for regime in asked.regimes:
-                if (about["sha256"], amount, seed, regime) in known:
+                what = {"recipe": asked.recipe, "regime": regime, "amount": amount, "seed": seed}
+                if rows.known(what | about):
                     continue
                 name = f"{regime}, {amount} images per class, seed {seed}"
-                start = time.perf_counter()
+                logs = Path(asked.logs, about["sha256"][:12])
                 try:
-                    figures = measure(regime, source, about["images_per_class"], seed)
+                    trial = rows.measured(
+                        what | about, functools.partial(measure, source, what | about, logs)
+                    )
                 except (OSError, ValueError, RuntimeError) as error:
                     terminal.complain(f"{name}: {error}")
                     failed = True
                     continue
-                trial = {"regime": regime, "amount": amount, "seed": seed} | about | figures
-                trial |= {"seconds": time.perf_counter() - start, "commit": report.commit()}
-                trials.append(trial)
-                files.write_json(path, measured)
                 print(f"{name}: {cell([trial])}, {trial['seconds']:.0f} s", flush=True)
-    if trials:
-        write(measured, path)
-        print(tables(trials))
+    if any(trial["recipe"] == "tuned" for trial in rows.rows):
+        write(rows.rows, path)
+        print(tables(rows.rows))
     raise SystemExit(int(failed))
 
 
@@ -104,19 +100,22 @@ def plan(source, amounts):
     }
 
 
-def measure(regime, source, images_per_class, seed):
+def measure(source, trial, logs):
     """Makes one trial in a new process; gives its figures."""
-    if regime == "peer":
-        return json.loads(process("-m", "benchmarks.linear_peer", source, images_per_class, seed))
-    script = report.ROOT / f"train_{regime}.py"
+    each, seed = trial["images_per_class"], trial["seed"]
+    if trial["regime"] == "peer":
+        return json.loads(process("-m", "benchmarks.linear_peer", source, each, seed))
+    depth = next(depth for depth in depths.DEPTHS if depths.regime(depth) == trial["regime"])
     with report.home_without_features() as folder:
         process(
-            *(script, "--data", source, "--seed", seed, "--logs", folder),
-            *(("--images-per-class", images_per_class) if images_per_class else ()),
-            *("--name", "trial"),
+            *(report.ROOT / "sweep.py", "--data", source, "--seed", seed, "--logs", logs),
+            *("--depth", depth, "--recipe", trial["recipe"]),
+            *(("--images-per-class", each) if each else ()),
             KERAS_HOME=folder,
         )
-        metrics = results.read_metrics(Path(folder, regime, "trial"))
+    with (logs / "sweep.csv").open() as lines:
+        (line,) = csv.DictReader(lines)
+    metrics = results.read_metrics(Path(line["run"]))
     names = ("validation_images", "validation_accuracy", "validation_loss", "total_params")
     figures = {name: metrics[name] for name in names}
     return figures | {
@@ -180,6 +179,8 @@ def measured_on(trials):
 
 
 def tables(trials):
+    """Shows the recipe tuned; what the report's own makes of all images stands in docs/figures.md."""
+    trials = [trial for trial in trials if trial["recipe"] == "tuned"]
     shown = []
     for own in grouped(trials, "sha256").values():
         rows = []
@@ -194,14 +195,13 @@ def tables(trials):
     return "\n\n".join(shown)
 
 
-def write(measured, path):
+def write(trials, path):
     """Writes the figures to `path` (.json), the tables beside it (.md) and the plot (.png)."""
-    sources = list(grouped(measured["trials"], "sha256").values())
+    tuned = [trial for trial in trials if trial["recipe"] == "tuned"]
+    sources = list(grouped(tuned, "sha256").values())
     figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
-    for axes, trials in zip(
-        figure.subplots(len(sources), squeeze=False).flat, sources, strict=True
-    ):
-        draw(axes, trials)
+    for axes, own in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
+        draw(axes, own)
     about = (
         "# Few images per class\n\n"
         "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
@@ -209,7 +209,7 @@ def write(measured, path):
         "from start to end, features included. The peer is a linear classifier, scikit-learn's "
         "LogisticRegressionCV, on pooled features of fire3 to fire9."
     )
-    report.write(path, measured, about, tables(measured["trials"]), figure)
+    report.write(path, {"rows": trials}, about, tables(trials), figure)
 
 
 def draw(axes, trials):

@@ -7,6 +7,7 @@ epoch in optimizers.png. The features of the frozen layers are computed once for
 """
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+import data
 import train_last_fire
 from benchmarks import report
 from transfer import command_line, run, settings, terminal
@@ -28,34 +30,41 @@ STYLES = ("o-", "s--", "^:", "D-.", "v-", "x--", "+:")
 def main(arguments=None):
     parser = report.parser("All optimizers on train_last_fire.", RESULTS)
     asked = parser.parse_args(arguments)
-    rows = []
+    with terminal.one_line_errors():
+        rows = report.Rows(Path(asked.output))
+        description = data.load(asked.data).description
     with tempfile.TemporaryDirectory() as logs:
-        for optimizer in settings.OPTIMIZERS:
-            given = ["--data", asked.data, "--logs", logs]
-            made = [
-                run.run(
-                    f"Optimizer: {optimizer}",
-                    train_last_fire.trainable,
-                    command_line.parse_config(
-                        dataclasses.replace(train_last_fire.DEFAULTS, **SETTINGS),
-                        [*given, "--optimizer", optimizer, "--seed", str(seed)],
-                    ),
-                )
-                for seed in SEEDS
-            ]
-            rows.append(
-                {
-                    "optimizer": optimizer,
-                    "learning_rate": made[0]["config"]["learning_rate"],
-                    "data": made[0]["data"]["description"],
-                    "accuracies": [metrics["validation_accuracy"] for metrics in made],
-                    "losses": [metrics["validation_loss"] for metrics in made],
-                    "history": made[0]["history"],
-                }
+        given = ["--data", asked.data, "--logs", logs]
+        shown = [
+            rows.measured(
+                {"optimizer": optimizer, "data": description},
+                functools.partial(measure, optimizer, given),
             )
-    rows.sort(key=mean, reverse=True)
-    write({"rows": rows}, Path(asked.output))
-    print(table(rows))
+            for optimizer in settings.OPTIMIZERS
+        ]
+    shown.sort(key=mean, reverse=True)
+    write({"rows": shown}, Path(asked.output))
+    print(table(shown))
+
+
+def measure(optimizer, given):
+    made = [
+        run.run(
+            f"Optimizer: {optimizer}",
+            train_last_fire.trainable,
+            command_line.parse_config(
+                dataclasses.replace(train_last_fire.DEFAULTS, **SETTINGS),
+                [*given, "--optimizer", optimizer, "--seed", str(seed)],
+            ),
+        )
+        for seed in SEEDS
+    ]
+    return {
+        "learning_rate": made[0]["config"]["learning_rate"],
+        "accuracies": [metrics["validation_accuracy"] for metrics in made],
+        "losses": [metrics["validation_loss"] for metrics in made],
+        "history": made[0]["history"],
+    }
 
 
 def mean(row):

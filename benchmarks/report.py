@@ -1,12 +1,14 @@
 """What the benchmarks share: flags, files of results, figures over several seeds, a cache to fill."""
 
 import contextlib
+import functools
 import os
 import platform
 import re
 import statistics
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from transfer import files, run, terminal
@@ -36,6 +38,40 @@ def home_without_features():
         yield folder
 
 
+class Rows:
+    """Figures in a file, saved row by row, so that a second call measures only what is missing.
+
+    Raises:
+        ValueError: The file has other figures.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = files.read_json(path) if path.exists() else {"rows": []}
+        if "rows" not in kept:
+            raise ValueError(
+                f"{path} has other figures than this benchmark's: choose another --output"
+            )
+        self.rows = kept["rows"]
+
+    def known(self, what):
+        """Gives the row of what was measured, a dict that is part of it; None if there is none."""
+        return next((row for row in self.rows if what.items() <= row.items()), None)
+
+    def measured(self, what, measure):
+        """Gives the row of what is measured: the one that is there, or `what` and `measure()`."""
+        if not (row := self.known(what)):
+            start = time.perf_counter()
+            row = what | measure()
+            row |= {"seconds": time.perf_counter() - start}
+            row |= {"commit": commit(), "machine": machine()}
+            self.rows.append(row)
+            files.write_json(self.path, {"rows": self.rows})
+        return row
+
+
+@functools.cache
 def commit():
     """Gives the commit that is measured, shortened."""
     command = ["git", "rev-parse", "--short", "HEAD"]
@@ -46,8 +82,10 @@ def commit():
     return made.stdout.strip()
 
 
+@functools.cache
 def machine():
     """Names the processor and the versions that are measured."""
+    terminal.import_keras()  # without its notices
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     versions = ", ".join(f"{name} {value}" for name, value in run.versions().items())
@@ -60,8 +98,9 @@ def over_seeds(figures, digits):
     return f"{statistics.fmean(figures):.{digits}f} ({each})"
 
 
-def write(path, results, about, shown, figure):
-    """Writes results (.json), what is said of them and their table (.md), and the plot (.png)."""
+def write(path, results, about, shown, figure=None):
+    """Writes results (.json), what is said of them and their table (.md), and a plot (.png)."""
     files.write_json(path, results)
     path.with_suffix(".md").write_text(f"{about}\n\n{shown}\n")
-    figure.savefig(path.with_suffix(".png"), dpi=120)
+    if figure:
+        figure.savefig(path.with_suffix(".png"), dpi=120)

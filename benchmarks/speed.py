@@ -1,7 +1,7 @@
 """How fast is this compared with what one would otherwise use, and what limits it?
 
-    python -m benchmarks.speed --data cifar10                 # all sections: an hour and a half
-    python -m benchmarks.speed --only step pipeline           # these; the others keep their figures
+    python -m benchmarks.speed --data cifar10                 # what is missing: an hour and a half
+    python -m benchmarks.speed --only step pipeline           # these, even if they are there
 
 Every figure is taken in a new process, one after the other. They go to benchmarks/speed.json as they
 come; benchmarks/speed.md and speed.png show them.
@@ -305,10 +305,10 @@ def subset(source, count, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--only", nargs="+", choices=SECTIONS)
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in arguments.only:
+    for name in arguments.only or [name for name in SECTIONS if name not in results]:
         rows = []
         for row in SECTIONS[name](arguments.data):
             rows.append(row)
@@ -317,6 +317,7 @@ def main():
             "title": SECTIONS[name].__doc__,
             "data": data.load(arguments.data).description,
             "machine": report.machine(),
+            "commit": report.commit(),
             "rows": rows,
         }
         files.write_json(RESULTS, results)

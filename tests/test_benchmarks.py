@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -115,9 +116,9 @@ def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
-def invented(regime, _source, images_per_class, seed):
-    place = ["peer", "frozen", "last_fire", "full"].index(regime)
-    accuracy = 0.5 + place / 10 + seed / 50 + images_per_class / 1e4
+def invented(trial):
+    place = ["peer", "frozen", "last_fire", "full"].index(trial["regime"])
+    accuracy = 0.5 + place / 10 + trial["seed"] / 50 + trial["images_per_class"] / 1e4
     return {
         "validation_accuracy": accuracy, "validation_loss": 1.5 - accuracy,
         "validation_images": 500, "total_params": 1000, "image_size": 160,
@@ -132,9 +133,9 @@ def few_images(tmp_path, monkeypatch):
     def call(*arguments, measure=invented):
         made = []
 
-        def trial(*asked):
-            made.append(asked)
-            return measure(*asked)
+        def trial(source, what, logs):
+            made.append((source, what["regime"], what["amount"], what["seed"]))
+            return measure(what)
 
         monkeypatch.setattr(few_images, "measure", trial)
         monkeypatch.setattr(few_images, "find_spec", lambda name: name)
@@ -154,25 +155,25 @@ def test_few_images_shows_accuracies_losses_and_seconds(few_images, tmp_path):
     assert f"| 10 | {' | '.join(cells)} | 0.811 ± 0.014 (0.689) |\n|  | 0 s |" in text
     assert "shapes (drawn, not photographs), 500 validation images; seeds 0, 1; commit " in text
     assert (tmp_path / "few.png").stat().st_size > 10_000
-    trial = json.loads((tmp_path / "few.json").read_text())["trials"][-1]
+    trial = json.loads((tmp_path / "few.json").read_text())["rows"][-1]
     assert (trial["amount"], trial["images"], trial["seed"]) == (100, 1000, 1)
 
 
 def test_few_images_makes_only_the_trials_that_are_missing(few_images, tmp_path):
     shapes = ("--data", "shapes", "--per-class", "10", "--seeds")
 
-    def fails(regime, *others):
+    def fails(trial):
         # What an earlier trial gave is in the file by then.
-        assert regime == "peer" or json.loads((tmp_path / "few.json").read_text())["trials"]
-        if regime == "full":
+        assert trial["regime"] == "peer" or json.loads((tmp_path / "few.json").read_text())["rows"]
+        if trial["regime"] == "full":
             raise RuntimeError("no memory")
-        return invented(regime, *others)
+        return invented(trial)
 
     status, _ = few_images(*shapes, "0", measure=fails)
     assert status == 1
     assert few_images(*shapes, "0", "1", "--regimes", "frozen", "full") == (
         0,
-        [("full", "shapes", 10, 0), ("frozen", "shapes", 10, 1), ("full", "shapes", 10, 1)],
+        [("shapes", "full", 10, 0), ("shapes", "frozen", 10, 1), ("shapes", "full", 10, 1)],
     )
 
 
@@ -204,3 +205,48 @@ def test_linear_peer_reads_images_and_mirrored_copies():
     labels = np.arange(20) % 2
     probabilities, params = linear_peer.fit_peer(both, labels, plain, seed=0)
     assert probabilities.shape == (20, 2) and params
+
+
+def test_readme_and_figures_say_what_was_measured(tmp_path):
+    from benchmarks import figures
+
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/figures.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    figures.write(tmp_path)
+    for name in ("README.md", "docs/figures.md"):
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text()
+
+
+def test_readme_says_how_much_faster_than_plain_keras_it_is():
+    sections = json.loads((ROOT / "benchmarks" / "speed.json").read_text())
+    rows = [sections[regime]["rows"][0] for regime in ("frozen", "last_fire", "full")]
+    ratios = [row["plain_seconds"] / row["seconds"] for row in rows]
+    said = f"{min(ratios):.1f} to {max(ratios):.1f} times faster than plain Keras"
+    assert said in (ROOT / "README.md").read_text()
+
+
+def test_figures_measures_each_step_and_goes_on_after_one_that_failed(monkeypatch, capsys):
+    from benchmarks import figures
+
+    commands, written = [], []
+
+    def run(command, **_):
+        commands.append(command[1:])
+        return subprocess.CompletedProcess(command, returncode="ablation" in command[2])
+
+    monkeypatch.setattr(figures.subprocess, "run", run)
+    monkeypatch.setattr(figures, "write", written.append)
+    with pytest.raises(SystemExit) as end:
+        figures.main(["--data", "shapes"])
+    assert end.value.code == 1 and written
+    assert "not measured: ablation\n" in capsys.readouterr().err
+    assert ["-m", "benchmarks.optimizers", "--data", "shapes"] in commands
+
+    commands.clear()
+    figures.main(["--data", "shapes", "--only"])
+    assert not commands and len(written) == 2
+    with pytest.raises(SystemExit):
+        figures.main(["--data", "shapes", "--only", "speed", "other"])
+    assert not commands

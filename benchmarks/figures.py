@@ -1,0 +1,208 @@
+"""Measures every figure of README and docs/, and writes their tables.
+
+    python -m benchmarks.figures --data ~/.keras/datasets/cifar10-jpeg.npz --folder hymenoptera_data
+    python -m benchmarks.figures --only              # measures nothing: writes the tables
+
+Hours, in steps that can be interrupted: each figure is saved as soon as it is there, and a second call
+measures only what is missing. To measure all of it again, first delete benchmarks/*.json. Each step
+is a command that can be run by itself; its name is printed. What a step lacks is said in a line, and
+the others go on.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import data
+from benchmarks import few_images, report
+from transfer import files, terminal
+
+REPORTED = {"frozen": 0.1312, "last_fire": 0.4942, "full": 0.7243}
+TRAINS = {"frozen": "the classifier", "last_fire": "fire8, fire9, the classifier",
+          "full": "everything"}  # fmt: skip
+CURVE = ("10", "100", "1000")  # images per class
+BEGIN, END = "<!-- Made by benchmarks/figures.py. -->\n\n", "\n<!-- End. -->\n"
+
+
+def steps(source, folder):
+    """Gives each step's name and the command that measures it."""
+    few = ("-m", "benchmarks.few_images", "--data", source)
+    planned = {
+        "report": (
+            *(*few, "--recipe", "report", "--per-class", "4000", "--seeds", "0"),
+            *("--regimes", *REPORTED),
+        ),
+        "few_images": few,
+        "ablation": ("-m", "benchmarks.ablation", "--data", source),
+        "optimizers": ("-m", "benchmarks.optimizers", "--data", source),
+        "speed": ("-m", "benchmarks.speed", "--data", source),
+        "how_deep": (
+            *("sweep.py", "--data", source, "--logs", str(logs_of(source))),
+            *("--images-per-class", *CURVE),
+        ),
+        "exported": ("-m", "benchmarks.exported", *map(str, to_export(source))),
+    }
+    if folder:
+        planned |= {
+            "few_images_folder": ("-m", "benchmarks.few_images", "--folder", folder),
+            "how_deep_folder": ("sweep.py", "--data", folder, "--logs", str(logs_of(folder))),
+        }
+    return planned
+
+
+def main(arguments=None):
+    parser = terminal.Parser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
+    parser.add_argument("--folder", help="a folder of images, to be measured too [none]")
+    parser.add_argument("--only", nargs="*", metavar="STEP", help="these steps, or none [all]")
+    asked = parser.parse_args(arguments)
+    failed = []
+    with (
+        terminal.ends_quietly("the same command measures what is missing"),
+        terminal.one_line_errors(),
+    ):
+        names = list(steps(asked.data, asked.folder)) if asked.only != [] else []
+        for name in asked.only or names:
+            if name not in names:
+                parser.error(f"argument --only: {name} is none of {', '.join(names)}")
+        for name in asked.only or names:
+            # Asked for again, as it depends on the runs that are there.
+            command = steps(asked.data, asked.folder)[name]
+            print(f"{name}: python {' '.join(command)}", flush=True)
+            if subprocess.run([sys.executable, *command], cwd=report.ROOT, check=False).returncode:
+                failed.append(name)
+        for source in filter(None, (asked.data, asked.folder)) if names else ():
+            keep_curve(source)
+        write(report.ROOT)
+    if failed:
+        terminal.stop(f"not measured: {', '.join(failed)}", status=1)
+
+
+def logs_of(source):
+    """Gives the folder in which few_images.py leaves the runs on these images."""
+    return few_images.LOGS / data.load(source).fingerprint[:12]
+
+
+def to_export(source):
+    """Gives the runs that are exported: one of each regime on 100 images per class."""
+    return sorted(logs_of(source).glob("*/sweep-100-per-class-seed-0-*/model.keras/.."))
+
+
+def keep_curve(source):
+    """Keeps the tables and the picture of a sweep beside the other figures."""
+    for path in logs_of(source).glob("sweep.[mcp]*"):
+        shutil.copy(path, report.ROOT / "benchmarks" / f"how_deep-{Path(source).stem}{path.suffix}")
+
+
+def write(root):
+    """Writes the tables of docs/figures.md and README.md from the figures in benchmarks/."""
+    trials = read(root / "benchmarks" / "few_images.json")
+    for path, table in (
+        (root / "docs" / "figures.md", all_figures(trials, root)),
+        (root / "README.md", study(trials)),
+    ):
+        text = path.read_text(encoding="utf-8")
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        with files.written_whole(path) as part:
+            part.write_text(f"{before}{BEGIN}{table}\n{END}{after}", encoding="utf-8")
+
+
+def read(path):
+    return files.read_json(path)["rows"] if path.exists() else []
+
+
+def of_all_images(trials):
+    """Gives the trials of 4,000 images per class on the images that were measured last."""
+    trials = [trial for trial in trials if trial["amount"] == 4000]
+    return [trial for trial in trials if trial["sha256"] == trials[-1]["sha256"]]
+
+
+def study(trials):
+    """Makes the README's table: what was reported, its protocol here, and the defaults."""
+    trials = of_all_images(trials)
+    rows = []
+    for regime, reported in REPORTED.items():
+        columns = [
+            [each for each in trials if (each["recipe"], each["regime"]) == (recipe, regime)]
+            for recipe in ("report", "tuned")
+        ]
+        script = f"`train_{regime}.py`"
+        rows.append((script, TRAINS[regime], f"{reported:.4f}", *map(accuracy, columns)))
+    head = ("script", "trains", "reported 2018", "`--recipe report`", "default")
+    return terminal.markdown_table(head, rows)
+
+
+def all_figures(trials, root):
+    """Makes the tables of docs/figures.md: a row for each regime and amount, and each benchmark."""
+    rows = []
+    trials = sorted(
+        trials, key=lambda trial: (trial["data"], few_images.REGIMES.index(trial["regime"]))
+    )
+    keys = ("data", "images", "recipe", "amount", "regime")
+    for (source, _, recipe, amount, regime), own in sorted(
+        few_images.grouped(trials, *keys).items(), key=lambda group: group[0][:3]
+    ):
+        each = amount if amount == "all" else f"{amount:,} per class"
+        name = regime if regime == "peer" else f"{regime}, {recipe}"
+        loss = few_images.mean(own, "validation_loss")
+        time = terminal.duration(few_images.mean(own, "seconds"))
+        precision = {trial.get("precision", "") for trial in own}
+        rows.append(
+            (
+                *(few_images.ABOUT.get(source, source), each, name),
+                *(accuracy(own), f"{loss:.4f}", time),
+                *(
+                    listed(trial["seed"] for trial in own),
+                    ", ".join(sorted(filter(None, precision))),
+                ),
+                *(listed(trial["commit"] for trial in own), machines(own)),
+            )
+        )
+    head = ("images", "how many", "regime, recipe", "validation accuracy", "validation loss",
+            "time", "seeds", "precision", "commit", "machine")  # fmt: skip
+    benchmarks = [
+        (f"[{name}.md](../benchmarks/{name}.md)", about, f"`python -m benchmarks.{name}`",
+         listed(row["data"] for row in own), listed(row["commit"] for row in own), machines(own))
+        for name, about in ABOUT.items()
+        if (own := benchmark(root / "benchmarks" / f"{name}.json"))
+    ]  # fmt: skip
+    others = ("figures", "what", "command", "images", "commit", "machine")
+    return (
+        terminal.markdown_table(head, rows) + "\n\n" + terminal.markdown_table(others, benchmarks)
+    )
+
+
+ABOUT = {
+    "few_images": "the table above, as means over the seeds, and its picture",
+    "ablation": "from report to tuned, change by change",
+    "optimizers": "seven optimizers side by side",
+    "exported": "bytes, milliseconds and accuracy of the exported models",
+    "speed": "training time, beside plain Keras and PyTorch",
+}
+
+
+def benchmark(path):
+    """Gives the figures of a benchmark, each with its images, commit and machine."""
+    return list(files.read_json(path).values()) if path.stem == "speed" else read(path)
+
+
+def accuracy(trials):
+    if not trials:
+        return ""
+    spread = f" ± {few_images.deviation(trials):.4f}" if len(trials) > 1 else ""
+    return f"{few_images.mean(trials, 'validation_accuracy'):.4f}{spread}"
+
+
+def listed(values):
+    return ", ".join(map(str, sorted(set(values))))
+
+
+def machines(rows):
+    """Names the processors, without the versions that the figures themselves have."""
+    return "; ".join(sorted({re.sub(", python .*", "", row["machine"]) for row in rows}))
+
+
+if __name__ == "__main__":
+    main()
