@@ -105,11 +105,10 @@ def measure(source, trial, logs):
     each, seed = trial["images_per_class"], trial["seed"]
     if trial["regime"] == "peer":
         return json.loads(process("-m", "benchmarks.linear_peer", source, each, seed))
-    depth = next(depth for depth in depths.DEPTHS if depths.regime(depth) == trial["regime"])
     with report.home_without_features() as folder:
         process(
             *(report.ROOT / "sweep.py", "--data", source, "--seed", seed, "--logs", logs),
-            *("--depth", depth, "--recipe", trial["recipe"]),
+            *("--depth", depths.depth(trial["regime"]), "--recipe", trial["recipe"]),
             *(("--images-per-class", each) if each else ()),
             KERAS_HOME=folder,
         )

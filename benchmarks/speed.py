@@ -26,7 +26,7 @@ import numpy as np
 
 import data
 from benchmarks import report, speed_report
-from transfer import files, fitting, network, recipes, run
+from transfer import files, recipes, run, terminal
 from transfer.precision import choose_precision
 
 REGIMES = ("frozen", "last_fire", "full")
@@ -110,6 +110,23 @@ def step(source):
         }
 
 
+def kernels(source):
+    """full's training step in float32, with oneDNN's kernels and with TensorFlow's own (Eigen)."""
+    config = plain("full", data=source, precision="float32")
+    for instructions in ("ALL", "AVX2"):
+        rounds = {
+            name: [
+                fresh(keras_step, config, ONEDNN_MAX_CPU_ISA=instructions, TF_ENABLE_ONEDNN_OPTS=on)
+                for _ in range(REPEATS)
+            ]
+            for name, on in (("onednn", "1"), ("eigen", "0"))
+        }
+        yield {"instructions": instructions} | {
+            name: statistics.median(each["milliseconds"] for each in own)
+            for name, own in rounds.items()
+        }
+
+
 def pipeline(source):
     """Training steps a second: the real batches, against one fixed batch."""
     with tempfile.TemporaryDirectory() as folder:
@@ -153,17 +170,28 @@ def sizes(source):
 
 SECTIONS = {
     section.__name__: section
-    for section in (frozen, last_fire, full, float32, step, pipeline, images, sizes, memory)
+    for section in (
+        *(frozen, last_fire, full, float32, step, kernels, pipeline, images, sizes, memory),
+    )
 }
 
 
 # What runs in a process of its own.
 
 
-def fresh(function, *arguments):
+def fresh(function, *arguments, **environment):
     """Calls a function in a new process."""
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        max_workers=1,
+        mp_context=get_context("spawn"),
+        initializer=set_environment,
+        initargs=(environment,),
+    ) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def set_environment(values):
+    os.environ.update(values)
 
 
 def train(config):
@@ -173,6 +201,7 @@ def train(config):
         The metrics, and `gigabytes`: the peak of resident memory, pages of mapped files included,
         above that of the interpreter with Keras imported.
     """
+    terminal.import_keras()
     before = peak_gigabytes()
     with report.home_without_features() as folder:
         os.environ["KERAS_HOME"] = folder
@@ -200,9 +229,9 @@ def keras_step(config):
         A dict of `milliseconds` an image, and of `gigaflops` a second of the step and of the
         `product`.
     """
+    model, training = prepare(config)
     import tensorflow as tf
 
-    model, training = prepare(config)
     batches = iter(fixed(training, steps=None))
     model.make_train_function()
     images = model.steps_per_execution * config.batch_size
@@ -236,9 +265,9 @@ def step_rates(config):
 
     The first execution of an epoch, which sets it up, does not count.
     """
+    model, training = prepare(config)
     import keras
 
-    model, training = prepare(config)
     datasets = {"real": training.dataset(), "fixed": fixed(training, steps=len(training))}
     rates = {name: [] for name in datasets}
     draw = training.drawn_each_epoch()
@@ -256,7 +285,8 @@ def step_rates(config):
 
 def prepare(config):
     """Makes what run.run() trains, and its training batches."""
-    import keras
+    keras = terminal.import_keras()
+    from transfer import fitting, network
 
     dataset = data.load(config.data)
     precision, _ = choose_precision(config.precision)

@@ -78,6 +78,21 @@ def _step(rows):
     )
 
 
+def _kernels(rows):
+    return terminal.markdown_table(
+        ("instructions of oneDNN", "oneDNN, ms per image", "Eigen, ms per image", "times faster"),
+        [
+            (
+                {"ALL": "all of the processor's"}.get(row["instructions"], row["instructions"]),
+                f"{row['onednn']:.2f}",
+                f"{row['eigen']:.2f}",
+                f"{row['eigen'] / row['onednn']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
 def _pipeline(rows):
     return terminal.markdown_table(
         ("regime", "steps per second", "with one fixed batch", "fraction"),
@@ -134,6 +149,7 @@ TABLES = {
     "full": _regimes,
     "float32": _regimes,
     "step": _step,
+    "kernels": _kernels,
     "pipeline": _pipeline,
     "memory": _memory,
     "images": _images,

@@ -50,6 +50,7 @@ def test_says_first_what_it_does(trained, regime):
         assert all(word in line for word in words)
     assert any("precision" in line and metrics["precision"] in line for line in lines)
     assert any("run folder" in line and str(result.folder) in line for line in lines)
+    assert any(re.fullmatch(r"time +about \d+ s on (one core|two cores)", line) for line in lines)
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
         "epoch 1/2",
         "epoch 2/2",

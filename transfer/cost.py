@@ -1,8 +1,13 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
+import os
+
+from transfer import terminal
 from transfer.precision import in_float32
 from transfer.progress import Progress
 
+# What this process may run on, which a container or taskset can limit.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Milliseconds for an image of 160 px on two cores of an AMD EPYC with bfloat16, its gradients included.
 TRAINED = {
     "head": 0.05, "fire9": 0.5, "fire8": 0.7, "fire7": 0.9, "fire6": 1.1, "fire5": 2.6,
@@ -10,8 +15,8 @@ TRAINED = {
 }  # fmt: skip
 FORWARD = 1.2  # through the whole network, to keep or to evaluate what comes out
 AT_ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
-# Times as long in float32, measured on an AMD EPYC with AVX2 alone.
-FLOAT32 = 7.0
+# Times as long in float32, measured on an Intel Xeon with AVX-512; 5 with AVX2 alone.
+FLOAT32 = 4.0
 ONCE = 7.0  # seconds for building, compiling, plots and files
 
 
@@ -35,3 +40,12 @@ def seconds(depth, config, dataset):
     )
     slower = FLOAT32 if in_float32(config.precision) else 1
     return ONCE + slower * milliseconds / 1000
+
+
+def said(seconds):
+    """Says about how long that is on this machine's cores, of which only two were measured."""
+    return (
+        f"about {terminal.duration(2 * seconds)} on one core"
+        if CORES == 1
+        else f"about {terminal.duration(seconds)} on two cores"
+    )

@@ -13,6 +13,11 @@ def regime(depth: str) -> str:
     return REGIMES.get(depth, depth)
 
 
+def depth(regime: str) -> str | None:
+    """Gives the depth of a regime; None if it has another rule of what trains."""
+    return next((depth for depth in DEPTHS if regime == REGIMES.get(depth, depth)), None)
+
+
 def rule(depth: str) -> Callable:
     """Gives what says of a Keras layer whether it trains.
 

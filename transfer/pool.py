@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer import depths, files, progress, terminal
+from transfer.cost import CORES
 from transfer.grid import Trial
 
 # A second process works where the first one's second thread would wait. Of as many threads as a script
 # has, so that the figures equal a script's to the bit: with fewer, sums are added up in another order.
-PROCESSES = min(2, os.cpu_count() or 1)
+PROCESSES = min(2, CORES)
 
 
 class Outcome(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import data
-from transfer import checkpoints, files, recipes, results, runs, terminal
+from transfer import checkpoints, cost, depths, files, recipes, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
 from transfer.settings import check_weights, follow
@@ -120,6 +120,8 @@ def _run(title, trainable, config, progress):
         print(f"settings    {chosen}")
     print(f"weights     {config.weights}")
     print(f"precision   {precision} ({reason})")
+    if (depth := depths.depth(config.regime)) and not config.resume:
+        print(f"time        {cost.said(cost.seconds(depth, config, dataset))}")
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
 
     settings = dataclasses.asdict(config) | {"resume": ""}

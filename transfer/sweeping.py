@@ -85,10 +85,9 @@ def plan(found: Sequence[Result], logs: Path) -> str:
     if not waiting:
         return f"sweep       {counted(len(found), 'run')} in {logs}, none to train"
     faster = cost.AT_ONCE if PROCESSES > 1 else 1
-    estimate = terminal.duration(sum(one.seconds for one in waiting) / faster)
+    estimate = cost.said(sum(one.seconds for one in waiting) / faster)
     return (
-        f"sweep       {counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: about "
-        f"{estimate} on two cores"
+        f"sweep       {counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: {estimate}"
     )
 
 
