@@ -1,6 +1,7 @@
 """The three scripts, run as a reader runs them."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import tensorflow as tf
 from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
 
 import data
-from transfer import command_line, fitting, network, precision, recipes, settings
+from transfer import command_line, fitting, network, precision, recipes, settings, terminal
 from transfer.batches import Batches
 
 TITLES = {
@@ -34,6 +35,15 @@ def test_prints_the_reports_three_lines_last(trained, regime):
     expected = result.metrics["validation_accuracy"]
     assert accuracy == f"Validation accuracy (NORMALIZED): {expected}"
     assert result.err == ""
+
+
+@pytest.mark.parametrize("asked, expected", [(None, "1"), ("0", "0")])
+def test_turns_onednns_kernels_on_unless_the_user_has_decided(monkeypatch, asked, expected):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if asked:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", asked)
+    terminal.import_keras()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == expected
 
 
 @pytest.mark.parametrize("regime", REGIMES)
