@@ -17,12 +17,12 @@ from pathlib import Path
 
 import data
 from benchmarks import few_images, report
-from transfer import files, terminal
+from transfer import depths, files, runs, terminal
 
 REPORTED = {"frozen": 0.1312, "last_fire": 0.4942, "full": 0.7243}
 TRAINS = {"frozen": "the classifier", "last_fire": "fire8, fire9, the classifier",
           "full": "everything"}  # fmt: skip
-CURVE = ("10", "100", "1000")  # images per class
+CURVE = ("10", "100", "1000")  # images per class of six depths; 0, all, of three
 BEGIN, END = "<!-- Made by benchmarks/figures.py. -->\n\n", "\n<!-- End. -->\n"
 
 
@@ -38,16 +38,17 @@ def steps(source, folder):
         "ablation": ("-m", "benchmarks.ablation", "--data", source),
         "optimizers": ("-m", "benchmarks.optimizers", "--data", source),
         "speed": ("-m", "benchmarks.speed", "--data", source),
-        "how_deep": (
-            *("sweep.py", "--data", source, "--logs", str(logs_of(source))),
-            *("--images-per-class", *CURVE),
+        "how_deep": (*sweep(source), "--images-per-class", *CURVE),
+        "how_deep_all": (
+            *(*sweep(source), "--images-per-class", *CURVE, "0"),
+            *("--depth", *map(depths.depth, REPORTED)),
         ),
         "exported": ("-m", "benchmarks.exported", *map(str, to_export(source))),
     }
     if folder:
         planned |= {
             "few_images_folder": ("-m", "benchmarks.few_images", "--folder", folder),
-            "how_deep_folder": ("sweep.py", "--data", folder, "--logs", str(logs_of(folder))),
+            "how_deep_folder": sweep(folder),
         }
     return planned
 
@@ -73,8 +74,8 @@ def main(arguments=None):
             print(f"{name}: python {' '.join(command)}", flush=True)
             if subprocess.run([sys.executable, *command], cwd=report.ROOT, check=False).returncode:
                 failed.append(name)
-        for source in filter(None, (asked.data, asked.folder)) if names else ():
-            keep_curve(source)
+            elif command[0] == "sweep.py":
+                keep(command, report.ROOT / "benchmarks" / name)
         write(report.ROOT)
     if failed:
         terminal.stop(f"not measured: {', '.join(failed)}", status=1)
@@ -85,15 +86,29 @@ def logs_of(source):
     return few_images.LOGS / data.load(source).fingerprint[:12]
 
 
+def sweep(source):
+    return ("sweep.py", "--data", source, "--logs", str(logs_of(source)))
+
+
 def to_export(source):
-    """Gives the runs that are exported: one of each regime on 100 images per class."""
-    return sorted(logs_of(source).glob("*/sweep-100-per-class-seed-0-*/model.keras/.."))
+    """Gives the runs that are exported: of each regime, on 100 images per class and the report's."""
+    logs = logs_of(source)
+    finished = runs.find(logs)[0] if logs.is_dir() else []
+    asked = {("tuned", 100), ("report", 0)}
+    return [
+        run.folder
+        for run in finished
+        if run.metrics["regime"] in REPORTED
+        if (run.metrics["recipe"], run.metrics["config"]["images_per_class"]) in asked
+        if run.metrics["config"]["seed"] == 0
+    ]
 
 
-def keep_curve(source):
+def keep(command, path):
     """Keeps the tables and the picture of a sweep beside the other figures."""
-    for path in logs_of(source).glob("sweep.[mcp]*"):
-        shutil.copy(path, report.ROOT / "benchmarks" / f"how_deep-{Path(source).stem}{path.suffix}")
+    logs = Path(command[command.index("--logs") + 1])
+    for suffix in (".md", ".csv", ".png"):
+        shutil.copy(logs / f"sweep{suffix}", path.with_suffix(suffix))
 
 
 def write(root):

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY
@@ -229,13 +230,23 @@ def test_readme_says_how_much_faster_than_plain_keras_it_is():
     assert said in (ROOT / "README.md").read_text()
 
 
-def test_figures_measures_each_step_and_goes_on_after_one_that_failed(monkeypatch, capsys):
+def test_figures_measures_each_step_and_goes_on_after_one_that_failed(
+    monkeypatch, capsys, tmp_path
+):
     from benchmarks import figures
 
     commands, written = [], []
+    (tmp_path / "benchmarks").mkdir()
+    monkeypatch.setattr(figures.report, "ROOT", tmp_path)
+    monkeypatch.setattr(figures.few_images, "LOGS", tmp_path / "logs")
 
     def run(command, **_):
         commands.append(command[1:])
+        if command[1] == "sweep.py":
+            logs = Path(command[command.index("--logs") + 1])
+            logs.mkdir(parents=True, exist_ok=True)
+            for ending in ("md", "csv", "png"):
+                (logs / f"sweep.{ending}").write_text(" ".join(command[2:]))
         return subprocess.CompletedProcess(command, returncode="ablation" in command[2])
 
     monkeypatch.setattr(figures.subprocess, "run", run)
@@ -245,6 +256,9 @@ def test_figures_measures_each_step_and_goes_on_after_one_that_failed(monkeypatc
     assert end.value.code == 1 and written
     assert "not measured: ablation\n" in capsys.readouterr().err
     assert ["-m", "benchmarks.optimizers", "--data", "shapes"] in commands
+    # What a sweep left is kept before the next one replaces it.
+    assert "--depth" not in (tmp_path / "benchmarks" / "how_deep.md").read_text()
+    assert "--depth head fire8 all" in (tmp_path / "benchmarks" / "how_deep_all.md").read_text()
 
     commands.clear()
     figures.main(["--data", "shapes", "--only"])
