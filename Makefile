@@ -23,7 +23,8 @@ compare: .venv/installed
 
 # Without a network: drawn images, and weights pretrained on other drawn images, or random.
 demo: LOGS = logs/demo
-demo: FLAGS = $(LOGS_FLAG) --data shapes --images-per-class 20 --image-size 64 --epochs 15 --head-epochs 0
+demo: EPOCHS = 15
+demo: FLAGS = $(LOGS_FLAG) --data shapes --images-per-class 20 --image-size 64 --epochs $(EPOCHS) --head-epochs 0
 demo: .venv/installed
 	for weights in drawn none; do \
 	    for regime in frozen last_fire full; do \

@@ -88,3 +88,12 @@ def test_a_reader_that_goes_ends_training_with_one_line(tmp_path):
     process.wait()
     assert process.returncode == 2
     assert error.count("\n") == 1 and "Broken pipe" in error, error
+
+
+def test_ctrl_c_while_a_script_imports_is_one_line():
+    script = "import transfer; raise KeyboardInterrupt"
+    made = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert made.stderr == "-c: interrupted\n" and not made.stdout
+    assert made.returncode in (130, -2)  # of a shell, of Python
