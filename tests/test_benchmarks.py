@@ -1,12 +1,14 @@
 import dataclasses
 import json
+import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY
+from conftest import REGIMES, ROOT, TINY
 
 from transfer import command_line, settings
 
@@ -220,6 +222,21 @@ def test_readme_and_figures_say_what_was_measured(tmp_path):
     figures.write(tmp_path)
     for name in ("README.md", "docs/figures.md"):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text()
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_the_scripts_say_what_was_measured(regime):
+    from benchmarks import figures
+
+    script = (ROOT / f"train_{regime}.py").read_text()
+    amount = re.search(r"--images-per-class (\d+)", script)
+    trials = figures.read(ROOT / "benchmarks" / "few_images.json")
+    images = figures.of_all_images(trials)[0]["sha256"]
+    asked = ("tuned", regime, int(amount[1]) if amount else 4000, images)
+    keys = ("recipe", "regime", "amount", "sha256")
+    own = [trial for trial in trials if tuple(trial[key] for key in keys) == asked]
+    mean = statistics.fmean(trial["validation_accuracy"] for trial in own)
+    assert f"# {100 * mean:.1f} " in script
 
 
 def test_readme_says_how_much_faster_than_plain_keras_it_is():
