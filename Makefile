@@ -51,9 +51,9 @@ ablation optimizers: .venv/installed
 few-images: .venv/installed-for-benchmarks
 	$(VENV) -m benchmarks.few_images $(DATA_FLAG)
 
-# All that README and docs/ name, but for what make speed needs PyTorch for; a second call goes on.
+# The figures of the tables, for hours; run it again to continue. PyTorch is measured where it is installed.
 figures: .venv/installed-for-benchmarks .venv/installed-for-tests
-	npm ci --silent --ignore-scripts --prefix transfer/web || echo "npm is missing: no exported models"
+	npm ci --silent --ignore-scripts --prefix transfer/web || echo "npm ci failed: exported models are not measured"
 	$(VENV) -m benchmarks.figures $(DATA_FLAG) $(if $(FOLDER),--folder $(call quoted,$(value FOLDER)))
 
 test: .venv/installed-for-tests

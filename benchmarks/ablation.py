@@ -91,9 +91,11 @@ def main(arguments=None):
         dataset = data.load(asked.data)
         planned = list(steps(asked.data, dataset))  # all, so that a slip shows at once
         for name, cause, config in planned:
-            what = {"change": name, "cause": cause, "data": dataset.description}
-            shown.append(rows.measured(what, functools.partial(measure, name, config, logs)))
+            what = {"change": name, "sha256": dataset.fingerprint}
+            row = rows.measured(what, functools.partial(measure, name, config, logs))
+            shown.append(row | {"cause": cause})
     write({"rows": shown}, Path(asked.output))
+    rows.save()  # those on other images, too
     print(table(shown))
 
 
@@ -106,7 +108,10 @@ def measure(name, config, logs):
         )
         for seed in SEEDS
     ]
-    return {"accuracies": [metrics["validation_accuracy"] for metrics in made]}
+    return {
+        "data": made[0]["data"]["description"],
+        "accuracies": [metrics["validation_accuracy"] for metrics in made],
+    }
 
 
 def table(rows):

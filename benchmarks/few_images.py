@@ -9,10 +9,10 @@ is done; a second call runs only what is missing; few_images.md and .png show th
 --logs, a folder for each set of images. The peer is in linear_peer.py.
 """
 
-import csv
 import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -62,13 +62,14 @@ def main(arguments=None):
         for seed in asked.seeds:
             for regime in asked.regimes:
                 what = {"recipe": asked.recipe, "regime": regime, "amount": amount, "seed": seed}
-                if rows.known(what | about):
+                what["sha256"] = about["sha256"]
+                if rows.known(what):
                     continue
                 name = f"{regime}, {amount} images per class, seed {seed}"
                 logs = Path(asked.logs, about["sha256"][:12])
                 try:
                     trial = rows.measured(
-                        what | about, functools.partial(measure, source, what | about, logs)
+                        what, functools.partial(measure, source, what | about, logs)
                     )
                 except (OSError, ValueError, RuntimeError) as error:
                     terminal.complain(f"{name}: {error}")
@@ -101,36 +102,46 @@ def plan(source, amounts):
 
 
 def measure(source, trial, logs):
-    """Makes one trial in a new process; gives its figures."""
+    """Makes one trial in a new process, and keeps its run in a folder; gives all that is known of it."""
     each, seed = trial["images_per_class"], trial["seed"]
     if trial["regime"] == "peer":
-        return json.loads(process("-m", "benchmarks.linear_peer", source, each, seed))
+        return trial | json.loads(process("-m", "benchmarks.linear_peer", source, each, seed))
     with report.home_without_features() as folder:
+        new = Path(folder, "logs")
         process(
-            *(report.ROOT / "sweep.py", "--data", source, "--seed", seed, "--logs", logs),
+            *(report.ROOT / "sweep.py", "--data", source, "--seed", seed, "--logs", new),
             *("--depth", depths.depth(trial["regime"]), "--recipe", trial["recipe"]),
             *(("--images-per-class", each) if each else ()),
             KERAS_HOME=folder,
         )
-    with (logs / "sweep.csv").open() as lines:
-        (line,) = csv.DictReader(lines)
-    metrics = results.read_metrics(Path(line["run"]))
+        (run,) = new.glob(f"{trial['regime']}/*/")
+        metrics = results.read_metrics(run)
+        kept = logs / trial["regime"] / run.name
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(run, kept)
     names = ("validation_images", "validation_accuracy", "validation_loss", "total_params")
     figures = {name: metrics[name] for name in names}
-    return figures | {
-        "image_size": metrics["config"]["image_size"],
-        "precision": metrics["precision"],
-    }
+    return (
+        trial
+        | figures
+        | {
+            "image_size": metrics["config"]["image_size"],
+            "precision": metrics["precision"],
+        }
+    )
 
 
 def process(*arguments, **environment):
     """Runs Python; gives the last line of its output, or raises the last one of its errors."""
-    made = subprocess.run(
+    made = report.run_command(
         [sys.executable, *map(str, arguments)],
-        env=os.environ | environment, capture_output=True, text=True, check=False,
+        env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     if made.returncode:
-        raise RuntimeError((made.stderr.splitlines() or [f"exit status {made.returncode}"])[-1])
+        why = [line for line in made.stdout.splitlines() if "failed" in line]
+        why = why or made.stderr.splitlines() or [f"exit status {made.returncode}"]
+        raise RuntimeError(why[-1])
     return made.stdout.splitlines()[-1]
 
 
@@ -178,7 +189,7 @@ def measured_on(trials):
 
 
 def tables(trials):
-    """Shows the recipe tuned; what the report's own makes of all images stands in docs/figures.md."""
+    """Shows the recipe tuned; results with the recipe report are in docs/figures.md."""
     trials = [trial for trial in trials if trial["recipe"] == "tuned"]
     shown = []
     for own in grouped(trials, "sha256").values():

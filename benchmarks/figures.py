@@ -1,17 +1,18 @@
-"""Measures every figure of README and docs/, and writes their tables.
+"""Measures what is in benchmarks/*.json, and writes the tables of README and docs/figures.md.
 
     python -m benchmarks.figures --data ~/.keras/datasets/cifar10-jpeg.npz --folder hymenoptera_data
     python -m benchmarks.figures --only              # measures nothing: writes the tables
 
 Hours, in steps that can be interrupted: each figure is saved as soon as it is there, and a second call
-measures only what is missing. To measure all of it again, first delete benchmarks/*.json. Each step
-is a command that can be run by itself; its name is printed. What a step lacks is said in a line, and
-the others go on.
+measures only what is missing. To measure all of it again, first delete benchmarks/*.json and
+logs/figures. Each step is a command that can be run by itself, and is printed. If a step fails, it says
+why, and the others go on.
 """
 
+import functools
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -56,9 +57,14 @@ def steps(source, folder):
 def main(arguments=None):
     parser = terminal.Parser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
-    parser.add_argument("--folder", help="a folder of images, to be measured too [none]")
+    parser.add_argument("--folder", help="also measure this folder of images [none]")
     parser.add_argument("--only", nargs="*", metavar="STEP", help="these steps, or none [all]")
     asked = parser.parse_args(arguments)
+    # The steps run in the project's folder.
+    for name in ("data", "folder"):
+        source = getattr(asked, name)
+        if source and Path(source).exists():
+            setattr(asked, name, str(Path(source).resolve()))
     failed = []
     with (
         terminal.ends_quietly("the same command measures what is missing"),
@@ -68,19 +74,22 @@ def main(arguments=None):
         for name in asked.only or names:
             if name not in names:
                 parser.error(f"argument --only: {name} is none of {', '.join(names)}")
-        for name in asked.only or names:
-            # Asked for again, as it depends on the runs that are there.
-            command = steps(asked.data, asked.folder)[name]
-            print(f"{name}: python {' '.join(command)}", flush=True)
-            if subprocess.run([sys.executable, *command], cwd=report.ROOT, check=False).returncode:
-                failed.append(name)
-            elif command[0] == "sweep.py":
-                keep(command, report.ROOT / "benchmarks" / name)
-        write(report.ROOT)
+        try:
+            for name in asked.only or names:
+                # Asked for again, as it depends on the runs that are there.
+                command = steps(asked.data, asked.folder)[name]
+                print(f"{name}: {shlex.join(['python', *command])}", flush=True)
+                if report.run_command([sys.executable, *command], cwd=report.ROOT).returncode:
+                    failed.append(name)
+                elif command[0] == "sweep.py":
+                    keep(command, report.ROOT / "benchmarks" / name)
+        finally:
+            write(report.ROOT)
     if failed:
         terminal.stop(f"not measured: {', '.join(failed)}", status=1)
 
 
+@functools.cache
 def logs_of(source):
     """Gives the folder in which few_images.py leaves the runs on these images."""
     return few_images.LOGS / data.load(source).fingerprint[:12]
@@ -108,7 +117,8 @@ def keep(command, path):
     """Keeps the tables and the picture of a sweep beside the other figures."""
     logs = Path(command[command.index("--logs") + 1])
     for suffix in (".md", ".csv", ".png"):
-        shutil.copy(logs / f"sweep{suffix}", path.with_suffix(suffix))
+        if (made := logs / f"sweep{suffix}").exists():
+            shutil.copy(made, path.with_suffix(suffix))
 
 
 def write(root):
@@ -129,9 +139,16 @@ def read(path):
 
 
 def of_all_images(trials):
-    """Gives the trials of 4,000 images per class on the images that were measured last."""
-    trials = [trial for trial in trials if trial["amount"] == 4000]
-    return [trial for trial in trials if trial["sha256"] == trials[-1]["sha256"]]
+    """Gives the trials of 4,000 images per class, on the last images of which most is known."""
+    by_images = {}
+    for trial in trials:
+        if trial["amount"] == 4000:
+            by_images.setdefault(trial["sha256"], []).append(trial)
+
+    def cells(own):
+        return len({(trial["recipe"], trial["regime"]) for trial in own})
+
+    return max(reversed(by_images.values()), key=cells)
 
 
 def study(trials):
@@ -160,22 +177,23 @@ def all_figures(trials, root):
         few_images.grouped(trials, *keys).items(), key=lambda group: group[0][:3]
     ):
         each = amount if amount == "all" else f"{amount:,} per class"
+        sizes = listed(trial["image_size"] for trial in own)
         name = regime if regime == "peer" else f"{regime}, {recipe}"
         loss = few_images.mean(own, "validation_loss")
         time = terminal.duration(few_images.mean(own, "seconds"))
-        precision = {trial.get("precision", "") for trial in own}
+        precision = {trial.get("precision", "unknown") for trial in own}
         rows.append(
             (
-                *(few_images.ABOUT.get(source, source), each, name),
+                *(few_images.ABOUT.get(source, source), each, name, sizes),
                 *(accuracy(own), f"{loss:.4f}", time),
                 *(
                     listed(trial["seed"] for trial in own),
-                    ", ".join(sorted(filter(None, precision))),
+                    ", ".join(sorted(precision)),
                 ),
                 *(listed(trial["commit"] for trial in own), machines(own)),
             )
         )
-    head = ("images", "how many", "regime, recipe", "validation accuracy", "validation loss",
+    head = ("images", "how many", "regime, recipe", "px", "validation accuracy", "validation loss",
             "time", "seeds", "precision", "commit", "machine")  # fmt: skip
     benchmarks = [
         (f"[{name}.md](../benchmarks/{name}.md)", about, f"`python -m benchmarks.{name}`",

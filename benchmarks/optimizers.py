@@ -32,18 +32,19 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     with terminal.one_line_errors():
         rows = report.Rows(Path(asked.output))
-        description = data.load(asked.data).description
+        fingerprint = data.load(asked.data).fingerprint
     with tempfile.TemporaryDirectory() as logs:
         given = ["--data", asked.data, "--logs", logs]
         shown = [
             rows.measured(
-                {"optimizer": optimizer, "data": description},
+                {"optimizer": optimizer, "sha256": fingerprint},
                 functools.partial(measure, optimizer, given),
             )
             for optimizer in settings.OPTIMIZERS
         ]
     shown.sort(key=mean, reverse=True)
     write({"rows": shown}, Path(asked.output))
+    rows.save()  # those on other images, too
     print(table(shown))
 
 
@@ -60,6 +61,7 @@ def measure(optimizer, given):
         for seed in SEEDS
     ]
     return {
+        "data": made[0]["data"]["description"],
         "learning_rate": made[0]["config"]["learning_rate"],
         "accuracies": [metrics["validation_accuracy"] for metrics in made],
         "losses": [metrics["validation_loss"] for metrics in made],

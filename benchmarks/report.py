@@ -67,8 +67,22 @@ class Rows:
             row |= {"seconds": time.perf_counter() - start}
             row |= {"commit": commit(), "machine": machine()}
             self.rows.append(row)
-            files.write_json(self.path, {"rows": self.rows})
+            self.save()
         return row
+
+    def save(self):
+        files.write_json(self.path, {"rows": self.rows})
+
+
+def run_command(command, **options):
+    """Does as subprocess.run, but after Ctrl-C lets the command, which gets it too, stop in order."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            out, err = process.communicate()
+        except KeyboardInterrupt:
+            process.communicate()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 @functools.cache

@@ -124,7 +124,7 @@ def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
 def invented(trial):
     place = ["peer", "frozen", "last_fire", "full"].index(trial["regime"])
     accuracy = 0.5 + place / 10 + trial["seed"] / 50 + trial["images_per_class"] / 1e4
-    return {
+    return trial | {
         "validation_accuracy": accuracy, "validation_loss": 1.5 - accuracy,
         "validation_images": 500, "total_params": 1000, "image_size": 160,
     }  # fmt: skip
@@ -257,7 +257,7 @@ def test_figures_measures_each_step_and_goes_on_after_one_that_failed(
     monkeypatch.setattr(figures.report, "ROOT", tmp_path)
     monkeypatch.setattr(figures.few_images, "LOGS", tmp_path / "logs")
 
-    def run(command, **_):
+    def run_command(command, **_):
         commands.append(command[1:])
         if command[1] == "sweep.py":
             logs = Path(command[command.index("--logs") + 1])
@@ -266,7 +266,7 @@ def test_figures_measures_each_step_and_goes_on_after_one_that_failed(
                 (logs / f"sweep.{ending}").write_text(" ".join(command[2:]))
         return subprocess.CompletedProcess(command, returncode="ablation" in command[2])
 
-    monkeypatch.setattr(figures.subprocess, "run", run)
+    monkeypatch.setattr(figures.report, "run_command", run_command)
     monkeypatch.setattr(figures, "write", written.append)
     with pytest.raises(SystemExit) as end:
         figures.main(["--data", "shapes"])

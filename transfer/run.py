@@ -120,7 +120,8 @@ def _run(title, trainable, config, progress):
         print(f"settings    {chosen}")
     print(f"weights     {config.weights}")
     print(f"precision   {precision} ({reason})")
-    if (depth := depths.depth(config.regime)) and not config.resume:
+    depth = depths.depth(config.regime)
+    if depth and config.recipe == "tuned" and not config.resume:
         print(f"time        {cost.said(cost.seconds(depth, config, dataset))}")
     print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
 
