@@ -94,8 +94,7 @@ def main(arguments=None):
             what = {"change": name, "sha256": dataset.fingerprint}
             row = rows.measured(what, functools.partial(measure, name, config, logs))
             shown.append(row | {"cause": cause})
-    write({"rows": shown}, Path(asked.output))
-    rows.save()  # those on other images, too
+    write(shown, Path(asked.output))
     print(table(shown))
 
 
@@ -121,9 +120,8 @@ def table(rows):
     )
 
 
-def write(results, path):
-    """Writes the figures to `path` (.json), the table beside it (.md) and the plot (.png)."""
-    rows = results["rows"]
+def write(rows, path):
+    """Writes the table (.md) and the plot (.png) beside `path`, the file of the figures."""
     figure = Figure(figsize=(8, 0.5 * len(rows) + 1), layout="constrained")
     axes = figure.subplots()
     names = [row["change"] if i == 0 else f"+ {row['change']}" for i, row in enumerate(rows)]
@@ -138,7 +136,7 @@ def write(results, path):
         "Made by `python -m benchmarks.ablation`: train_frozen.py on "
         f"{rows[0]['data']}, each row with all changes of the rows above."
     )
-    report.write(path, results, about, table(rows), figure)
+    report.write(path, about, table(rows), figure)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def write(rows, path):
         f"runs on {data}, verified on {rows[0]['images']:,} validation images. "
         "Milliseconds are those of one image on one thread."
     )
-    report.write(path, {"rows": rows}, about, tables(rows))
+    report.write(path, about, tables(rows))
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

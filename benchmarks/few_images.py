@@ -76,9 +76,10 @@ def main(arguments=None):
                     failed = True
                     continue
                 print(f"{name}: {cell([trial])}, {trial['seconds']:.0f} s", flush=True)
-    if any(trial["recipe"] == "tuned" for trial in rows.rows):
-        write(rows.rows, path)
-        print(tables(rows.rows))
+    # Results with the recipe report are in docs/figures.md.
+    if tuned := [trial for trial in rows.rows if trial["recipe"] == "tuned"]:
+        write(tuned, path)
+        print(tables(tuned))
     raise SystemExit(int(failed))
 
 
@@ -121,15 +122,8 @@ def measure(source, trial, logs):
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(run, kept)
     names = ("validation_images", "validation_accuracy", "validation_loss", "total_params")
-    figures = {name: metrics[name] for name in names}
-    return (
-        trial
-        | figures
-        | {
-            "image_size": metrics["config"]["image_size"],
-            "precision": metrics["precision"],
-        }
-    )
+    figures = {name: metrics[name] for name in (*names, "precision")}
+    return trial | figures | {"image_size": metrics["config"]["image_size"]}
 
 
 def process(*arguments, **environment):
@@ -189,8 +183,6 @@ def measured_on(trials):
 
 
 def tables(trials):
-    """Shows the recipe tuned; results with the recipe report are in docs/figures.md."""
-    trials = [trial for trial in trials if trial["recipe"] == "tuned"]
     shown = []
     for own in grouped(trials, "sha256").values():
         rows = []
@@ -206,9 +198,8 @@ def tables(trials):
 
 
 def write(trials, path):
-    """Writes the figures to `path` (.json), the tables beside it (.md) and the plot (.png)."""
-    tuned = [trial for trial in trials if trial["recipe"] == "tuned"]
-    sources = list(grouped(tuned, "sha256").values())
+    """Writes the tables (.md) and the plot (.png) beside `path`, the file of the figures."""
+    sources = list(grouped(trials, "sha256").values())
     figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
     for axes, own in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
         draw(axes, own)
@@ -219,7 +210,7 @@ def write(trials, path):
         "from start to end, features included. The peer is a linear classifier, scikit-learn's "
         "LogisticRegressionCV, on pooled features of fire3 to fire9."
     )
-    report.write(path, {"rows": trials}, about, tables(trials), figure)
+    report.write(path, about, tables(trials), figure)
 
 
 def draw(axes, trials):

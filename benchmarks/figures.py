@@ -123,7 +123,7 @@ def keep(command, path):
 
 def write(root):
     """Writes the tables of docs/figures.md and README.md from the figures in benchmarks/."""
-    trials = read(root / "benchmarks" / "few_images.json")
+    trials = report.Rows(root / "benchmarks" / "few_images.json").rows
     for path, table in (
         (root / "docs" / "figures.md", all_figures(trials, root)),
         (root / "README.md", study(trials)),
@@ -132,10 +132,6 @@ def write(root):
         before, after = text.split(BEGIN)[0], text.split(END)[1]
         with files.written_whole(path) as part:
             part.write_text(f"{before}{BEGIN}{table}\n{END}{after}", encoding="utf-8")
-
-
-def read(path):
-    return files.read_json(path)["rows"] if path.exists() else []
 
 
 def of_all_images(trials):
@@ -181,15 +177,12 @@ def all_figures(trials, root):
         name = regime if regime == "peer" else f"{regime}, {recipe}"
         loss = few_images.mean(own, "validation_loss")
         time = terminal.duration(few_images.mean(own, "seconds"))
-        precision = {trial.get("precision", "unknown") for trial in own}
         rows.append(
             (
                 *(few_images.ABOUT.get(source, source), each, name, sizes),
                 *(accuracy(own), f"{loss:.4f}", time),
-                *(
-                    listed(trial["seed"] for trial in own),
-                    ", ".join(sorted(precision)),
-                ),
+                listed(trial["seed"] for trial in own),
+                listed(trial.get("precision", "unknown") for trial in own),
                 *(listed(trial["commit"] for trial in own), machines(own)),
             )
         )
@@ -218,7 +211,7 @@ ABOUT = {
 
 def benchmark(path):
     """Gives the figures of a benchmark, each with its images, commit and machine."""
-    return list(files.read_json(path).values()) if path.stem == "speed" else read(path)
+    return list(files.read_json(path).values()) if path.stem == "speed" else report.Rows(path).rows
 
 
 def accuracy(trials):

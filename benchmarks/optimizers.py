@@ -43,8 +43,7 @@ def main(arguments=None):
             for optimizer in settings.OPTIMIZERS
         ]
     shown.sort(key=mean, reverse=True)
-    write({"rows": shown}, Path(asked.output))
-    rows.save()  # those on other images, too
+    write(shown, Path(asked.output))
     print(table(shown))
 
 
@@ -88,9 +87,8 @@ def table(rows):
     )
 
 
-def write(results, path):
-    """Writes the figures to `path` (.json), the table beside it (.md) and the plot (.png)."""
-    rows = results["rows"]
+def write(rows, path):
+    """Writes the table (.md) and the plot (.png) beside `path`, the file of the figures."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for place, (row, style) in enumerate(zip(rows, STYLES, strict=False)):
@@ -106,7 +104,7 @@ def write(results, path):
         f"{rows[0]['data']} at {SETTINGS['image_size']} px, {SETTINGS['epochs']} epochs, each optimizer at "
         "its default rate."
     )
-    report.write(path, results, about, table(rows), figure)
+    report.write(path, about, table(rows), figure)
 
 
 if __name__ == "__main__":

@@ -67,11 +67,8 @@ class Rows:
             row |= {"seconds": time.perf_counter() - start}
             row |= {"commit": commit(), "machine": machine()}
             self.rows.append(row)
-            self.save()
+            files.write_json(self.path, {"rows": self.rows})
         return row
-
-    def save(self):
-        files.write_json(self.path, {"rows": self.rows})
 
 
 def run_command(command, **options):
@@ -112,9 +109,8 @@ def over_seeds(figures, digits):
     return f"{statistics.fmean(figures):.{digits}f} ({each})"
 
 
-def write(path, results, about, shown, figure=None):
-    """Writes results (.json), what is said of them and their table (.md), and a plot (.png)."""
-    files.write_json(path, results)
+def write(path, about, shown, figure=None):
+    """Writes what is said of figures and their table (.md), and a plot (.png), beside their file."""
     path.with_suffix(".md").write_text(f"{about}\n\n{shown}\n")
     if figure:
         figure.savefig(path.with_suffix(".png"), dpi=120)

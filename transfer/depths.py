@@ -13,9 +13,9 @@ def regime(depth: str) -> str:
     return REGIMES.get(depth, depth)
 
 
-def depth(regime: str) -> str | None:
-    """Gives the depth of a regime; None if it has another rule of what trains."""
-    return next((depth for depth in DEPTHS if regime == REGIMES.get(depth, depth)), None)
+def depth(name: str) -> str | None:
+    """Gives the depth of the regime of that name; None if it has another rule of what trains."""
+    return next((depth for depth in DEPTHS if regime(depth) == name), None)
 
 
 def rule(depth: str) -> Callable:
