@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import platform
 import re
 import statistics
@@ -11,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from transfer import files, run, terminal
+from transfer import cost, files, run, terminal
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,7 +99,7 @@ def machine():
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     versions = ", ".join(f"{name} {value}" for name, value in run.versions().items())
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}, {versions}"
+    return f"{cost.CORES} cores of {names[0] if names else platform.machine()}, {versions}"
 
 
 def over_seeds(figures, digits):

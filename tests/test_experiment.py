@@ -191,6 +191,33 @@ def test_a_head_is_trained_alone_before_the_layers_it_would_distort(trained, scr
             assert np.allclose(a, b, atol=1e-20) != old.name.startswith("head_"), old.name
 
 
+def test_weights_are_averaged_for_the_file_and_train_on_as_they_are(script, tmp_path):
+    arguments = (*TINY, "--precision", "float32", "--head-epochs", 0, "--logs", tmp_path)
+    kernels, losses, trained_on = {}, {}, {}
+    for averaging in (0, 1, 1000):
+        name = f"over-{averaging}"
+        result = script("train_full.py", *arguments, "--averaging", averaging, "--name", name)
+        assert result.status == 0, result.err
+        folder = tmp_path / "full" / name
+        model = keras.models.load_model(folder / "model.keras")
+        kernels[averaging] = model.get_layer("fire9_squeeze1x1").kernel.numpy()
+        metrics = json.loads((folder / "metrics.json").read_text())
+        losses[averaging] = metrics["history"]["loss"]
+        assert metrics["validation_loss"] == pytest.approx(metrics["history"]["val_loss"][-1], 1e-6)
+        with np.load(folder / "checkpoint-2.npz") as arrays:
+            shape = kernels[averaging].shape
+            trained_on[averaging] = next(a for a in arrays.values() if a.shape == shape)
+    assert losses[0] == losses[1] == losses[1000]
+    for averaging in (0, 1, 1000):
+        assert np.array_equal(trained_on[averaging], kernels[0])
+    keras.utils.set_random_seed(0)
+    config = settings.Config(**json.loads((folder / "config.json").read_text()))
+    before, _ = network.build(config, classes=10)
+    start = before.get_layer("fire9_squeeze1x1").kernel.numpy()
+    far, half, near = (np.abs(kernels[each] - start).mean() for each in (0, 1, 1000))
+    assert near < 0.05 * far and near < half < 0.9 * far
+
+
 @pytest.mark.slow
 def test_evaluation_with_mirrored_copies_averages_both(trained, script, tmp_path):
     arguments = (*TINY, "--logs", tmp_path, "--name", "both", "--evaluation", "mirrored")

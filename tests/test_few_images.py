@@ -91,6 +91,7 @@ def test_the_report_is_no_rule(images):
     protocol = {
         "epochs": 10, "batch_size": min(32, images), "learning_rate": 1e-4, "weight_decay": 0,
         "dropout": 0.5, "shift": 0, "zoom": 0, "views": 0, "head_epochs": 0, "image_size": 32,
+        "averaging": 0,
     }  # fmt: skip
     for regime in REGIMES:
         given = {"image_size": 32}  # as RECIPES has it

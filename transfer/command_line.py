@@ -66,7 +66,7 @@ def _resumed(parser, defaults, given):
     folder = Path(given.pop("resume"))
     try:
         known = files.read_json(folder / "config.json")
-        saved = Config(**known)
+        saved = Config(**({"averaging": 0.0} | known))  # older runs have no averages
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}
     except (OSError, ValueError, TypeError) as error:

@@ -1,6 +1,7 @@
 """How a model is fitted: the head first, what is frozen computed once, then what trains."""
 
 import dataclasses
+import math
 import sys
 import time
 
@@ -60,9 +61,12 @@ def train(model, trainable, dataset, config, facts, progress):
     bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
     done = config.epochs if progress.out_of_patience() else progress.epochs
 
+    averaging = Averaging()
+
     def report(block, logs):
         epoch = (block + 1) * at_once
         if progress.epoch_end(epoch, model, trained, logs, report=not bars):
+            averaging.restore()
             state = progress.state()
             checkpoints.save(progress.folder, progress.epochs, variables, facts, state)
             progress.judge()
@@ -80,6 +84,7 @@ def train(model, trainable, dataset, config, facts, progress):
             training.drawn_each_epoch(at_once),
             board,
             keras.callbacks.TerminateOnNaN(),
+            averaging,
             keras.callbacks.LambdaCallback(on_epoch_end=report),
         ],
     )
@@ -90,6 +95,19 @@ def train(model, trainable, dataset, config, facts, progress):
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
     return board
+
+
+class Averaging(keras.callbacks.Callback):
+    """Validates the average of the weights that the optimizer keeps, until `restore` is called."""
+
+    def on_test_begin(self, logs=None):
+        self.weights = [np.array(variable) for variable in self.model.trainable_variables]
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def restore(self):
+        """Puts back the weights that train; to be called once their average has been saved."""
+        for variable, weight in zip(self.model.trainable_variables, self.weights, strict=True):
+            variable.assign(weight)
 
 
 def train_head(model, dataset, config):
@@ -183,6 +201,9 @@ def make_optimizer(config, steps):
     settings = settings | {"learning_rate": rate}
     if config.weight_decay:
         settings["weight_decay"] = config.weight_decay / multiple  # it is multiplied by the rate
+    if config.averaging:
+        momentum = math.exp(-1 / (config.averaging * steps))
+        settings |= {"use_ema": True, "ema_momentum": momentum}
     return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
 
 

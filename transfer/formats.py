@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transfer import files, page, terminal
+from transfer import cost, files, page, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
@@ -196,7 +196,7 @@ class Runtime:
     def _litert(self, path, threads):
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter = Interpreter(path, num_threads=threads or os.cpu_count())
+        interpreter = Interpreter(path, num_threads=threads or cost.CORES)
         (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
         last = [None]
 

@@ -22,7 +22,7 @@ OPTIMIZERS = {
 # The settings that a recipe chooses by the number of images.
 BY_THE_IMAGES = (
     "image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay", "dropout",
-    "shift", "zoom", "views",
+    "shift", "zoom", "views", "averaging",
 )  # fmt: skip
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -78,6 +78,13 @@ class Config:
     views: int | None = flag(
         None,
         "views kept per training image for frozen layers; 0: new each epoch",
+        minimum=0,
+        maximum=1000,
+    )
+    # An exponential moving average (Polyak and Juditsky 1992), whose time constant this is.
+    averaging: float | None = flag(
+        None,
+        "average the weights over this fraction of the training steps; 0: keep the last",
         minimum=0,
         maximum=1000,
     )
