@@ -26,7 +26,8 @@ def parser(description, output):
 @contextlib.contextmanager
 def home_without_features():
     """Makes a $KERAS_HOME that has what is downloaded once, but nothing that a training left."""
-    from squeezenet import keras_home  # which imports Keras
+    terminal.import_keras()  # without its notices
+    from squeezenet import keras_home
 
     home = keras_home()
     home.mkdir(parents=True, exist_ok=True)
