@@ -87,8 +87,8 @@ def full(images: int) -> dict[str, float]:
         "shift": 0.125,
         "zoom": 0.5,
         "views": 0,
-        # Of few images each step forgets some of what was learnt from many: an average that also
-        # holds the weights it began with overfits less (Wortsman et al. 2022, arXiv 2109.01903).
+        # Trained on few images, pretrained layers forget what they learnt from many. An average that
+        # still includes the initial weights forgets less (Wortsman et al. 2022, arXiv 2109.01903).
         "averaging": between(images, {1_000: 1.0, 40_000: 0.2}),
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 1_878}),
     }
