@@ -111,18 +111,19 @@ def step(source):
 
 
 def kernels(source):
-    """full's training step in float32, with oneDNN's kernels and with TensorFlow's own (Eigen)."""
+    """full's training step by precision and kernels: Eigen's, or oneDNN's with all or some instructions."""
+    caps = {f"oneDNN, {name}": {"ONEDNN_MAX_CPU_ISA": name} for name in ("AVX2", "AVX512_CORE")}
+    environments = {"Eigen": {"TF_ENABLE_ONEDNN_OPTS": "0"}, **caps, "oneDNN": {}}
     with tempfile.TemporaryDirectory() as folder:
         part = subset(source, 1_000, folder)
-        config = plain("full", data=part, precision="float32")
-        for name, environment in (
-            ("Eigen", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
-            ("oneDNN, AVX2 alone", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
-            ("oneDNN", {}),
-        ):
-            rounds = [fresh(keras_step, config, **environment) for _ in range(REPEATS)]
-            milliseconds = statistics.median(each["milliseconds"] for each in rounds)
-            yield {"kernels": name, "milliseconds": milliseconds}
+        for name, environment in environments.items():
+            for precision in ("float32", "mixed_bfloat16"):
+                if name == "Eigen" and precision != "float32":
+                    continue  # it emulates bfloat16
+                config = plain("full", data=part, precision=precision)
+                rounds = [fresh(keras_step, config, **environment) for _ in range(REPEATS)]
+                milliseconds = statistics.median(each["milliseconds"] for each in rounds)
+                yield {"kernels": name, "precision": precision, "milliseconds": milliseconds}
 
 
 def pipeline(source):

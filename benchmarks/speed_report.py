@@ -81,10 +81,11 @@ def _step(rows):
 def _kernels(rows):
     slowest = rows[0]["milliseconds"]
     return terminal.markdown_table(
-        ("kernels", "ms per image", "times faster"),
+        ("kernels", "precision", "ms per image", "times faster"),
         [
             (
                 row["kernels"],
+                row["precision"],
                 f"{row['milliseconds']:.2f}",
                 f"{slowest / row['milliseconds']:.2f}",
             )

@@ -22,7 +22,8 @@ SECTIONS = {
         "torch": 3.0,
     }],
     "kernels": [
-        {"kernels": "Eigen", "milliseconds": 10.0}, {"kernels": "oneDNN", "milliseconds": 5.0},
+        {"kernels": "Eigen", "precision": "float32", "milliseconds": 10.0},
+        {"kernels": "oneDNN", "precision": "mixed_bfloat16", "milliseconds": 5.0},
     ],
     "pipeline": [{"regime": "full", "real": 19.0, "fixed": 20.0}],
     "images": [
