@@ -89,7 +89,7 @@ def full(images: int) -> dict[str, float]:
         "views": 0,
         # Trained on few images, pretrained layers forget what they learnt from many. An average that
         # still includes the initial weights forgets less (Wortsman et al. 2022, arXiv 2109.01903).
-        "averaging": between(images, {250: 1.0, 1_000: 0.5, 40_000: 0.3}),
+        "averaging": between(images, {250: 1.0, 1_000: 0.5, 10_000: 0.36, 40_000: 0.02}),
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 1_878}),
     }
 
