@@ -46,8 +46,8 @@ def defaults(regime, **changes):
 
 def plain(regime, **changes):
     """A regime's settings at the benchmark's image size, without what the guide has not: new views
-    of an image, and a head trained alone before."""
-    off = {"mirror": False, "shift": 0.0, "zoom": 0.0, "head_epochs": 0}
+    of an image, averaged weights, and a head trained alone before."""
+    off = {"mirror": False, "shift": 0.0, "zoom": 0.0, "head_epochs": 0, "averaging": 0.0}
     return defaults(regime, **{"image_size": SIZE} | off | changes)
 
 

@@ -381,7 +381,7 @@ def test_folds_under_several_seeds_are_one_row_too(write, shown):
 
 def test_without_folds_there_is_no_column_of_them(write, shown):
     write("older", 0.5)
-    write("newer", 0.6, seed=1, folds=0, fold=0, images_per_class=0)
+    write("newer", 0.6, seed=1, folds=0, fold=0, images_per_class=0, averaging=0.0)
     result = shown()
     # What an older run lacks is 0: both are one row.
     assert column(result, "seeds") == ["0 1"]

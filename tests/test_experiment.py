@@ -194,7 +194,7 @@ def test_a_head_is_trained_alone_before_the_layers_it_would_distort(trained, scr
 def test_weights_are_averaged_for_the_file_and_train_on_as_they_are(script, tmp_path):
     arguments = (*TINY, "--precision", "float32", "--head-epochs", 0, "--logs", tmp_path)
     kernels, losses, trained_on = {}, {}, {}
-    for averaging in (0, 1, 1000):
+    for averaging in (0, 1, 10):
         name = f"over-{averaging}"
         result = script("train_full.py", *arguments, "--averaging", averaging, "--name", name)
         assert result.status == 0, result.err
@@ -207,15 +207,15 @@ def test_weights_are_averaged_for_the_file_and_train_on_as_they_are(script, tmp_
         with np.load(folder / "checkpoint-2.npz") as arrays:
             shape = kernels[averaging].shape
             trained_on[averaging] = next(a for a in arrays.values() if a.shape == shape)
-    assert losses[0] == losses[1] == losses[1000]
-    for averaging in (0, 1, 1000):
+    assert losses[0] == losses[1] == losses[10]
+    for averaging in (0, 1, 10):
         assert np.array_equal(trained_on[averaging], kernels[0])
     keras.utils.set_random_seed(0)
     config = settings.Config(**json.loads((folder / "config.json").read_text()))
     before, _ = network.build(config, classes=10)
     start = before.get_layer("fire9_squeeze1x1").kernel.numpy()
-    far, half, near = (np.abs(kernels[each] - start).mean() for each in (0, 1, 1000))
-    assert near < 0.05 * far and near < half < 0.9 * far
+    far, half, near = (np.abs(kernels[each] - start).mean() for each in (0, 1, 10))
+    assert near < 0.2 * far and near < half < 0.9 * far
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def _resumed(parser, defaults, given):
     folder = Path(given.pop("resume"))
     try:
         known = files.read_json(folder / "config.json")
-        saved = Config(**({"averaging": 0.0} | known))  # older runs have no averages
+        saved = Config(**(results.BEFORE | known))
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}
     except (OSError, ValueError, TypeError) as error:
@@ -89,7 +89,7 @@ def _resumed(parser, defaults, given):
             f"{saved.epochs}; it would stop there again"
         )
     extended = saved.extended_from
-    if epochs > saved.epochs and saved.schedule == "cosine":
+    if epochs > saved.epochs and (saved.schedule == "cosine" or saved.averaging):
         extended = f"{extended}, {saved.epochs}" if extended else str(saved.epochs)
     return dataclasses.replace(saved, epochs=epochs, extended_from=extended, resume=str(folder))
 

@@ -98,14 +98,16 @@ def train(model, trainable, dataset, config, facts, progress):
 
 
 class Averaging(keras.callbacks.Callback):
-    """Validates the average of the weights that the optimizer keeps, until `restore` is called."""
+    """Swaps in the optimizer's averaged weights, if it keeps any, to be validated and saved."""
 
     def on_test_begin(self, logs=None):
         self.weights = [np.array(variable) for variable in self.model.trainable_variables]
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        # In float16, a first step may not have been taken yet; an average begins with it.
+        if int(self.model.optimizer.iterations):
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def restore(self):
-        """Puts back the weights that train; to be called once their average has been saved."""
+        """Puts the raw weights back so that training continues from them; call it after saving."""
         for variable, weight in zip(self.model.trainable_variables, self.weights, strict=True):
             variable.assign(weight)
 

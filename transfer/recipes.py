@@ -88,7 +88,8 @@ def full(images: int) -> dict[str, float]:
         "zoom": 0.5,
         "views": 0,
         # Trained on few images, pretrained layers forget what they learnt from many. An average that
-        # still includes the initial weights forgets less (Wortsman et al. 2022, arXiv 2109.01903).
+        # still includes the initial weights forgets less, as Wortsman et al.'s interpolation between
+        # both does (2022, https://arxiv.org/abs/2109.01903).
         "averaging": between(images, {250: 1.0, 1_000: 0.5, 10_000: 0.36, 40_000: 0.02}),
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 1_878}),
     }

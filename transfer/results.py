@@ -23,6 +23,8 @@ REQUIRED: dict[str, Any] = {
 }
 # Settings that older runs lack, whole numbers from 0.
 COUNTS = ("images_per_class", "folds", "fold")
+# What newer settings are in runs that were made before them.
+BEFORE = {"averaging": 0.0, "extended_from": "", "near_duplicates": "keep"}
 POSITIVE = ("trainable_params", "epochs", "seconds", "images_per_second")
 TEST = {"loss": float, "accuracy": float}
 

@@ -81,12 +81,12 @@ class Config:
         minimum=0,
         maximum=1000,
     )
-    # An exponential moving average (Polyak and Juditsky 1992), whose time constant this is.
+    # An exponential moving average (Polyak and Juditsky 1992), as Keras' optimizers keep it.
     averaging: float | None = flag(
         None,
-        "average the weights over this fraction of the training steps; 0: keep the last",
+        "time constant of the weights' moving average, as a fraction of all steps; 0: none",
         minimum=0,
-        maximum=1000,
+        maximum=10,
     )
     # A random head would distort the layers below it.
     head_epochs: int | None = flag(None, "epochs that first train the head alone", minimum=0)
@@ -112,7 +112,8 @@ class Config:
         0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"
     )
     fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
-    # The epochs that it was first meant to have, if it got more: its rate then decayed more than once.
+    # The epochs that it was first meant to have, if it got more: its rate, or what it averages over,
+    # then followed another number of steps.
     extended_from: str = ""
 
     evaluation: str = flag(

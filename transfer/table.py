@@ -149,11 +149,7 @@ class Row(NamedTuple):
 def settings(run: Run) -> dict[str, Any]:
     """Gives the settings by which runs are told apart."""
     metrics = run.metrics
-    known = (
-        dict.fromkeys(results.COUNTS, 0)
-        | {"extended_from": "", "near_duplicates": "keep"}
-        | metrics["config"]
-    )
+    known = dict.fromkeys(results.COUNTS, 0) | results.BEFORE | metrics["config"]
     # Precision as it was: "auto" is another one on other hardware.
     known |= {key: metrics[key] for key in ("regime", "recipe", "precision")}
     known["weights"] = run.weights
