@@ -27,7 +27,7 @@ import numpy as np
 import data
 from benchmarks import report, speed_report
 from transfer import files, recipes, run, terminal
-from transfer.precision import choose_precision
+from transfer.precision import bfloat16_instructions, choose_precision
 
 REGIMES = ("frozen", "last_fire", "full")
 SIZE = 96
@@ -111,19 +111,19 @@ def step(source):
 
 
 def kernels(source):
-    """full's training step by precision and kernels: Eigen's, or oneDNN's with all or some instructions."""
+    """full's training step by kernels, Eigen's or oneDNN's with all or some instructions, and precision."""
     caps = {f"oneDNN, {name}": {"ONEDNN_MAX_CPU_ISA": name} for name in ("AVX2", "AVX512_CORE")}
     environments = {"Eigen": {"TF_ENABLE_ONEDNN_OPTS": "0"}, **caps, "oneDNN": {}}
+    cases = [(name, "float32") for name in environments]
+    if bfloat16_instructions():  # it is far slower where it is emulated
+        cases.append(("oneDNN", "mixed_bfloat16"))
     with tempfile.TemporaryDirectory() as folder:
         part = subset(source, 1_000, folder)
-        for name, environment in environments.items():
-            for precision in ("float32", "mixed_bfloat16"):
-                if name == "Eigen" and precision != "float32":
-                    continue  # it emulates bfloat16
-                config = plain("full", data=part, precision=precision)
-                rounds = [fresh(keras_step, config, **environment) for _ in range(REPEATS)]
-                milliseconds = statistics.median(each["milliseconds"] for each in rounds)
-                yield {"kernels": name, "precision": precision, "milliseconds": milliseconds}
+        for name, precision in cases:
+            config = plain("full", data=part, precision=precision)
+            rounds = [fresh(keras_step, config, **environments[name]) for _ in range(REPEATS)]
+            milliseconds = statistics.median(each["milliseconds"] for each in rounds)
+            yield {"kernels": name, "precision": precision, "milliseconds": milliseconds}
 
 
 def pipeline(source):
