@@ -194,12 +194,15 @@ class Cache:
             OSError: The disk has no room for them; nothing is written then.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with self._locked(parts):
             return self._load(parts)
 
     @contextlib.contextmanager
-    def _locked(self):
-        """Lets another process that computes features by this prefix finish: they may be the same."""
+    def _locked(self, parts):
+        """Lets another process that computes features by this prefix finish: they may be the same.
+
+        Once it is alone, it removes what a process that was killed left of these parts.
+        """
         path = self.folder / f"{_key(sorted(self.facts.items()))}.lock"
         with contextlib.ExitStack() as stack:
             # Not every system has locks, nor every file system; and the file may be another user's.
@@ -212,6 +215,9 @@ class Cache:
                 except BlockingIOError:
                     print("features    another run is computing some: waiting for it", flush=True)
                     fcntl.flock(file, fcntl.LOCK_EX)
+                for part in parts:
+                    for path in self._paths(self._marker(part)[0]):
+                        files.clear_parts(self.folder, path.name)
             yield
 
     def _load(self, parts):

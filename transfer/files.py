@@ -67,9 +67,9 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
             shutil.rmtree(left, ignore_errors=True)
 
 
-def clear_parts(folder: Path) -> None:
-    """Removes from a folder what a process that was killed had begun to write."""
-    for part in folder.glob(".[0-9]*.*"):
+def clear_parts(folder: Path, name: str = "*") -> None:
+    """Removes what a process that was killed had begun to write as `name`, or anything in a folder."""
+    for part in folder.glob(f".[0-9]*.{name}"):
         if part.is_dir():
             shutil.rmtree(part)
         else:
