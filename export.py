@@ -50,9 +50,12 @@ def main(arguments=None):
     parser.add_argument("--output", type=Path, help="folder to make [RUN/export-FORMAT]")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export there")
     parser.add_argument(
-        "--max-loss", type=float, default=0.01, help="accuracy that int8 may lose [0.01]"
+        "--max-accuracy-drop",
+        type=float,
+        default=0.01,
+        help="largest drop in validation accuracy that is allowed in int8 [0.01]",  # fmt: skip
     )
-    parser.add_argument("--data", help="the best run on these data, named as in training")
+    parser.add_argument("--data", help="the best run on this data, named as in training")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     asked = parser.parse_args(arguments)
     if asked.int8 and asked.format != "litert":
@@ -67,8 +70,10 @@ def main(arguments=None):
         parser.error(f"argument RUN: expected the folder of a run. Received: {asked.run}")
     if asked.run and asked.data:
         parser.error("argument --data: expected no RUN beside it, as it chooses one")
-    if not 0 <= asked.max_loss <= 1:
-        parser.error(f"argument --max-loss: expected 0 to 1. Received: {asked.max_loss}")
+    if not 0 <= asked.max_accuracy_drop <= 1:
+        parser.error(
+            f"argument --max-accuracy-drop: expected 0 to 1. Received: {asked.max_accuracy_drop}"
+        )
     with terminal.ends_quietly("nothing was exported"), terminal.one_line_errors():
         return export(asked)
 
@@ -79,7 +84,9 @@ def export(asked):
     runs.check_model(run.folder / "model.keras")
     needed = {"total_params", "validation_images", "precision"} - run.metrics.keys()
     if needed or "head" not in run.metrics["config"]:
-        raise ValueError(f"{run.folder} is of an older version of this project: train it again")
+        raise ValueError(
+            f"{run.folder} was trained with an older version of this project: train it again"
+        )
     names = []
     if asked.all:
         for name in formats.FORMATS:
@@ -98,13 +105,15 @@ def export(asked):
     try:
         dataset = runs.images_of([run])
     except runs.Gone as gone:
-        raise ValueError(f"an export is verified on the images of its run: {gone}") from gone
+        raise ValueError(
+            f"an export is verified on the images that its run was validated on: {gone}"
+        ) from gone
     one_thread()
     terminal.import_keras()
     print(f"run         {run.folder}", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     with files.folder_written_whole(output, check) as part:
-        rows, failed = convert(run, dataset, names, part, asked.max_loss)
+        rows, failed = convert(run, dataset, names, part, asked.max_accuracy_drop)
         if len(rows) == 1:
             raise failed[0]
         print(card.table(rows))
@@ -141,14 +150,14 @@ def check_output(output, overwrite):
         raise ValueError(f"{output} {what}, and is not replaced: choose another --output")
 
 
-def convert(run, dataset, names, folder, max_loss):
+def convert(run, dataset, names, folder, max_drop):
     """Writes a run's model in several formats, and compares each with it.
 
     Args:
         run, dataset: The run, and its images.
         names: Of the formats.
         folder: Where to write them.
-        max_loss: Accuracy that int8 may lose.
+        max_drop: Accuracy that int8 may lose.
 
     Returns:
         List of `card.Row`, the Keras model's first; and of the errors of those formats that can't be
@@ -175,7 +184,7 @@ def convert(run, dataset, names, folder, max_loss):
             formats.write(model, name, folder, some)
             found = measure(formats.Runtime(paths[0], threads=1), paths, images)
             row = card.Row(name, known.file, found, reference, labels)
-            verify(row, max_loss if known.int8 else None)
+            verify(row, max_drop if known.int8 else None)
             rows.append(row)
         except ValueError as error:
             failed.append(error)
@@ -215,23 +224,23 @@ def measure(model, paths, images):
     return card.Measured(size, statistics.median(times[1:] or times), probabilities)
 
 
-def verify(row, max_loss):
+def verify(row, max_drop):
     """Refuses an exported model that does not do what the Keras model does.
 
     Args:
         row: `card.Row` of the exported model.
-        max_loss: Accuracy that it may lose in int8; None of a float format, which must agree.
+        max_drop: Accuracy that it may lose in int8; None of a float format, which must agree.
 
     Raises:
         ValueError: It does not.
     """
     expected = row.reference.probabilities.argmax(axis=1)
-    if max_loss is not None:
+    if max_drop is not None:
         lost = int(np.sum(expected == row.labels)) - int(np.sum(row.predicted == row.labels))
-        if lost > max_loss * len(row.labels) + 1e-6:
+        if lost > max_drop * len(row.labels) + 1e-6:
             raise ValueError(
                 f"{row.file} loses {lost / len(row.labels):.4f} of validation accuracy, more than "
-                f"--max-loss {max_loss} allows: it was not kept"
+                f"--max-accuracy-drop {max_drop} allows: it was not kept"
             )
         if row.agreement < AGREES:
             terminal.complain(

@@ -31,7 +31,7 @@ def main(arguments=None):
     which.add_argument(
         "--model", type=Path, help="a model.keras of a run, or a model that export.py wrote"
     )
-    which.add_argument("--data", help="the best run on these data, named as in training")
+    which.add_argument("--data", help="the best run on this data, named as in training")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
     parser.add_argument("--top", type=int, default=1, help="classes shown per image [1]")
     parser.add_argument(
@@ -65,7 +65,7 @@ def answer(asked):
         if isinstance(image, Exception):
             failed = True
             if asked.json:
-                print(json.dumps({"picture": str(path), "error": str(image)}))
+                print(json.dumps({"image": str(path), "error": str(image)}))
             terminal.complain(image)
             continue
         best = probabilities.argsort()[::-1][: asked.top]
@@ -143,7 +143,7 @@ def open_run(path, run):
         side = run.metrics["data"].get("side")  # which older runs lack
     else:
         terminal.complain(
-            f"{path} has no metrics.json beside it: the classes' names, --evaluation and "
+            f"{path} has no metrics.json beside it: the class names, --evaluation and "
             "the size of the images it was trained on are unknown"
         )
     if len(class_names) != model.output_shape[-1]:
@@ -163,9 +163,7 @@ def open_exported(path, class_names=()):
     side = model.side or side
     if not class_names:
         class_names = [f"class {i}" for i in range(model.classes)]
-        terminal.complain(
-            f"{path} has no {formats.LABELS} beside it: the classes' names are unknown"
-        )
+        terminal.complain(f"{path} has no {formats.LABELS} beside it: the class names are unknown")
     if not side:
         terminal.complain(
             f"{path} has no {formats.PREPROCESSING} beside it: the size of the images it was "
@@ -250,7 +248,7 @@ def show_text(path, classes):
 
 def show_json(path, classes):
     found = [{"class": name, "probability": probability} for name, probability in classes]
-    return json.dumps({"picture": str(path), "classes": found})
+    return json.dumps({"image": str(path), "classes": found})
 
 
 def draw(model, explained, path):

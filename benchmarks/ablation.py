@@ -132,7 +132,7 @@ def write(rows, path):
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"validation accuracy, {rows[0]['data']} (strokes: seeds)")
     about = (
-        "# From 13 % to tuned, one change at a time\n\n"
+        "# From the 2018 report to tuned, one change at a time\n\n"
         "Made by `python -m benchmarks.ablation`: train_frozen.py on "
         f"{rows[0]['data']}, each row with all changes of the rows above."
     )

@@ -50,7 +50,7 @@ def main(arguments=None):
 def measure(run):
     dataset = runs.images_of([run])
     with tempfile.TemporaryDirectory() as made:
-        rows, failed = export.convert(run, dataset, list(formats.FORMATS), Path(made), max_loss=1)
+        rows, failed = export.convert(run, dataset, list(formats.FORMATS), Path(made), max_drop=1)
         if failed:
             raise failed[0]
         card.write(Path(made), run, dataset, rows)

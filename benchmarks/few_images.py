@@ -29,6 +29,7 @@ from transfer import depths, plots, recipes, results, terminal
 RESULTS = Path(__file__).with_name("few_images.json")
 LOGS = report.ROOT / "logs" / "figures"
 REGIMES = ("peer", "frozen", "last_fire", "full")
+NAMES = ("linear classifier", *REGIMES[1:])
 AMOUNTS = (10, 100, 1000, 4000)
 SEEDS = (0, 1, 2)
 
@@ -192,7 +193,7 @@ def tables(trials):
                 (f"{amount:,}" if amount != "all" else amount, *map(cell, columns)),
                 ("", *map(seconds, columns)),
             ]
-        table = terminal.markdown_table(("images per class", *REGIMES), rows)
+        table = terminal.markdown_table(("images per class", *NAMES), rows)
         shown.append(f"{measured_on(own)}.\n\n{table}")
     return "\n\n".join(shown)
 
@@ -207,7 +208,7 @@ def write(trials, path):
         "# Few images per class\n\n"
         "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
         "over the seeds (mean validation loss); below it the mean seconds of a trial on two cores, "
-        "from start to end, features included. The peer is a linear classifier, scikit-learn's "
+        "from start to end, features included. The linear classifier is scikit-learn's "
         "LogisticRegressionCV, on pooled features of fire3 to fire9."
     )
     report.write(path, about, tables(trials), figure)
@@ -215,17 +216,19 @@ def write(trials, path):
 
 def draw(axes, trials):
     ticks = set()
-    for name, line in zip(REGIMES, (":", "--", "-.", "-"), strict=True):
-        points = grouped([trial for trial in trials if trial["regime"] == name], "images").values()
+    for regime, name, line in zip(REGIMES, NAMES, (":", "--", "-.", "-"), strict=True):
+        points = grouped(
+            [trial for trial in trials if trial["regime"] == regime], "images"
+        ).values()
         if not points:
             continue
-        marker, grey = plots.STYLES.get(name, plots.STYLES[None])
+        marker, grey = plots.STYLES.get(regime, plots.STYLES[None])
         amounts = [some[0]["images"] / some[0]["classes"] for some in points]
         ticks.update(amounts)
         axes.errorbar(
             amounts, [mean(some, "validation_accuracy") for some in points],
             yerr=[deviation(some) for some in points], label=name, linestyle=line, marker=marker,
-            color="0.5" if name == "peer" else grey, markeredgecolor="black", capsize=3,
+            color="0.5" if regime == "peer" else grey, markeredgecolor="black", capsize=3,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks(sorted(ticks))

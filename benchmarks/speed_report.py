@@ -39,7 +39,7 @@ def write(results, path):
 
 
 def _regimes(rows):
-    head = ("regime", "ours, s", "plain Keras, s", "times faster", "precision",
+    head = ("regime", "ours, s", "plain Keras, s", "times as fast", "precision",
             "validation accuracy", "plain Keras")  # fmt: skip
     return terminal.markdown_table(
         head,
@@ -59,7 +59,7 @@ def _regimes(rows):
 
 
 def _step(rows):
-    head = ("precision", "ours, ms per image", "PyTorch, ms per image", "times faster",
+    head = ("precision", "ours, ms per image", "PyTorch, ms per image", "times as fast",
             "GFLOP/s", "matrix product, GFLOP/s", "fraction")  # fmt: skip
     return terminal.markdown_table(
         head,
@@ -81,7 +81,7 @@ def _step(rows):
 def _kernels(rows):
     slowest = rows[0]["milliseconds"]
     return terminal.markdown_table(
-        ("kernels", "precision", "ms per image", "times faster"),
+        ("kernels", "precision", "ms per image", "times as fast"),
         [
             (
                 row["kernels"],

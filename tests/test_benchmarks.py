@@ -246,7 +246,7 @@ def test_readme_says_how_much_faster_than_plain_keras_it_is():
     sections = json.loads((ROOT / "benchmarks" / "speed.json").read_text())
     rows = [sections[regime]["rows"][0] for regime in REGIMES]
     ratios = [row["plain_seconds"] / row["seconds"] for row in rows]
-    said = f"{min(ratios):.1f} to {max(ratios):.1f} times faster than plain Keras"
+    said = f"{min(ratios):.1f} to {max(ratios):.1f} times as fast as plain Keras"
     assert said in (ROOT / "README.md").read_text()
 
 

@@ -180,17 +180,17 @@ def test_identical_images_are_in_one_fold(npz):
         ({"images_per_class": -1}, "images per class: expected 1 or more.*Received: -1"),
         (
             {"images_per_class": 9},
-            "the class 0 has 8 different images to train: expected 9 or more",
+            "the class 0 has 8 distinct images for training: expected 9 or more",
         ),
         ({"folds": 1, "fold": 1}, "folds: expected 2 or more.*Received: 1"),
         ({"folds": -2}, "folds: expected 2 or more.*Received: -2"),
         ({"folds": 3}, "fold: expected 1 to 3.*Received: 0"),
         ({"folds": 3, "fold": 4}, "fold: expected 1 to 3.*Received: 4"),
         ({"fold": 1}, "fold: expected --folds.*Received: 1"),
-        ({"folds": 11, "fold": 1}, "the class 0 has 10 different images .* expected 11 or more"),
+        ({"folds": 11, "fold": 1}, "the class 0 has 10 distinct images .* expected 11 or more"),
         (
             {"folds": 2, "fold": 1, "images_per_class": 6},
-            "has 5 different images to train: expected 6",
+            "has 5 distinct images for training: expected 6",
         ),
     ],
 )
@@ -204,9 +204,9 @@ def test_an_npz_sorted_by_class_validates_on_every_class(npz, seed):
     dataset = data.load(str(npz(y_train=np.arange(50) // 10)), seed=seed)
     for split, each in zip(dataset[:2], (8, 2), strict=True):
         assert np.bincount(split.labels).tolist() == [each] * 5
-    assert "a fifth of each is held out" in dataset.notes[0]
+    assert "a fifth of each class is held out for validation" in dataset.notes[0]
     assert sorted(numbers(dataset.train) + numbers(dataset.validation)) == list(range(50))
-    with pytest.raises(ValueError, match="class 4 has 1 different image"):
+    with pytest.raises(ValueError, match="class 4 has 1 distinct readable image"):
         data.load(str(npz(y_train=np.minimum(np.arange(50) // 10, 3) + (np.arange(50) == 49))))
 
 

@@ -160,7 +160,14 @@ def test_int8_is_a_quarter_as_large(in_float32, script, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
     result = exported(
-        in_float32, script, tmp_path / "made", "--format", "litert", "--int8", "--max-loss", 1
+        in_float32,
+        script,
+        tmp_path / "made",
+        "--format",
+        "litert",
+        "--int8",
+        "--max-accuracy-drop",
+        1,
     )
     file = tmp_path / "made" / "model-int8.tflite"
     assert file.stat().st_size < 0.3 * 4 * in_float32.metrics["total_params"]
@@ -224,7 +231,7 @@ def test_another_export_is_only_replaced_when_asked(in_float32, script, one_line
         ((), ["--format", "--all"]),
         (("--format", "onnx", "--all"), ["--format", "--all"]),
         (("--format", "onnx", "--int8"), ["--int8", "litert"]),
-        (("--format", "litert", "--max-loss", "2"), ["--max-loss"]),
+        (("--format", "litert", "--max-accuracy-drop", "2"), ["--max-accuracy-drop"]),
         (("missing/", "--format", "litert"), ["missing"]),
         (("--format", "litert", "--logs", "nowhere"), ["nowhere"]),
     ],

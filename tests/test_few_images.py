@@ -368,10 +368,14 @@ def test_folds_are_runs_of_one_row(script, one_line, tmp_path):
     "counts, arguments, words",
     [
         ({"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2}, ("--folds", 2), "folder of its own"),
-        ({"a": 6, "b": 4}, ("--folds", 4), "the class b has 3 different images"),
+        ({"a": 6, "b": 4}, ("--folds", 4), "the class b has 3 distinct images"),
         ({"a": 6, "b": 1}, (), "the class b has 1 image"),
-        ({"a": 6, "b": -6}, ("--on-bad-image", "skip"), "the class b has 0 different images"),
-        ({"a": 6, "b": 6}, ("--images-per-class", 5), "has 4 different images to train"),
+        (
+            {"a": 6, "b": -6},
+            ("--on-bad-image", "skip"),
+            "the class b has 0 distinct readable images",
+        ),
+        ({"a": 6, "b": 6}, ("--images-per-class", 5), "has 4 distinct images for training"),
         ({"val/a": 6, "val/b": 6, "test/a": 6, "test/b": 6}, (), "val"),
     ],
 )
@@ -401,9 +405,9 @@ def test_folders_that_can_not_be_trained_on(
     [
         (("--images-per-class", 0), "expected 1 or more"),
         (("--images-per-class", -1), "expected 1 or more"),
-        (("--images-per-class", 9_999), "different images to train: expected 9,999 or more"),
+        (("--images-per-class", 9_999), "distinct images for training: expected 9,999 or more"),
         (("--folds", 1), "expected 2 or more"),
-        (("--folds", 9_999), "to train and validate: expected 9999 or more"),
+        (("--folds", 9_999), "for training and validation: expected 9999 or more"),
     ],
 )
 def test_amounts_and_folds_that_there_are_not(arguments, words, script, one_line, tmp_path):

@@ -139,7 +139,7 @@ def test_a_class_of_few_images_is_refused_before_decoding(tree, monkeypatch, tmp
     tree.put("a", 10)
     tree.put("rare", 2)
     tree.refuses(
-        "class rare has 2 images", "3 or more", "one to train, one to validate, one to test"
+        "class rare has 2 images", "3 or more", "one for training, one for validation, one for test"
     )
     assert not (tmp_path / "home" / "images").exists()
     shutil.rmtree(tree.root / "rare")
@@ -148,7 +148,7 @@ def test_a_class_of_few_images_is_refused_before_decoding(tree, monkeypatch, tmp
     tree.put("train/b", 1)
     shutil.rmtree(tree.root / "a")
     tree.refuses(
-        "class b has 1 image: expected 2 or more of each class, one to train, one to validate"
+        "class b has 1 image: expected 2 or more of each class, one for training, one for validation"
     )
 
 
@@ -385,7 +385,7 @@ def test_a_class_that_disappears_is_named(tree):
     tree.put("b")
     for name in "0123456789":
         tree.file(f"b/{name}.png")
-    tree.refuses("class b has 0 different images", "can be read", on_bad_image="skip")
+    tree.refuses("class b has 0 distinct readable images", on_bad_image="skip")
     for name in "0123456789":
         tree.file(f"a/{name}.png")
     tree.refuses("no image that can be read", on_bad_image="skip")
@@ -396,7 +396,7 @@ def test_a_class_that_is_all_duplicates_is_named(tree):
     for name in ("train/a", "val/a", "val/b", "test/a", "test/b"):
         tree.put(name, 5)
     shutil.copytree(tree.root / "test/b", tree.root / "train/b")
-    tree.refuses("class b has 0 different images to train on")
+    tree.refuses("class b has 0 distinct readable images for training")
 
 
 def test_duplicates_of_what_the_seed_divides(tree):
@@ -489,7 +489,7 @@ def test_folds_of_a_folder(tree):
         seen.update(row["file"] for row in dataset.files["validation"])
     assert len(seen) == 20 and set(seen.values()) == {1}
     assert not any("no validation folder" in note for note in dataset.notes)
-    tree.refuses("class a has 10 different images", "expected 11", folds=11, fold=1)
+    tree.refuses("class a has 10 distinct images", "expected 11", folds=11, fold=1)
     tree.put("val/a")
     tree.refuses("has a validation folder of its own", folds=2, fold=1)
 

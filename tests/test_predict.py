@@ -39,11 +39,11 @@ def test_prints_a_line_a_picture_with_the_models_own_probabilities(
     result = script("predict.py", picture, picture, "--run", run, "--top", 10, "--json")
     assert result.status == 0, result.err
     first, second = map(json.loads, result.out.splitlines())
-    assert first["picture"] == second["picture"]
+    assert first["image"] == second["image"]
     for one, other in zip(first["classes"], second["classes"], strict=True):
         # A batch's first and last images may differ in the last bit.
         assert one == other | {"probability": pytest.approx(other["probability"], rel=1e-4)}
-    assert first["picture"] == str(picture)
+    assert first["image"] == str(picture)
     model = keras.models.load_model(run / "model.keras")
     side = trained.full.metrics["data"]["side"]
     square = Image.fromarray(pixels[:, 5:25]).resize((side, side))

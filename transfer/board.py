@@ -49,7 +49,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     """Keras' callback (scalars and histograms), plus what it lacks.
 
     That is `layers_graph` of the whole model; the graph of the training step, which Keras
-    tries to write but looks for where Keras 3 no longer has it; the confusion matrix at each report; the
+    tries to write but looks for where Keras 3 no longer has it; the confusion matrix after each validation; the
     training views; and, by `show_run`, settings against figures and the validation images' features.
 
     Args:

@@ -1,4 +1,4 @@
-"""A run's checkpoints: at each report, all that changes in training, so that the run can go on.
+"""A run's checkpoints: after each validation, all that changes in training, so that the run can go on.
 
     checkpoint-7.npz     the variables of the model and of the optimizer, the dropout's random state
     checkpoint-7.json    its sha256, what must not have changed, and the figures so far; written last

@@ -122,7 +122,7 @@ def answer(found: Sequence[Point]) -> str:
     settings = "".join(
         f", {name.replace('_', ' ')} {show(value)}" for name, value in taken.settings.items()
     )
-    cost = f"{taken.seconds:.0f} s a run, {taken.parameters:,.0f} parameters"
+    cost = f"{taken.seconds:.0f} s per run, {taken.parameters:,.0f} trainable parameters"
     which = f"{taken.depth}{settings}: {taken.accuracy:.4f} ({cost})"
     if len(found) == 1:
         said = f"only one depth was trained, {which}"

@@ -281,7 +281,7 @@ class Cache:
         total = sum(self._count(part) for part in parts)
         interactive = sys.stdout.isatty()
         bar = keras.utils.Progbar(
-            total, unit_name="image", stateful_metrics=["images/s"], verbose=int(interactive)
+            total, unit_name="view", stateful_metrics=["views/s"], verbose=int(interactive)
         )
         self.prefix.compile(jit_compile=False)
         start, done = time.perf_counter(), 0
@@ -289,14 +289,13 @@ class Cache:
         def advance(count):
             nonlocal done
             done += count
-            bar.update(done, [("images/s", done / (time.perf_counter() - start))])
+            bar.update(done, [("views/s", done / (time.perf_counter() - start))])
 
         computed = [self._compute_part(part, advance) for part in parts]
         if not interactive:
             seconds = time.perf_counter() - start
             print(
-                f"features    of {total:,} images in {seconds:.0f} s, {total / seconds:.0f} "
-                "images/s",
+                f"features    {total:,} views in {seconds:.0f} s, {total / seconds:.0f} views/s",
                 flush=True,
             )
         return computed

@@ -90,7 +90,8 @@ def train(model, trainable, dataset, config, facts, progress):
     )
     if progress.diverged:
         terminal.stop(
-            f"the loss became infinite or NaN: {progress.kept()}; try a lower --learning-rate or --weight-decay"
+            "the loss became infinite or NaN: start a new run with a lower --learning-rate or "
+            f"--weight-decay ({progress.saved()})"
         )
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")

@@ -140,7 +140,7 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
         for depth in asked.depth
     ]
     if len(trials) > LARGEST and not asked.yes:
-        parser.error(f"{len(trials):,} trials: expected {LARGEST:,} or fewer, or --yes as well")
+        parser.error(f"{len(trials):,} runs: expected {LARGEST:,} or fewer, or add --yes")
     return Grid(trials, varied), asked
 
 

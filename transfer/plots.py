@@ -113,7 +113,7 @@ def preview(dataset, columns=10):
         name = f"{_short(dataset.class_names[label])}\n{counts}"
         place = {"ha": "right", "va": "center", "fontsize": "small"}
         grid[label, 0].text(-0.1, 0.5, name, transform=grid[label, 0].transAxes, **place)
-    title = f"{dataset.description}: images to train / validate / test"
+    title = f"{dataset.description}: images for training / validation / test"
     if len(shown) < len(dataset.class_names):
         title += f"; the first {len(shown)} of {len(dataset.class_names)} classes"
     figure.suptitle(title, fontsize="medium")

@@ -22,7 +22,7 @@ def choose_precision(requested):
         return "float32", "the GPU has no bfloat16 arithmetic"
     if found := bfloat16_instructions():
         return "mixed_bfloat16", f"the CPU has {found}"
-    return "float32", "the CPU has no bfloat16 instructions, which are several times faster"
+    return "float32", "the CPU has no bfloat16 instructions"
 
 
 def in_float32(requested):

@@ -74,13 +74,12 @@ def _run_one(title, trainable, config, hopeless):
     except Exception as error:
         if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, of disk or memory
             raise
-        full = "No space left on device" in str(error)
-        reason = (
-            "no space is left on the disk"
-            if full
-            else "memory ran out, try a smaller --batch-size or --image-size"
+        if "No space left on device" in str(error):
+            terminal.stop(f"no space is left on the disk: {progress.kept()}")
+        terminal.stop(
+            "memory ran out: start a new run with a smaller --batch-size or --image-size "
+            f"({progress.saved()})"
         )
-        terminal.stop(f"{reason}: {progress.kept()}")
 
 
 def _run(title, trainable, config, progress):

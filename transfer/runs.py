@@ -155,7 +155,9 @@ def reopen(folder: Path, settings: dict) -> None:
     for name in ("metrics.json", "test.json", "validation.npz"):
         (folder / name).unlink(missing_ok=True)
     for export in sorted(folder.glob("export-*")):
-        print(f"note        {export} is of the model before this: export the run again")
+        print(
+            f"note        {export} was exported from an earlier model of this run: export it again"
+        )
     write_json(folder / "config.json", settings)
 
 
@@ -242,7 +244,7 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
 
     Args:
         logs: Folder of all runs.
-        source: Only runs on these data, if given.
+        source: Only runs on this data, if given.
         option: What names a run instead, for the messages.
 
     Raises:
@@ -260,9 +262,10 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
         groups.setdefault(run.fingerprint, []).append(run)
     tops = [min(group, key=rank) for group in groups.values()]
     if len(tops) > 1:
-        choices = " or ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)
+        choices = "; ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)
         raise ValueError(
-            f"the runs under {logs} are on different images: give --data or {option}, {choices}"
+            f"the runs under {logs} used different images: choose with --data or {option}. The best "
+            f"of each: {choices}"
         )
     return tops[0]
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from transfer.layouts import SPLITS, counted, shown
 
-VERBS = {"train": "to train", "validation": "to validate", "test": "to test"}
 # Streams of the seed: the same numbers must not decide on a fold and then on an amount.
 FOLDS, AMOUNTS = 1, 2
 # Bits of 64 by which perceptual hashes may differ between copies of an image. Of the 398 photographs
@@ -89,7 +88,9 @@ def enough(
         least = few[np.argmin(np.asarray(counts)[few])]
         more = f" (and {len(few) - 1:,} more classes have too few)" if len(few) > 1 else ""
         uses = ", ".join(
-            f"one {VERBS[split]}" for split in SPLITS if split in {"train", *fractions}
+            f"one for {'training' if split == 'train' else split}"
+            for split in SPLITS
+            if split in {"train", *fractions}
         )
         raise ValueError(
             f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more}: "
@@ -128,13 +129,14 @@ def divide(
     else:
         notes = _without_duplicates(found, rows)
         counts = _counts(found, rows["divided" if found.fractions else "train"])
-        what = "different image", " to train on that can be read"
+        what = "distinct readable image", " for training"
         enough(found.name, counts, found.class_names, found.fractions, *what)
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
             notes.append(
-                "the last fifth lacks a class or has all of one: a fifth of each is held out"
+                "the last fifth of the training images lacks a class, or holds every image of one: "
+                "a fifth of each class is held out for validation instead"
             )
     del rows["divided"]
     if folds:
@@ -145,11 +147,11 @@ def divide(
     if found.hashes is not None:
         notes += _without_near_duplicates(found, rows, near_duplicates == "drop")
         counts = _counts(found, rows["train"])
-        enough(found.name, counts, found.class_names, {}, "image", " left to train on")
+        enough(found.name, counts, found.class_names, {}, "image", " left for training")
     for split in SPLITS[1:]:
         if not len(rows[split]):
             raise ValueError(
-                f"{found.name} leaves no image {VERBS[split]}: all are duplicates or bad"
+                f"{found.name} has no images left for {split}: all are duplicates or unreadable"
             )
         lacks = np.flatnonzero(_counts(found, rows[split]) == 0)
         if len(lacks):
@@ -208,8 +210,8 @@ def _without_duplicates(found, rows):
     if contradictions:
         pairs = shown(f"{found.title(i)} and {found.title(known)}" for i, known in contradictions)
         notes.append(
-            f"in two classes: {counted(len(contradictions), 'image')}, labelled as the second "
-            f"of each pair: {pairs}"
+            f"in two classes: {counted(len(contradictions), 'image')}, of which the label of the "
+            f"second file is used: {pairs}"
         )
     return notes
 
@@ -259,8 +261,10 @@ def _drawn(found, rows, seed):
 
 
 def _folds(found, rows, folds, seed):
-    expected = f"to train and validate: expected {folds} or more for {folds} folds, one to validate in each"
-    _refuse_fewer(found, rows, folds, "different image", expected)
+    expected = (
+        f"for training and validation: expected {folds} or more for {folds} folds, one in each"
+    )
+    _refuse_fewer(found, rows, folds, "distinct image", expected)
     random = np.random.default_rng((seed, FOLDS))
     # Dealt out in turn across classes: folds differ by at most one image, per class and in total.
     dealt = np.concatenate([random.permutation(own) for own in _by_class(found, rows)])
@@ -268,8 +272,8 @@ def _folds(found, rows, folds, seed):
 
 
 def _amount(found, rows, count, seed):
-    expected = f"to train: expected {count:,} or more for {counted(count, 'image')} per class"
-    _refuse_fewer(found, rows, count, "different image", expected)
+    expected = f"for training: expected {count:,} or more for {counted(count, 'image')} per class"
+    _refuse_fewer(found, rows, count, "distinct image", expected)
     random = np.random.default_rng((seed, AMOUNTS))
     # The first of one fixed order, so that a smaller subset is contained in a larger one.
     return np.sort(

@@ -65,14 +65,16 @@ def begin(
             whole, _ = follow(trial.config, dataset)
             found[trial] = Result(trial, seconds=cost.seconds(trial.depth, whole, dataset))
     if not fingerprint:
-        raise ValueError(f"no trial is possible: {next(iter(found.values())).reason}")
+        raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
     mark = logs / MARK
     if mark.exists() and files.read_json(mark) != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
     named = [found[trial]._replace(trial=trial.named(fingerprint)) for trial in grid.trials]
     folders = Counter(one.trial.folder for one in named)
     if max(folders.values()) > 1:
-        raise ValueError("two values of a flag are the same, as of --weights two copies of a file")
+        raise ValueError(
+            "two values of a flag mean the same run, such as two copies of a file given to --weights"
+        )
     states = [one if one.status == "impossible" else _state(one, fingerprint) for one in named]
     if stop_worst:
         states = [_stopped(one) for one in states]
