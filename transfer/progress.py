@@ -67,7 +67,7 @@ class Progress:
     def reports(epochs, dataset):
         """Says how many there are: `REPORTS`, or fewer if validating would outlast training."""
         seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
-        return min(epochs, REPORTS, math.ceil(seen))
+        return min(epochs, REPORTS, max(int(seen), 1))
 
     def state(self):
         """Gives what `restore` needs to go on from here, as JSON has it."""

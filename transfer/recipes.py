@@ -78,7 +78,7 @@ def last_fire(images: int) -> dict[str, float]:
 
 def full(images: int) -> dict[str, float]:
     return {
-        "steps": between(images, {100: 150, 1_000: 200, 10_000: 2_350, 40_000: 9_375}),
+        "steps": between(images, {100: 150, 1_000: 240, 10_000: 2_350, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
         "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
