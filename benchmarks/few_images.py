@@ -208,7 +208,7 @@ def write(trials, path):
         "# Few images per class\n\n"
         "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
         "over the seeds (mean validation loss); below it the mean seconds of a trial on two cores, "
-        "from start to end, features included. The linear classifier is scikit-learn's "
+        "from start to end, features and waiting for other work on the machine included. The linear classifier is scikit-learn's "
         "LogisticRegressionCV, on pooled features of fire3 to fire9."
     )
     report.write(path, about, tables(trials), figure)
