@@ -53,7 +53,7 @@ def main(arguments=None):
         "--max-accuracy-drop",
         type=float,
         default=0.01,
-        help="largest drop in validation accuracy that is allowed in int8 [0.01]",  # fmt: skip
+        help="largest drop in validation accuracy that is allowed in int8 [0.01]",
     )
     parser.add_argument("--data", help="the best run on this data, named as in training")
     parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
@@ -157,7 +157,7 @@ def convert(run, dataset, names, folder, max_drop):
         run, dataset: The run, and its images.
         names: Of the formats.
         folder: Where to write them.
-        max_drop: Accuracy that int8 may lose.
+        max_drop: Largest drop in validation accuracy that is allowed in int8.
 
     Returns:
         List of `card.Row`, the Keras model's first; and of the errors of those formats that can't be
@@ -229,7 +229,7 @@ def verify(row, max_drop):
 
     Args:
         row: `card.Row` of the exported model.
-        max_drop: Accuracy that it may lose in int8; None of a float format, which must agree.
+        max_drop: Largest drop in validation accuracy that is allowed in int8; None of a float format, which must agree.
 
     Raises:
         ValueError: It does not.

@@ -29,7 +29,8 @@ from transfer import depths, plots, recipes, results, terminal
 RESULTS = Path(__file__).with_name("few_images.json")
 LOGS = report.ROOT / "logs" / "figures"
 REGIMES = ("peer", "frozen", "last_fire", "full")
-NAMES = ("linear classifier", *REGIMES[1:])
+# What the tables and the plot call them.
+NAMES = dict(zip(REGIMES, ("linear classifier", *REGIMES[1:]), strict=True))
 AMOUNTS = (10, 100, 1000, 4000)
 SEEDS = (0, 1, 2)
 
@@ -193,7 +194,7 @@ def tables(trials):
                 (f"{amount:,}" if amount != "all" else amount, *map(cell, columns)),
                 ("", *map(seconds, columns)),
             ]
-        table = terminal.markdown_table(("images per class", *NAMES), rows)
+        table = terminal.markdown_table(("images per class", *NAMES.values()), rows)
         shown.append(f"{measured_on(own)}.\n\n{table}")
     return "\n\n".join(shown)
 
@@ -208,15 +209,15 @@ def write(trials, path):
         "# Few images per class\n\n"
         "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
         "over the seeds (mean validation loss); below it the mean seconds of a trial on two cores, "
-        "from start to end, features and waiting for other work on the machine included. The linear classifier is scikit-learn's "
-        "LogisticRegressionCV, on pooled features of fire3 to fire9."
+        "from start to end, features and waiting for other work on the machine included. The "
+        "linear classifier is scikit-learn's LogisticRegressionCV, on pooled features of fire3 to fire9."
     )
     report.write(path, about, tables(trials), figure)
 
 
 def draw(axes, trials):
     ticks = set()
-    for regime, name, line in zip(REGIMES, NAMES, (":", "--", "-.", "-"), strict=True):
+    for (regime, name), line in zip(NAMES.items(), (":", "--", "-.", "-"), strict=True):
         points = grouped(
             [trial for trial in trials if trial["regime"] == regime], "images"
         ).values()

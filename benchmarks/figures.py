@@ -174,7 +174,9 @@ def all_figures(trials, root):
     ):
         each = amount if amount == "all" else f"{amount:,} per class"
         sizes = listed(trial["image_size"] for trial in own)
-        name = "linear classifier" if regime == "peer" else f"{regime}, {recipe}"
+        name = few_images.NAMES[regime]
+        if regime != "peer":
+            name += f", {recipe}"
         loss = few_images.mean(own, "validation_loss")
         time = terminal.duration(few_images.mean(own, "seconds"))
         rows.append(

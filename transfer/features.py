@@ -216,8 +216,8 @@ class Cache:
                     print("features    another run is computing some: waiting for it", flush=True)
                     fcntl.flock(file, fcntl.LOCK_EX)
                 for part in parts:
-                    for path in self._paths(self._marker(part)[0]):
-                        files.clear_parts(self.folder, path.name)
+                    marker, _ = self._marker(part)
+                    files.clear_parts(self.folder, f"{marker.stem}.*")
             yield
 
     def _load(self, parts):

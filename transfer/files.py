@@ -68,7 +68,7 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
 
 
 def clear_parts(folder: Path, name: str = "*") -> None:
-    """Removes what a process that was killed had begun to write as `name`, or anything in a folder."""
+    """Removes from a folder what a process that was killed had begun to write, as names like `name`."""
     for part in folder.glob(f".[0-9]*.{name}"):
         if part.is_dir():
             shutil.rmtree(part)

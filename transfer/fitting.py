@@ -91,7 +91,7 @@ def train(model, trainable, dataset, config, facts, progress):
     if progress.diverged:
         terminal.stop(
             "the loss became infinite or NaN: start a new run with a lower --learning-rate or "
-            f"--weight-decay ({progress.saved()})"
+            f"--weight-decay ({progress.kept(resumable=False)})"
         )
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")

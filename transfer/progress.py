@@ -128,20 +128,14 @@ class Progress:
                 f"validation accuracy {accuracy:.4f} after epoch {self.epochs} of {self.total}"
             )
 
-    def saved(self):
-        """Says what an unfinished run has saved."""
+    def kept(self, resumable=True):
+        """Says what an unfinished run has saved, and how to resume it, if it is resumable."""
         if self.as_it_was:
-            return f"{self.folder} is unchanged"
-        if not self.kept_epoch:
-            return "no model was saved yet"
-        return (
-            f"{self.folder}/model.keras is the model after epoch {self.kept_epoch} of {self.total}"
-        )
-
-    def kept(self):
-        """Says what an unfinished run has saved, and how to resume it."""
-        if self.as_it_was:
-            return f"{self.saved()}; the same command continues the run"
-        if not self.kept_epoch:
-            return f"{self.saved()}, so there is nothing to resume"
-        return f"{self.saved()}; --resume {self.folder} continues the run"
+            saved, then = f"{self.folder} is unchanged", "; the same command continues the run"
+        elif not self.kept_epoch:
+            saved, then = "no model was saved yet", ", so there is nothing to resume"
+        else:
+            epoch = f"epoch {self.kept_epoch} of {self.total}"
+            saved = f"{self.folder}/model.keras is the model after {epoch}"
+            then = f"; --resume {self.folder} continues the run"
+        return saved + then if resumable else saved

@@ -78,7 +78,7 @@ def _run_one(title, trainable, config, hopeless):
             terminal.stop(f"no space is left on the disk: {progress.kept()}")
         terminal.stop(
             "memory ran out: start a new run with a smaller --batch-size or --image-size "
-            f"({progress.saved()})"
+            f"({progress.kept(resumable=False)})"
         )
 
 
