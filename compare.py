@@ -28,7 +28,7 @@ MISTAKES = 18
 
 def main(arguments=None):
     parser = terminal.Parser(description="Compares the finished runs.", allow_abbrev=False)
-    parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
+    parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     parser.add_argument("--regime", nargs="+", help="only runs of these regimes")
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
     parser.add_argument("--data", nargs="+", help="only runs on this data, named as in training")
@@ -58,15 +58,15 @@ def compare(asked):
         print(text_table(rows), end="\n\n")
     status = 0
     try:
-        write_tables(groups, Path(asked.logs))
-        remove_plots(Path(asked.logs))
+        write_tables(groups, asked.logs)
+        remove_plots(asked.logs)
     except OSError as error:
         terminal.complain(error)
         status = 2
     for number, (description, rows) in enumerate(groups, 1):
         name = "comparison.png" if number == 1 else f"comparison-{number}.png"
         try:
-            report_best(description, rows, Path(asked.logs) / name)
+            report_best(description, rows, asked.logs / name)
         except runs.Gone as gone:
             print(f"Not evaluated or drawn: {gone}", end="\n\n")
         except BrokenPipeError:

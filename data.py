@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import transfer  # noqa: F401  (from here on, Ctrl-C is one line)
+
+# isort: split
 import numpy as np
 
 from transfer import arrays, layouts, shapes, splits
@@ -48,7 +51,7 @@ class Dataset(NamedTuple):
     fingerprint: str
     order: dict[str, str]
     description: str
-    files: dict[str, list[list[str]]] | None = None
+    files: dict[str, list[dict[str, str]]] | None = None
     notes: tuple[str, ...] = ()
     digests: dict[str, list[str]] = {}
 
@@ -272,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if not 0 <= asked.seed < 2**32:
         parser.error(f"argument --seed: expected 0 to {2**32 - 1}. Received: {asked.seed}")
-    parser.check_output("--output", asked.output)
+    parser.check_plot("--output", asked.output)
     with ends_quietly("nothing was drawn"):
         preview(asked)
 

@@ -18,6 +18,9 @@ import sys
 import time
 from pathlib import Path
 
+import transfer  # noqa: F401  (from here on, Ctrl-C is one line)
+
+# isort: split
 import numpy as np
 
 from transfer import card, files, formats, page, runs, terminal
@@ -56,7 +59,7 @@ def main(arguments=None):
         help="largest drop in validation accuracy that is allowed in int8 [0.01]",
     )
     parser.add_argument("--data", help="the best run on this data, named as in training")
-    parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
+    parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     asked = parser.parse_args(arguments)
     if asked.int8 and asked.format != "litert":
         parser.error("argument --int8: expected --format litert (--all includes it)")
@@ -111,7 +114,6 @@ def export(asked):
     one_thread()
     terminal.import_keras()
     print(f"run         {run.folder}", flush=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
     with files.folder_written_whole(output, check) as part:
         rows, failed = convert(run, dataset, names, part, asked.max_accuracy_drop)
         if len(rows) == 1:

@@ -32,7 +32,7 @@ def main(arguments=None):
         "--model", type=Path, help="a model.keras of a run, or a model that export.py wrote"
     )
     which.add_argument("--data", help="the best run on this data, named as in training")
-    parser.add_argument("--logs", default="logs", help="folder of all runs [logs]")
+    parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     parser.add_argument("--top", type=int, default=1, help="classes shown per image [1]")
     parser.add_argument(
         "--explain", type=Path, metavar="FILE.png", help="draw the evidence for the top class"
@@ -44,7 +44,7 @@ def main(arguments=None):
     if "" in asked.images:
         parser.error("argument IMAGE: expected files, folders or patterns. Received: ''")
     if asked.explain:
-        parser.check_output("--explain", asked.explain)
+        parser.check_plot("--explain", asked.explain)
 
     with terminal.ends_quietly("the remaining images were not classified"):
         failed = answer(asked)

@@ -59,16 +59,19 @@ def sweep(runs, asked):
     print(sweeping.plan(found, logs), flush=True)
     if asked.list:
         return 0
+    for one in found:
+        if one.status == "failed":  # before it could be trained
+            print(f"failed      {one.trial}: {one.reason}")
     waiting = [one.trial for one in found if one.status == "waiting"]
     pool = workers(asked, waiting) if waiting else None
     try:
         if pool:
             sweeping.train(found, logs, fingerprint, pool)
     finally:
-        sweeping.write(found, runs.varied, logs)
+        written = sweeping.write(found, runs.varied, logs)
     for line in curve.answers(found, runs.varied):
         print(line)
-    print(f"sweep       {logs / 'sweep.md'}, sweep.csv, sweep.png")
+    print(f"sweep       {', '.join([str(written[0]), *(path.name for path in written[1:])])}")
     return int(any(one.status not in ("finished", "impossible", "stopped") for one in found))
 
 

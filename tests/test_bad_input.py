@@ -60,6 +60,7 @@ def test_unknown_flag(command, no_keras, one_line, script):
         ("--seed", str(2**32), "less than 4294967296"),
         ("--weights", "nowhere.h5", "does not exist"),
         ("--weights", "README.md", "HDF5"),
+        ("--weights", "docs", "is not a file"),
         ("--data", "cifar11", "cifar10, shapes"),
         ("--data", "nowhere.npz", "does not exist"),
         ("--data", "", "no data given"),

@@ -166,11 +166,17 @@ def test_unfinished_and_damaged_runs_are_listed_and_skipped(logs, script):
     result = script("compare.py", "--logs", logs)
     assert result.status == 0
     assert f"skipped {logs / 'full' / 'tiny'}: not finished" in result.out
-    assert f"skipped {logs / 'frozen' / 'tiny'}: metrics.json is damaged" in result.out
+    assert f"skipped {logs / 'frozen' / 'tiny' / 'metrics.json'} is damaged" in result.out
     edit(logs / "last_fire" / "tiny", epochs="ten")
     result = script("compare.py", "--logs", logs)
     assert "metrics.json has an unknown layout: it lacks epochs (int)" in result.out
     assert result.status == 2
+
+
+def test_damaged_probabilities_are_named(logs, script, one_line):
+    for path in logs.glob("*/*/validation.npz"):
+        path.write_bytes(b"text")
+    one_line(script("compare.py", "--logs", logs), "validation.npz is damaged: remove it")
 
 
 def test_no_runs(command, one_line, tmp_path):
@@ -496,7 +502,7 @@ def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_pat
     folder = write("run", 0.5)
     edit(folder, **changes)
     out = script("compare.py", "--logs", tmp_path).out
-    assert f"skipped {folder}: metrics.json has an unknown layout: it lacks {words}" in out
+    assert f"skipped {folder / 'metrics.json'} has an unknown layout: it lacks {words}" in out
 
 
 def test_the_plot_shows_intervals_of_single_runs_and_deviations_of_several(write, tmp_path):

@@ -232,6 +232,10 @@ def test_an_output_that_cant_be_written_is_refused_first(command, one_line, tmp_
     assert (tmp_path / "pipe").is_fifo()
 
 
+def test_a_first_look_is_a_png(script, one_line, tmp_path):
+    one_line(script("data.py", "shapes", "--output", tmp_path / "look.jpg"), "should be a PNG")
+
+
 def test_a_link_is_followed_to_what_is_written(script, tmp_path):
     (tmp_path / "link.png").symlink_to("preview.png")
     result = script("data.py", "shapes", "--output", tmp_path / "link.png")

@@ -209,6 +209,16 @@ def test_what_appears_at_the_output_meanwhile_stays(
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "thesis.txt"]
 
 
+def test_what_is_not_kept_leaves_no_folders(in_float32, script, one_line, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("no")
+
+    monkeypatch.setattr(formats, "write", fail)
+    arguments = ("--format", "litert", "--output", tmp_path / "new" / "inner" / "made")
+    one_line(script("export.py", in_float32.folder, *arguments), "no")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_path_through_a_folder_that_does_not_exist_yet(in_float32, script, one_line, tmp_path):
     (tmp_path / "thesis.txt").write_text("my own")
     arguments = ("--format", "litert", "--output", tmp_path / "new" / "..")

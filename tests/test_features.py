@@ -1,6 +1,7 @@
 """Training the tail on kept features is training the whole model, only faster."""
 
 import dataclasses
+import os
 import shutil
 
 import keras
@@ -123,7 +124,7 @@ def test_a_second_run_finds_the_features(home, first, script, tmp_path):
     # Of each fire module: training images with their mirrored copies, validation images.
     assert len(written) == 2 * 7
     for path in written:
-        path.with_name(f".123.{path.name}").touch()
+        path.with_name(f".123.part.{path.name}").touch()
     second = run_frozen(script, tmp_path)
     assert "already computed" in second.out
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*.bin")} == written
@@ -185,13 +186,17 @@ def test_two_runs_at_the_same_time(home, tmp_path):
 
 
 def test_no_room_for_the_features(home, script, one_line, tmp_path, monkeypatch):
-    usage = features.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage)
-    result = script("train_frozen.py", *TINY, "--logs", tmp_path, "--name", "full-disk")
-    one_line(result, "the features need", "--features none")
-    assert not list(home.rglob("*.bin"))
-    (left,) = (tmp_path / "frozen" / "full-disk").iterdir()
-    assert left.name == "config.json"  # so that --resume can go on when there is room
+    arguments = ("train_frozen.py", *TINY, "--logs", tmp_path / "logs", "--name", "run")
+    with monkeypatch.context() as full:
+        usage = shutil.disk_usage(tmp_path)._replace(free=2_000_000)
+        full.setattr(shutil, "disk_usage", lambda _: usage)
+        one_line(script(*arguments), "has 2 MB free", "--features none")
+    with monkeypatch.context() as locked:
+        locked.setattr(os, "access", lambda *_: False)
+        one_line(script(*arguments), "features can't be written to", "--features none")
+    assert not list(home.rglob("*.bin")) and not (tmp_path / "logs").exists()
+    result = script(*arguments, "--features", "none")  # which the name does not stand in the way of
+    assert result.status == 0, result.err
 
 
 @pytest.mark.slow

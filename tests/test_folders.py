@@ -138,7 +138,7 @@ def test_copies_in_another_size_or_quality_are_named_and_dropped_if_asked(tmp_pa
     for path in (root / "train" / "b").iterdir():
         if path.name != "0.png":
             path.unlink()
-    with pytest.raises(ValueError, match="class b has 0 images left for training"):
+    with pytest.raises(ValueError, match="class b has 0 images left for training without near"):
         data.load(str(root), image_size=64, near_duplicates="drop")
 
 

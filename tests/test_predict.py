@@ -285,6 +285,20 @@ def test_explains(head, trained, script, picture, tmp_path):
     assert width > 2 * height > 400
 
 
+@pytest.mark.parametrize("name", ["picture.png", "photo.jpg", "notes.png"])
+def test_the_evidence_replaces_nothing_but_an_older_plot(
+    name, trained, script, one_line, picture, tmp_path
+):
+    shutil.copy(picture, tmp_path / "photo.jpg")
+    (tmp_path / "notes.png").write_text("my own")
+    before = (tmp_path / name).read_bytes()
+    arguments = (picture, "--run", trained.full.folder, "--explain")
+    one_line(script("predict.py", *arguments, tmp_path / name), f"{tmp_path / name}")
+    assert (tmp_path / name).read_bytes() == before
+    for _ in range(2):
+        assert script("predict.py", *arguments, tmp_path / "why.png").status == 0
+
+
 def test_a_class_map_is_the_evidence_itself(pixels):
     import predict
 
@@ -346,6 +360,39 @@ def test_runs_on_different_images_are_not_ranked(script, one_line, trained, tmp_
     by_data = script("predict.py", picture, "--logs", logs, "--data", "mine").out
     assert by_data == script("predict.py", picture, "--run", path.parent).out != ""
     one_line(script("predict.py", picture, "--logs", logs, "--data", "none"), "is on none")
+
+
+def test_data_that_exist_are_told_apart_by_their_path(
+    trained, script, one_line, tmp_path, picture, monkeypatch
+):
+    logs = shutil.copytree(trained.logs, tmp_path / "logs")
+    path = logs / "full" / "tiny" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    source = str(tmp_path / "elsewhere" / "photos")
+    metrics["data"] |= {"sha256": "0" * 64, "source": source, "description": "photos/"}
+    path.write_text(json.dumps(metrics))
+    monkeypatch.chdir(tmp_path)
+    arguments = (picture, "--logs", logs, "--data")
+    for name in ("photos/", source, "elsewhere/photos"):
+        assert script("predict.py", *arguments, name).status == 0
+    (tmp_path / "photos").mkdir()
+    one_line(script("predict.py", *arguments, "photos/"), "is on photos/")
+
+
+def test_images_in_a_folder_that_cant_be_read_are_named(trained, script, picture, tmp_path):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    (folder / "1.HEIC").write_bytes(b"text")
+    (folder / "notes.txt").write_text("text")
+    (folder / "README").write_text("text")
+    shutil.copy(picture, folder / "without")
+    result = script("predict.py", folder, "--run", trained.frozen.folder)
+    assert result.status == 1 and result.out.startswith(f"{folder / 'without'}: ")
+    assert result.out.count("\n") == 1
+    assert (
+        result.err
+        == f"predict.py: {folder / '1.HEIC'} is not an image: expected JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF\n"
+    )
 
 
 def test_what_is_hidden_is_no_picture_and_any_name_is_one_line(trained, script, picture, tmp_path):

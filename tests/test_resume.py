@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from conftest import REGIMES, TINY, finish, start
+from PIL import Image
 
 EPOCHS = ("--epochs", "4")
 
@@ -150,7 +151,7 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
     kept = json.loads(checkpoint.read_text())
     kept["facts"]["data"] = "0" * 64
     checkpoint.write_text(json.dumps(kept))
-    refused("--epochs", 5, words=["can't be resumed: data was 000"])
+    refused("--epochs", 5, words=["can't be resumed: its images, or their splits, have changed"])
     config = json.loads((folder / "config.json").read_text())
     assert config["epochs"] == 4
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -160,6 +161,31 @@ def test_refuses_what_differs(whole, command, one_line, tmp_path):
         )
         (folder / "metrics.json").write_text(json.dumps(metrics | {"best_epoch": best}))
         refused("--epochs", 20, words=[f"stopped early, after epoch 4 of {last}"])
+
+
+def test_images_may_move_but_not_change(script, one_line, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    images, moved = tmp_path / "images", tmp_path / "moved"
+    for name in "ab":
+        (images / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.random.default_rng((ord(name), number)).integers(0, 256, (32, 32, 3), "u1")
+            Image.fromarray(pixels).save(images / name / f"{number}.png")
+    arguments = (*TINY, "--data", images, "--logs", tmp_path / "logs", "--name", "run")
+    result = script("train_frozen.py", *arguments)
+    assert result.status == 0, result.err
+    images.rename(moved)
+    folder = tmp_path / "logs" / "frozen" / "run"
+    resume = ("train_frozen.py", "--resume", folder, "--epochs", "3")
+    one_line(script(*resume), f"{images}, the images of {folder}", "--data")
+    result = script(*resume, "--data", moved)
+    assert result.status == 0, result.err
+    assert json.loads((folder / "config.json").read_text())["data"] == str(moved)
+    (moved / "b" / "3.png").unlink()
+    resume = (*resume[:-1], "4")
+    one_line(script(*resume), "its images have changed: b/3.png is gone")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    one_line(script(*resume), f"{folder} can't be resumed: it can't be written to")
 
 
 @pytest.mark.slow

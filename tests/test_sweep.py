@@ -187,6 +187,49 @@ def test_a_trial_whose_process_dies_is_retried_twice(trials, tmp_path):
     assert "killed" in trials[1].reason
 
 
+class Forgetful(Dying):
+    """A pool that says that it has finished each trial, and leaves nothing."""
+
+    def finished(self, seconds):
+        return [(self.busy.pop(), Outcome("finished"))]
+
+
+def test_a_run_whose_figures_cant_be_read_is_named(trials, tmp_path):
+    sweeping.train(trials, tmp_path, "fingerprint", Forgetful())
+    assert {(one.status, one.reason) for one in trials} == {
+        ("failed", "its metrics.json can't be read")
+    }
+    (tmp_path / "sweep.png").write_text("an older plot")
+    written = sweeping.write(trials, ["seed"], tmp_path)
+    assert [path.name for path in written] == ["sweep.md", "sweep.csv"]
+    assert not (tmp_path / "sweep.png").exists()
+
+
+def test_damaged_files_of_an_earlier_sweep_are_named(script, one_line, tmp_path):
+    arguments = (
+        "sweep.py",
+        *GRID,
+        "--depth",
+        "head",
+        "--images-per-class",
+        "5",
+        "--logs",
+        tmp_path,
+    )
+    parser = terminal.Parser()
+    parser.add_argument("--yes", action="store_true")
+    asked, _ = grid.parse(parser, [str(value) for value in arguments[1:]])
+    ((one,), _) = sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
+    one.trial.folder.mkdir(parents=True)
+    (one.trial.folder / "metrics.json").touch()
+    result = script(*arguments)
+    assert result.status == 1
+    assert f"{one.trial.folder / 'metrics.json'} is damaged" in result.out, result.out
+    assert "sweep.md, sweep.csv\n" in result.out
+    (tmp_path / "sweep.json").touch()
+    one_line(script(*arguments), f"{tmp_path / 'sweep.json'} is damaged", "remove it")
+
+
 def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_line):
     parser = terminal.Parser()
     parser.add_argument("--yes", action="store_true")

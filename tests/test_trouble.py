@@ -1,5 +1,6 @@
 """A full disk, a cache that vanishes, a clock that jumps: nothing a reader had is lost."""
 
+import fcntl
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT, TINY, finish, start
 
-from transfer import runs
+from transfer import files, runs
 
 
 def with_largest_file(size, script, *arguments, **environment):
@@ -39,9 +40,41 @@ def test_a_disk_that_fills_up(size, what, tmp_path):
     assert result.stderr.count("\n") == 1, result.stderr
     left = [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
     assert not left and not list((home / "features").glob("*.json"))
-    folder = tmp_path / "logs" / "frozen" / "run"
-    result = finish(start("train_frozen.py", "--resume", folder, KERAS_HOME=str(home)))
+    assert not (tmp_path / "logs").exists()  # so that the same command is not refused
+    result = finish(start("train_frozen.py", *arguments, KERAS_HOME=str(home)))
     assert result.status == 0, result.err
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    path, left = tmp_path / "a[1].json", tmp_path / ".123.part.a[1].json"
+    others = [tmp_path / ".123.part.a1.json", tmp_path / ".123.a[1].json", tmp_path / "a.json"]
+    for each in (left, *others):
+        each.touch()
+    with left.open("w") as file:  # another process writes it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        files.write_json(path, {})
+        assert left.exists()
+    files.write_json(path, {})
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+    (tmp_path / ".123.part.made").mkdir()
+    with files.folder_written_whole(tmp_path / "made", lambda _: None) as part:
+        assert not (tmp_path / ".123.part.made").exists()
+        files.clear_parts(tmp_path)
+        assert part.exists() and not others[0].exists()
+
+
+def test_a_name_that_is_too_long_leaves_nothing(script, one_line, tmp_path):
+    arguments = (*TINY, "--logs", tmp_path / "logs", "--name", "x" * 300)
+    one_line(script("train_frozen.py", *arguments), "can't be made (File name too long)")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_home_that_the_shell_leaves_to_the_script(script, one_line, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    one_line(script("compare.py", "--logs=~/runs"), f"under {tmp_path / 'runs'}")
+    result = script("train_frozen.py", *TINY, "--logs=~/runs", "--name", "run")
+    assert result.status == 0, result.err
+    assert (tmp_path / "runs" / "frozen" / "run" / "metrics.json").exists()
 
 
 def test_two_runs_of_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
@@ -90,10 +123,9 @@ def test_a_reader_that_goes_ends_training_with_one_line(tmp_path):
     assert error.count("\n") == 1 and "Broken pipe" in error, error
 
 
-def test_ctrl_c_while_a_script_imports_is_one_line():
-    script = "import transfer; raise KeyboardInterrupt"
-    made = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert made.stderr == "-c: interrupted\n" and not made.stdout
-    assert made.returncode in (130, -2)  # of a shell, of Python
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("[!s]*.py")))
+def test_ctrl_c_while_a_script_imports_is_one_line(script, tmp_path):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    result = finish(start(script, "shapes", "--logs", tmp_path, PYTHONPATH=str(tmp_path)))
+    assert result.err == f"{script}: interrupted\n" and not result.out
+    assert result.status in (130, -2)  # of a shell, of Python

@@ -15,6 +15,10 @@ import numpy as np
 from transfer import files
 
 KEPT = 2
+CHANGED = {
+    "data": "its images, or their splits, have changed",
+    "weights": "the weights that it began with have changed",
+}
 
 
 def save(folder, epoch, variables, facts, state):
@@ -59,9 +63,8 @@ def read(folder, facts):
             continue
         for name in facts:
             if known.get(name) != facts[name]:
-                raise ValueError(
-                    f"{folder} can't be resumed: {name} was {known.get(name)}, now {facts[name]}"
-                )
+                changed = f"{name} was {known.get(name)}, now {facts[name]}"
+                raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files], state
     return None, None

@@ -3,9 +3,11 @@
 import argparse
 import dataclasses
 import math
+import os
 import typing
 from pathlib import Path
 
+import data
 from transfer import files, results, terminal
 from transfer.settings import RECIPES, Config, located
 
@@ -51,7 +53,7 @@ def add_flag(parser, field, default, **options):
         default: What the help calls its default.
     """
     option = "--" + field.name.replace("_", "-")
-    kind = next(iter(typing.get_args(field.type)), field.type)
+    kind = field.metadata.get("parse") or next(iter(typing.get_args(field.type)), field.type)
     if kind is bool:
         parser.add_argument(option, action="store_true", help=field.metadata["help"])
         return
@@ -73,12 +75,20 @@ def _resumed(parser, defaults, given):
         parser.error(f"argument --resume: {folder} can't be resumed ({error})")
     given |= {"regime": defaults.regime} | located(given)
     for key, value in given.items():
-        grows = key == "epochs" and value >= saved.epochs
-        if getattr(saved, key) != value and not grows:
+        before = getattr(saved, key)
+        grows = key == "epochs" and value >= before
+        # The images and weights themselves are compared with those of the checkpoint.
+        moved = key in ("data", "weights") and os.path.isabs(before) and os.path.isabs(value)
+        if before != value and not grows and not moved:
             parser.error(
-                f"argument --resume: {folder} has {key} {getattr(saved, key)}, not {value}; only "
-                "--epochs may be increased"
+                f"argument --resume: {folder} has {key} {before}, not {value}; only --epochs may be "
+                "increased"
             )
+    if "data" not in given and not data.exists(saved.data):
+        parser.error(
+            f"argument --resume: {saved.data}, the images of {folder}, is not there any more: say "
+            "where they are now with --data"
+        )
     epochs = given.get("epochs", saved.epochs)
     if finished and epochs == saved.epochs:
         parser.error(f"argument --resume: {folder} is finished; give a larger --epochs to continue")
@@ -91,7 +101,8 @@ def _resumed(parser, defaults, given):
     extended = saved.extended_from
     if epochs > saved.epochs and (saved.schedule == "cosine" or saved.averaging):
         extended = f"{extended}, {saved.epochs}" if extended else str(saved.epochs)
-    return dataclasses.replace(saved, epochs=epochs, extended_from=extended, resume=str(folder))
+    asked = given | {"epochs": epochs, "extended_from": extended, "resume": str(folder)}
+    return dataclasses.replace(saved, **asked)
 
 
 def check_range(parser, field, value):

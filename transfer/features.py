@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import math
+import os
 import shutil
 import sys
 import time
@@ -191,18 +192,17 @@ class Cache:
             copies of them, and may be those of more images, which another run has computed.
 
         Raises:
-            OSError: The disk has no room for them; nothing is written then.
+            OSError: The disk has no room for them, or can't be written to; nothing is written then.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._locked(parts):
+        with contextlib.suppress(OSError):  # what is there already can be read all the same
+            self.folder.mkdir(parents=True, exist_ok=True)
+        files.clear_parts(self.folder)
+        with self._locked():
             return self._load(parts)
 
     @contextlib.contextmanager
-    def _locked(self, parts):
-        """Lets another process that computes features by this prefix finish: they may be the same.
-
-        Once it is alone, it removes what a process that was killed left of these parts.
-        """
+    def _locked(self):
+        """Lets another process that computes features by this prefix finish: they may be the same."""
         path = self.folder / f"{_key(sorted(self.facts.items()))}.lock"
         with contextlib.ExitStack() as stack:
             # Not every system has locks, nor every file system; and the file may be another user's.
@@ -215,9 +215,6 @@ class Cache:
                 except BlockingIOError:
                     print("features    another run is computing some: waiting for it", flush=True)
                     fcntl.flock(file, fcntl.LOCK_EX)
-                for part in parts:
-                    marker, _ = self._marker(part)
-                    files.clear_parts(self.folder, f"{marker.stem}.*")
             yield
 
     def _load(self, parts):
@@ -225,14 +222,21 @@ class Cache:
         missing = [part for part, known in zip(parts, found, strict=True) if known is None]
         sizes = {part: self._size(part) for part in parts}
         total, needed = sum(sizes.values()), sum(sizes[part] for part in missing)
-        free = shutil.disk_usage(self.folder).free
-        state = f"to compute, {free / 1e9:.1f} GB free" if missing else "already computed"
+        state = "already computed"
+        if missing:
+            if not os.access(self.folder, os.W_OK):
+                raise OSError(
+                    f"{self.folder} can't be written to: move KERAS_HOME, or use --features none"
+                )
+            free = shutil.disk_usage(self.folder).free
+            if needed > free:
+                raise OSError(
+                    f"the features need {needed / 1e6:,.0f} MB, {self.folder} has {free / 1e6:,.0f} "
+                    "MB free: free some space, move KERAS_HOME to another disk, or use --features "
+                    "none"
+                )
+            state = f"to compute, {free / 1e9:.1f} GB free"
         print(f"features    {total / 1e6:,.0f} MB in {self.folder} ({state})", flush=True)
-        if needed > free:
-            raise OSError(
-                f"the features need {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB "
-                "free: free some space, move KERAS_HOME to another disk, or use --features none"
-            )
         computed = iter(self._compute(missing) if missing else ())
         return [known or next(computed) for known in found]
 

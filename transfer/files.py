@@ -1,11 +1,12 @@
 """Files written whole or not at all."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 
@@ -13,14 +14,19 @@ from pathlib import Path
 def written_whole(path: Path) -> Iterator[Path]:
     """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise.
 
+    What killed processes left of that file is removed.
+
     Raises:
         OSError: It names `path`.
     """
     target = Path(os.path.realpath(path))  # what a link leads to
-    part = target.with_name(f".{os.getpid()}.{target.name}")
+    part = _part(target)
     try:
-        yield part
-        os.replace(part, target)
+        clear_parts(target.parent, target.name)
+        part.touch()
+        with _held(part):
+            yield part
+            os.replace(part, target)
     except OSError as error:
         if error.errno and error.filename in (None, part, str(part)):
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -34,6 +40,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     """Gives a new folder that takes the place of `folder`, if all goes well, and disappears otherwise.
 
+    So do the folders around it, if they were not there.
+
     Args:
         folder: Its path.
         check: Called with the path before that, as something may be there by then; it raises what
@@ -43,21 +51,24 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
         OSError: It names `folder`.
     """
     target = Path(os.path.realpath(folder))  # what a link leads to
-    part = target.with_name(f".{os.getpid()}.{target.name}")
+    part = _part(target)
     old = target.with_name(f".{os.getpid()}.old.{target.name}")
+    around = [parent for parent in target.parents if not parent.exists()]
     try:
-        part.mkdir()
-        yield part
-        check(target)
-        there = target.exists()
-        if there:
-            os.replace(target, old)
-        try:
-            os.replace(part, target)
-        except BaseException:
+        clear_parts(target.parent, target.name)
+        part.mkdir(parents=True)
+        with _held(part):
+            yield part
+            check(target)
+            there = target.exists()
             if there:
-                os.replace(old, target)
-            raise
+                os.replace(target, old)
+            try:
+                os.replace(part, target)
+            except BaseException:
+                if there:
+                    os.replace(old, target)
+                raise
     except OSError as error:
         if error.errno and str(error.filename or part).startswith(str(part)):
             raise OSError(error.errno, error.strerror, str(folder)) from error
@@ -65,15 +76,53 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
     finally:
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
+        remove_empty(around)
 
 
-def clear_parts(folder: Path, name: str = "*") -> None:
-    """Removes from a folder what a process that was killed had begun to write, as names like `name`."""
-    for part in folder.glob(f".[0-9]*.{name}"):
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink()
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders, the inner ones first, up to one that is not empty or not there."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _part(target):
+    return target.with_name(f".{os.getpid()}.part.{target.name}")
+
+
+@contextlib.contextmanager
+def _held(part):
+    """Locks a file or folder for as long as it is written; says whether no other process does.
+
+    Where there are no locks, as on some network file systems, it says that one does.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl  # not on Windows
+
+            # A network file system may want a descriptor that can be written to.
+            descriptor = os.open(part, os.O_RDONLY if part.is_dir() else os.O_RDWR)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except (ImportError, OSError):
+            alone = False
+        yield alone
+
+
+def clear_parts(folder: Path, name: str = "") -> None:
+    """Removes from a folder what processes that were killed had begun to write.
+
+    Args:
+        folder: Path of the folder.
+        name: Of the file or folder that it would have become; by default any.
+    """
+    for part in folder.glob(f".[0-9]*.part.{glob.escape(name) or '*'}"):
+        with _held(part) as alone:
+            if alone and part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            elif alone:
+                part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -96,5 +145,5 @@ def read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged ({error})") from error
+        raise ValueError(f"{path} is damaged ({error})") from error
     return value if isinstance(value, dict) else {}

@@ -133,6 +133,7 @@ def _read(path):
 
 
 def _write(path, root, entries, image_size, on_bad_image):
+    files.clear_parts(path.parent)
     side = _side(root, entries, image_size)
     # Once for all images, and once for the copies that `take` makes.
     _refuse_full(path.parent, 2 * len(entries) * side * side * 3)

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import mimetypes
 import os
 import stat
 import warnings
@@ -36,7 +37,7 @@ def find(names: Iterable[str]) -> list[Path]:
 
     Returns:
         List of paths, in the order of `names`, sorted within each. A name that stands for nothing
-        is a path of its own, for `read` to say so.
+        is a path of its own, for `read` to say so, as are images of a format that it can't read.
     """
     found = []
     for name in names:
@@ -57,13 +58,19 @@ def _below(folder):
         entered.add(real)
         folders[:] = (name for name in folders if not is_hidden(name))
         paths = (Path(parent, name) for name in files if not is_hidden(name))
-        found += (path for path in paths if path.suffix.lower() in SUFFIXES)
+        found += (path for path in paths if path.suffix.lower() in SUFFIXES or means_image(path))
     return sorted(found)
 
 
 def is_hidden(name: str) -> bool:
     """Says whether a file or folder of that name is hidden or was not made by the user."""
     return name.startswith(".") or name in JUNK
+
+
+def means_image(path: Path) -> bool:
+    """Says whether a file is an image of whatever format: by its name, or else by its content."""
+    kind, _ = mimetypes.guess_type(path.name)
+    return kind.startswith("image/") if kind else side(path) > 0
 
 
 def side(path: Path) -> int:

@@ -7,7 +7,6 @@ A split has any of the names that Hugging Face's imagefolder knows, in upper or 
 splits are drawn from the training images by the seed. An ambiguous layout is refused.
 """
 
-import mimetypes
 import os
 import unicodedata
 from collections import Counter
@@ -165,7 +164,7 @@ def _scan(root):
                         folder.images.append(path)
                     else:
                         kinds[path.suffix.lower() if plain else "not a regular file"] += 1
-                        if plain and _means_image(root / path):
+                        if plain and images.means_image(root / path):
                             folder.useless = path
         except OSError as error:
             raise OSError(
@@ -204,12 +203,6 @@ def _scan(root):
         found = counted(len(hidden_folders), "hidden folder")
         notes.append(f"left out: {found}: {shown(hidden_folders)}")
     return tree[0], notes, others
-
-
-def _means_image(path):
-    """Says whether a file is an image of whatever format: by its name, or else by its content."""
-    kind, _ = mimetypes.guess_type(path.name)
-    return kind.startswith("image/") if kind else images.side(path) > 0
 
 
 def _folded(name):

@@ -18,7 +18,7 @@ from matplotlib.ticker import (
 )
 from PIL import Image
 
-from transfer import files
+from transfer import files, terminal
 
 mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
 # A name that no font here can draw shows as boxes, which say so by themselves.
@@ -40,7 +40,7 @@ NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could no
 def save(figure, path):
     """Writes a figure as PNG, whole or not at all."""
     with files.written_whole(path) as part:
-        figure.savefig(part, format="png", dpi=120)
+        figure.savefig(part, format="png", dpi=120, metadata={"Software": terminal.DRAWN_BY})
 
 
 def _short(name):

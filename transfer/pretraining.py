@@ -166,7 +166,7 @@ def fold(normalized, backbone):
 
 def save(model, path):
     """Saves a model's weights in float16, in the layout of the published ones."""
-    with written_whole(path) as part, h5py.File(part, "w", libver="latest") as file:
+    with written_whole(path) as part, h5py.File(part, "w", libver="latest", locking=False) as file:
         layers = [layer for layer in model.layers if layer.weights]
         file.attrs["layer_names"] = [layer.name for layer in layers]
         for layer in layers:

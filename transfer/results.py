@@ -77,10 +77,15 @@ def read_metrics(folder: Path) -> dict:
         FileNotFoundError: There is none: the run is not finished.
         ValueError: It is damaged, or of another layout.
     """
+    path = folder / "metrics.json"
     try:
-        metrics = read_json(folder / "metrics.json")
+        metrics = read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json") from None
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: remove it, and --resume {folder} finishes the run anew"
+        ) from None
     lack = _lack(metrics, REQUIRED)
     if not lack:
         epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
@@ -119,7 +124,7 @@ def read_metrics(folder: Path) -> dict:
         }
         lack = next((name for name, there in sound.items() if not there), None)
     if lack:
-        raise ValueError(f"metrics.json has an unknown layout: it lacks {lack}")
+        raise ValueError(f"{path} has an unknown layout: it lacks {lack}")
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import platform
 import statistics
 from pathlib import Path
@@ -60,12 +61,14 @@ def _run_one(title, trainable, config, hopeless):
         check_weights(config.weights)
         if config.resume:
             folder, made = Path(config.resume), ()
+            if not os.access(folder, os.W_OK):
+                raise OSError(f"{folder} can't be resumed: it can't be written to")
             files.clear_parts(folder)
         else:
             folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
     progress = Progress(folder, config.early_stopping, bool(config.resume), hopeless)
     try:
-        with runs.removed_if_empty(made):
+        with runs.removed_without_model(made):
             return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         terminal.stop(f"interrupted: {progress.kept()}", status=terminal.INTERRUPTED)
@@ -95,6 +98,8 @@ def _run(title, trainable, config, progress):
             config.fold,
             config.near_duplicates,
         )
+        if config.resume:
+            runs.refuse_changed(folder, dataset)
         config = config.located()
         config, chosen = follow(config, dataset)
         keras = terminal.import_keras()

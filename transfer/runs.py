@@ -15,6 +15,7 @@ train/, validation/, projector/, events.*, projector_config.pbtxt    for TensorB
 
 import contextlib
 import os
+import shutil
 import time
 import zipfile
 import zlib
@@ -25,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 import data
-from transfer.files import write_json, written_whole
+from transfer.files import read_json, remove_empty, write_json, written_whole
 from transfer.results import COUNTS, read_metrics
 
 # Weights that are no file.
@@ -80,9 +81,15 @@ class Run(NamedTuple):
     def is_on(self, names: Iterable[str]) -> bool:
         """Says whether it ran on one of these data, by the name given to --data or the one printed."""
         about = self.metrics["data"]
-        # Older runs have the name as it was typed.
-        located = {os.path.abspath(os.path.expanduser(name)) for name in names}
-        return bool({about["source"], about["description"]} & {*names, *located})
+        for name in names:
+            path = os.path.abspath(os.path.expanduser(name))
+            # Older runs have the name as it was typed.
+            if about["source"] in (name, path):
+                return True
+            # The printed name of a folder says its last part alone.
+            if about["description"] == name and not os.path.exists(path):
+                return True
+        return False
 
 
 def create(
@@ -117,6 +124,7 @@ def create(
                     f"{parent} can't be made, a file of that name exists: choose another --logs"
                 ) from None
         except OSError as error:
+            remove_empty(made)
             raise OSError(
                 f"{parent / candidate} can't be made ({error.strerror}): choose another --logs"
             ) from error
@@ -140,14 +148,14 @@ def _taken(folder):
 
 
 @contextlib.contextmanager
-def removed_if_empty(made: Iterable[Path]) -> Iterator[None]:
-    """Removes what `create` made if the run ends before it has written anything."""
+def removed_without_model(made: Sequence[Path]) -> Iterator[None]:
+    """Removes what `create` made, if anything, unless a model was saved in it."""
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            for folder in made:
-                folder.rmdir()
+        if made and not (made[0] / "model.keras").exists():
+            shutil.rmtree(made[0], ignore_errors=True)
+            remove_empty(made[1:])
 
 
 def reopen(folder: Path, settings: dict) -> None:
@@ -159,6 +167,25 @@ def reopen(folder: Path, settings: dict) -> None:
             f"note        {export} was exported from an earlier model of this run: export it again"
         )
     write_json(folder / "config.json", settings)
+
+
+def refuse_changed(folder: Path, dataset: data.Dataset) -> None:
+    """Refuses to resume a run on a folder of images if these have changed; names one that has.
+
+    Raises:
+        ValueError: They have.
+    """
+    path = folder / "split.json"
+    if not path.exists():
+        return
+    before, now = (
+        {entry["file"]: entry for entries in splits.values() for entry in entries}
+        for splits in (read_json(path), dataset.files or {})
+    )
+    for file in sorted(before.keys() | now.keys()):
+        if before.get(file) != now.get(file):
+            what = "is gone" if file not in now else "is new" if file not in before else "differs"
+            raise ValueError(f"{folder} can't be resumed: its images have changed: {file} {what}")
 
 
 def check_model(path: Path) -> None:
@@ -187,13 +214,11 @@ def read_probabilities(path: Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
             probabilities = file["probabilities"]
-    except (EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
-    if probabilities.shape != shape or probabilities.dtype != np.float32:
-        raise ValueError(
-            f"{path} should be float32 {shape}. Received: {probabilities.dtype} "
-            f"{probabilities.shape}"
-        )
+        sound = probabilities.shape == shape and probabilities.dtype == np.float32
+    except (EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
+        sound = False
+    if not sound:
+        raise ValueError(f"{path} is damaged: remove it, and compare.py computes it anew")
     return probabilities
 
 
@@ -211,7 +236,7 @@ def find(logs: str | Path) -> tuple[list[Run], list[str]]:
             if (folder / "config.json").exists():
                 others.append(f"{folder}: not finished")
         except (OSError, ValueError) as error:
-            others.append(f"{folder}: {error}")
+            others.append(str(error))
     return finished, others
 
 

@@ -32,7 +32,7 @@ def flag(default, help, **limits):
     """A field of Config that is a flag too.
 
     `limits` are `choices`, `minimum`, `above`, `below` or `maximum` (of numbers a million, if there is
-    no other); `shown` is what the help calls the default.
+    no other); `shown` is what the help calls the default; `parse` is what reads the text.
     """
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
@@ -148,8 +148,10 @@ class Config:
     precision: str = flag(
         "auto", "floating-point precision; auto depends on the hardware", choices=PRECISIONS
     )
-    resume: str = flag("", "folder of a run to resume, with that run's settings")
-    logs: str = flag("logs", "folder of all runs")
+    resume: str = flag(
+        "", "folder of a run to resume, with that run's settings", parse=os.path.expanduser
+    )
+    logs: str = flag("logs", "folder of all runs", parse=os.path.expanduser)
     name: str = flag("", "name of the run's folder (default: recipe and time)")
 
     def located(self) -> "Config":
@@ -220,18 +222,18 @@ def check_weights(weights):
     """Refuses a weights file that is missing or not HDF5, before Keras is imported.
 
     Raises:
-        OSError: It does not exist or can't be read as HDF5.
+        OSError: It is no file or can't be read as HDF5.
     """
     if weights in runs.WEIGHTS:
         return
     import h5py
 
-    if not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"--weights {weights} does not exist: expected imagenet, drawn, none or a file"
-        )
+    path = Path(os.path.expanduser(weights))
+    if not path.is_file():
+        kind = "is not a file" if path.exists() else "does not exist"
+        raise OSError(f"--weights {weights} {kind}: expected imagenet, drawn, none or a file")
     try:
-        h5py.File(weights).close()
+        h5py.File(path).close()
     except OSError as error:
         raise OSError(
             f"--weights {weights} is damaged or not HDF5 ({error}): expected SqueezeNet's weights"

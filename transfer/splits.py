@@ -145,13 +145,15 @@ def divide(
         rows["validation"] = parts[fold - 1]
         rows["train"] = np.setdiff1d(together, rows["validation"])
     if found.hashes is not None:
-        notes += _without_near_duplicates(found, rows, near_duplicates == "drop")
+        drop = near_duplicates == "drop"
+        notes += _without_near_duplicates(found, rows, drop)
         counts = _counts(found, rows["train"])
-        enough(found.name, counts, found.class_names, {}, "image", " left for training")
+        purpose = f" left for training{' without near duplicates' * drop}"
+        enough(found.name, counts, found.class_names, {}, "image", purpose)
     for split in SPLITS[1:]:
         if not len(rows[split]):
             raise ValueError(
-                f"{found.name} has no images left for {split}: all are duplicates or unreadable"
+                f"{found.name} has no images left for {split}: all are (near) duplicates or unreadable"
             )
         lacks = np.flatnonzero(_counts(found, rows[split]) == 0)
         if len(lacks):

@@ -67,7 +67,11 @@ def begin(
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
     mark = logs / MARK
-    if mark.exists() and files.read_json(mark) != {"data": fingerprint}:
+    try:
+        marked = files.read_json(mark) if mark.exists() else {"data": fingerprint}
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it if the runs beside it are of these images") from None
+    if marked != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
     named = [found[trial]._replace(trial=trial.named(fingerprint)) for trial in grid.trials]
     folders = Counter(one.trial.folder for one in named)
@@ -97,7 +101,9 @@ def _state(one: Result, fingerprint: str) -> Result:
     folder = one.trial.folder
     try:
         run = runs.read(folder)
-    except (OSError, ValueError):
+    except ValueError as error:
+        return one._replace(status="failed", reason=str(error))
+    except OSError:
         return one
     if run.metrics["data"]["sha256"] != fingerprint:
         reason = f"the images changed while it was trained: remove {folder} to train it again"
@@ -171,29 +177,32 @@ def _result(one: Result, outcome: Outcome, fingerprint: str) -> Result:
         return one._replace(status=outcome.status, reason=outcome.reason)
     if outcome.status == "finished":
         ended = _state(one, fingerprint)
-        if ended.status != "waiting":
+        if ended.status != one.status:
             return ended
         return one._replace(status="failed", reason="its metrics.json can't be read")
     return one._replace(status="failed", reason=f"{outcome.reason}; see {one.trial.output}")
 
 
-def write(found: list[Result], varied: list[str], logs: Path) -> None:
-    """Writes sweep.md and sweep.csv, and draws sweep.png if there is anything to draw."""
+def write(found: list[Result], varied: list[str], logs: Path) -> list[Path]:
+    """Writes sweep.md and sweep.csv, and draws sweep.png if there is anything to draw; gives these."""
     from transfer import plots
 
-    for name, content in (
-        ("sweep.md", curve.markdown(found, varied)),
-        ("sweep.csv", curve.comma_separated(found, varied)),
+    table, values, plot = (logs / f"sweep.{suffix}" for suffix in ("md", "csv", "png"))
+    for path, content in (
+        (table, curve.markdown(found, varied)),
+        (values, curve.comma_separated(found, varied)),
     ):
-        with files.written_whole(logs / name) as part:
+        with files.written_whole(path) as part:
             part.write_text(content, encoding="utf-8")
+    plot.unlink(missing_ok=True)  # of an earlier call, which had other runs
     lines = {curve.amount_of(amount): own for amount, own in curve.points(found, varied).items()}
     if lines:
         trained = {point.depth for own in lines.values() for point in own}
         names = [depth for depth in depths.DEPTHS if depth in trained]
         about = next(one.run for one in found if one.run).metrics["data"]["description"]
         figure = plots.sweep(f"How deep to unfreeze: {about}", names, lines)
-        plots.save(figure, logs / "sweep.png")
+        plots.save(figure, plot)
+    return [table, values, plot] if lines else [table, values]
 
 
 def _accuracy(one):

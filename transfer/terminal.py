@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+DRAWN_BY = "SqueezeNet transfer"  # in the header of each plot
 INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
 
 
@@ -16,6 +17,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments):
         _take_any_text()
         super().__init__(**arguments)
+        # The shell leaves the ~ of --logs=~/runs as it is. (Path.expanduser() fails at ~nobody.)
+        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
@@ -31,6 +34,20 @@ class Parser(argparse.ArgumentParser):
         else:
             return
         self.error(f"argument {option}: {path} {kind}: expected the name of a file")
+
+    def check_plot(self, option, path):
+        """Refuses a path that a plot can't be written to, or that holds anything but an older plot."""
+        self.check_output(option, path)
+        if path.suffix.lower() != ".png":
+            self.error(f"argument {option}: {path} should be a PNG: expected a name in .png")
+        if path.exists():
+            with one_line_errors(), path.open("rb") as file:
+                drawn = DRAWN_BY.encode() in file.read(1024)
+            if not drawn:
+                self.error(
+                    f"argument {option}: {path} exists and was not drawn here: choose another name, "
+                    "or remove it"
+                )
 
 
 def _take_any_text():
