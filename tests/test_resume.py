@@ -177,7 +177,7 @@ def test_images_may_move_but_not_change(script, one_line, tmp_path, monkeypatch)
     images.rename(moved)
     folder = tmp_path / "logs" / "frozen" / "run"
     resume = ("train_frozen.py", "--resume", folder, "--epochs", "3")
-    one_line(script(*resume), f"{images}, the images of {folder}", "--data")
+    one_line(script(*resume), f"{images}, with the images of {folder}, no longer", "--data")
     result = script(*resume, "--data", moved)
     assert result.status == 0, result.err
     assert json.loads((folder / "config.json").read_text())["data"] == str(moved)

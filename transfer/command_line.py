@@ -86,7 +86,7 @@ def _resumed(parser, defaults, given):
             )
     if "data" not in given and not data.exists(saved.data):
         parser.error(
-            f"argument --resume: {saved.data}, the images of {folder}, is not there any more: say "
+            f"argument --resume: {saved.data}, with the images of {folder}, no longer exists: say "
             "where they are now with --data"
         )
     epochs = given.get("epochs", saved.epochs)

@@ -122,7 +122,8 @@ def clear_parts(folder: Path, name: str = "") -> None:
             if alone and part.is_dir():
                 shutil.rmtree(part, ignore_errors=True)
             elif alone:
-                part.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # such as of a folder that can only be read
+                    part.unlink()
 
 
 def write_json(path: Path, value: object) -> None:
