@@ -170,9 +170,10 @@ def sweep(title, depths, lines):
             axes.plot(values, accuracies, marker, color=grey, label=name)
             front = _front(values, accuracies)
             axes.plot([x for x, _ in front], [y for _, y in front], "-", color=grey)
-            for point, x in zip(points, values, strict=True):
-                near = {"textcoords": "offset points", "xytext": (5, -10), "fontsize": "x-small"}
-                axes.annotate(point.depth, (x, point.accuracy), **near)
+            for place, (point, x) in enumerate(zip(points, values, strict=True)):
+                # In turn below and above, as neighbours may be close.
+                near = {"textcoords": "offset points", "xytext": (5, 5 if place % 2 else -10)}
+                axes.annotate(point.depth, (x, point.accuracy), fontsize="x-small", **near)
     by_depth.set_xticks(range(len(depths)), depths)
     by_depth.set(xlabel="depth: what trains, from here to the classifier")
     for axes, label in ((by_seconds, "seconds for a run"), (by_parameters, "trainable parameters")):
