@@ -62,7 +62,7 @@ def last_fire(images: int) -> dict[str, float]:
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
         # Few images should not change pretrained layers much; and over the many steps that many
         # images take, a rate of 1e-3 would destroy what those layers have learnt.
-        "learning_rate": between(images, {250: 1e-4, 1_000: 1e-3, 40_000: 5e-4}),
+        "learning_rate": between(images, {200: 1e-4, 1_000: 1e-3, 40_000: 5e-4}),
         # Even a tail this small overfits unless decay keeps its weights small. Decay also shrinks
         # the pretrained weights: over the many steps that many images take, 1.5 is too much.
         "weight_decay": between(images, {250: 20, 1_000: 3, 40_000: 0.4}),
