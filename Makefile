@@ -21,7 +21,7 @@ compare: .venv/installed
 	$(VENV) train_full.py $(FLAGS)
 	$(VENV) compare.py $(LOGS_FLAG)
 
-# Without a network: drawn images, and weights pretrained on other drawn images, or random.
+# Without a network: synthetic images, and weights pretrained on other synthetic images, or random.
 demo: LOGS = logs/demo
 demo: EPOCHS = 15
 demo: FLAGS = $(LOGS_FLAG) --data shapes --images-per-class 20 --image-size 64 --epochs $(EPOCHS) --head-epochs 0
@@ -32,10 +32,10 @@ demo: .venv/installed
 	    done; \
 	done
 	$(VENV) compare.py $(LOGS_FLAG)
-	@echo "What to see: on features pretrained on other drawn shapes (weights drawn), 20 images per class"
+	@echo "What to see: on features pretrained on other synthetic images (weights drawn), 20 images per class"
 	@echo "are enough for any regime; from random weights (none), no depth of unfreezing makes up for that."
 
-# Pretrains the weights `drawn`, on images drawn for that: 20 minutes on two cores.
+# Pretrains the weights `drawn`, on synthetic images: 20 minutes on two cores.
 drawn-weights: .venv/installed
 	$(VENV) -m transfer.pretraining
 
@@ -51,7 +51,7 @@ ablation optimizers: .venv/installed
 few-images: .venv/installed-for-benchmarks
 	$(VENV) -m benchmarks.few_images $(DATA_FLAG)
 
-# The figures of the tables, for hours; run it again to continue. PyTorch is measured where it is installed.
+# All results in README and docs/: takes hours; run it again to continue. PyTorch is measured where it is installed.
 figures: .venv/installed-for-benchmarks .venv/installed-for-tests
 	npm ci --silent --ignore-scripts --prefix transfer/web || echo "npm ci failed: exported models are not measured"
 	$(VENV) -m benchmarks.figures $(DATA_FLAG) $(if $(FOLDER),--folder $(call quoted,$(value FOLDER)))

@@ -25,6 +25,7 @@ from transfer import arrays, layouts, shapes, splits
 from transfer.downloads import patiently
 from transfer.images import digest
 from transfer.layouts import SPLITS, printable, shown
+from transfer.recipes import LARGEST_SIZE
 from transfer.splits import Split
 from transfer.terminal import Parser, ends_quietly, import_keras, one_line_errors
 
@@ -58,7 +59,7 @@ class Dataset(NamedTuple):
 
 def load(
     source: str,
-    image_size: int = 224,
+    image_size: int = LARGEST_SIZE,
     seed: int = 0,
     on_bad_image: str = "stop",
     images_per_class: int = 0,
@@ -243,8 +244,9 @@ def _load_cifar10():
         (x_train, y_train), (x_test, y_test) = patiently(keras.datasets.cifar10.load_data)
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
-            f"CIFAR-10 can't be downloaded ({error}): put that file into ~/.keras/datasets (or "
-            "$KERAS_HOME/datasets) as cifar-10-batches-py-target_archive, or use drawn images with "
+            f"CIFAR-10 can't be downloaded ({error}): put "
+            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz into ~/.keras/datasets (or "
+            "$KERAS_HOME/datasets) as cifar-10-batches-py-target_archive, or use synthetic images with "
             "--data shapes --weights drawn (`make demo` needs no internet access)"
         ) from error
     train = Split(x_train, y_train[:, 0].astype("i8"))

@@ -1,4 +1,4 @@
-"""Takes a trained model elsewhere: to a phone, a camera board, another language.
+"""Exports a trained model: for phones, camera boards, browsers, other languages and runtimes.
 
     python export.py --format litert --int8          # the best run; or name the folder of another one
     python export.py --format web                    # a page that runs it in a browser
@@ -72,7 +72,7 @@ def main(arguments=None):
     if asked.run and asked.run.is_file():
         parser.error(f"argument RUN: expected the folder of a run. Received: {asked.run}")
     if asked.run and asked.data:
-        parser.error("argument --data: expected no RUN beside it, as it chooses one")
+        parser.error("argument --data: can't be combined with RUN, as --data chooses the run")
     if not 0 <= asked.max_accuracy_drop <= 1:
         parser.error(
             f"argument --max-accuracy-drop: expected 0 to 1. Received: {asked.max_accuracy_drop}"

@@ -371,7 +371,7 @@ def replace_head(backbone, classes, head="conv", dropout=0.5):
         backbone: A model from `SqueezeNet()`, with or without its top.
         classes: Number of classes, at least 2.
         head: A name in `HEADS`.
-        dropout: Fraction of the classifier's inputs that is dropped in training.
+        dropout: Fraction of the classifier's inputs that is dropped in training, from 0 to below 1.
 
     Returns:
         A `keras.Model` that shares the backbone's layers and ends in class probabilities

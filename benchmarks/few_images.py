@@ -177,11 +177,7 @@ def grouped(trials, *keys):
 def measured_on(trials):
     first = trials[0]
     name = ABOUT.get(first["data"], first["data"])
-    seeds, commits = ({str(trial[key]) for trial in trials} for key in ("seed", "commit"))
-    return (
-        f"{name}, {first['validation_images']:,} validation images; seeds "
-        f"{', '.join(sorted(seeds))}; commit {', '.join(sorted(commits))}"
-    )
+    return f"{name}, {first['validation_images']:,} validation images"
 
 
 def tables(trials):
@@ -195,13 +191,18 @@ def tables(trials):
                 ("", *map(seconds, columns)),
             ]
         table = terminal.markdown_table(("images per class", *NAMES.values()), rows)
-        shown.append(f"{measured_on(own)}.\n\n{table}")
+        seeds, commits = (
+            ", ".join(sorted({str(trial[key]) for trial in own})) for key in ("seed", "commit")
+        )
+        shown.append(f"{measured_on(own)}; seeds {seeds}; commits {commits}.\n\n{table}")
     return "\n\n".join(shown)
 
 
 def write(trials, path):
     """Writes the tables (.md) and the plot (.png) beside `path`, the file of the figures."""
     sources = list(grouped(trials, "sha256").values())
+    # One amount makes no line.
+    sources = [own for own in sources if len(grouped(own, "amount")) > 1] or sources
     figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
     for axes, own in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
         draw(axes, own)
@@ -235,13 +236,13 @@ def draw(axes, trials):
     axes.set_xticks(sorted(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda amount, _: f"{amount:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(
         xlabel="training images per class (logarithmic; bars: ± standard deviation over the seeds)",
         ylabel="validation accuracy",
     )
     axes.set_title(measured_on(trials), fontsize="medium")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(loc="lower right")
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def test_what_is_no_image_is_named(exported, serve, page, tmp_path):
         ("cut.png", ""),
         ("poster.png", "has 12,000 x 9,000 pixels"),
         ("scan.png", "would be dark"),
-        ("turned.webp", "is to be rotated"),
+        ("turned.webp", "has an EXIF rotation"),
         ("drawing.svg", "can't be decoded"),
     ):
         assert page.show(tmp_path / "good.png")

@@ -1,4 +1,4 @@
-"""What the training scripts, compare.py and predict.py are made of; docs/architecture.md draws it."""
+"""The code that the commands share; docs/architecture.md shows which module does what."""
 
 import sys
 from pathlib import Path

@@ -11,6 +11,16 @@ from transfer.splits import Split
 
 
 def load(path: Path) -> tuple[Split, Split, list[str], str]:
+    """Reads an .npz file of images.
+
+    Returns:
+        Its training and test `Split`s (uint8 (n, height, width, 3), int64 (n,)), the names of its
+        classes and its own name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or its arrays are not as expected.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: expected an .npz file")
     if not zipfile.is_zipfile(path):
@@ -98,8 +108,8 @@ def _checked_split(images, labels, name, path):
         images = images[..., np.newaxis]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            f"{path}: x_{name} should be uint8 images of shape (n, height, width), with 3 channels "
-            f"(RGB) or none (grey). Received: {images.dtype} {images.shape}"
+            f"{path}: x_{name} should be uint8 images of shape (n, height, width, 3) for RGB, or (n, "
+            f"height, width) or (n, height, width, 1) for grey. Received: {images.dtype} {images.shape}"
         )
     if not images.size:
         raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")

@@ -1,4 +1,4 @@
-"""What is beside an exported model: labels.txt, what to do to images, and a model card.
+"""The files beside an exported model: labels.txt, preprocessor_config.json and a model card.
 
 The card begins with the YAML metadata that the Hugging Face Hub reads
 (https://huggingface.co/docs/hub/model-cards).
@@ -254,6 +254,6 @@ def _weights(source):
             "ImageNet's images are for non-commercial research"
         )
     return {
-        "drawn": "pretrained on drawn images by this project (MIT), then fine-tuned",
+        "drawn": "pretrained on synthetic images by this project (MIT), then fine-tuned",
         "none": "trained from random initialization",
     }.get(source, f"fine-tuned from the file {Path(source).name}")

@@ -27,6 +27,9 @@ def seconds(depth, config, dataset):
         depth: One of `depths.DEPTHS`.
         config: `settings.Config` of the run.
         dataset: Its `data.Dataset`.
+
+    Returns:
+        Seconds, on two cores.
     """
     images, validated = len(dataset.train.labels), len(dataset.validation.labels)
     area = (config.image_size / 160) ** 2

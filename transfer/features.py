@@ -132,7 +132,7 @@ class FeatureBatches(Batches):
 
 
 def predict(model, dataset, name, count=None):
-    """Gives a model's output for the images of a split, from their kept features where there are any.
+    """Gives a model's output for the images of a split, from their kept features if there are any.
 
     Args:
         model: Functional `keras.Model` of one output, on pixels.

@@ -36,8 +36,8 @@ def find(names: Iterable[str]) -> list[Path]:
         names: Files, folders (all images in them and below) and patterns such as `*.jpg`.
 
     Returns:
-        List of paths, in the order of `names`, sorted within each. A name that stands for nothing
-        is a path of its own, for `read` to say so, as are images of a format that it can't read.
+        List of paths, in the order of `names`, sorted within each. A name that matches nothing
+        is among them, and so are images of an unreadable format: `read` says what is wrong.
     """
     found = []
     for name in names:

@@ -90,7 +90,7 @@ def find(root: Path) -> Layout:
     if classes and any(base.folders[name].folders for name in splits):
         raise ValueError(
             f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
-            "splits only or classes only; move the one or the other elsewhere"
+            "splits only or classes only; move one or the other elsewhere"
         )
     loose.append(base)
     own, entries = (), []

@@ -1,4 +1,4 @@
-"""Pretrains SqueezeNet on drawn images: the weights `drawn`, which need no download.
+"""Pretrains SqueezeNet on synthetic images: the weights `drawn`, which need no download.
 
     python -m transfer.pretraining     # writes transfer/drawn.h5
 

@@ -1,9 +1,9 @@
 """A run's folder, logs/<regime>/<name>/: made, written whole or not at all, read back.
 
-config.json     what was asked
+config.json     every setting, given or chosen by the recipe
 metrics.json    what came out; written last, so that a run with it is a finished one
 checkpoint-*    what --resume needs to go on
-model.keras     the model after the last whole epoch, or with --early-stopping the best one
+model.keras     the model at the last validation, or with --early-stopping the best one
 split.json      of a folder of images: each split's files and the sha256 of their pixels
 losses.png      training and validation loss by epoch
 validation.npz  probabilities of the validation images, float32 (n, classes)

@@ -31,8 +31,8 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 def flag(default, help, **limits):
     """A field of Config that is a flag too.
 
-    `limits` are `choices`, `minimum`, `above`, `below` or `maximum` (of numbers a million, if there is
-    no other); `shown` is what the help calls the default; `parse` is what reads the text.
+    `limits` are `choices`, `minimum`, `above`, `below` or `maximum` (of numbers a million by default);
+    `shown`, the default as the help shows it; `parse`, the function that reads the text.
     """
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
@@ -93,11 +93,11 @@ class Config:
 
     optimizer: str = flag("adam", "the optimizer", choices=tuple(OPTIMIZERS))
     early_stopping: int = flag(
-        0, "stop after this many epochs without a lower validation loss; 0: never", minimum=0
+        0, "stop once the validation loss has not fallen for this many epochs; 0: never", minimum=0
     )
     # Caffe's BGR and means: without them no channel has the values the weights were trained on.
     preprocessing: str = "caffe"
-    # Frozen or barely changing layers help more, the more of them the head reads.
+    # Reads several fire modules: worth most where the layers below are frozen or barely change.
     head: str = "pooled"
     # A mirrored truck is a truck.
     mirror: bool = True
@@ -112,8 +112,8 @@ class Config:
         0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"
     )
     fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
-    # The epochs that it was first meant to have, if it got more: its rate, or what it averages over,
-    # then followed another number of steps.
+    # Of a run that --resume gave more epochs: those for which its rate and its averaging were
+    # planned before.
     extended_from: str = ""
 
     evaluation: str = flag(

@@ -23,6 +23,12 @@ SHAPES = {
 
 
 def draw():
+    """Draws the same images each time.
+
+    Returns:
+        2,500 training and 500 test images, uint8 (n, 32, 32, 3), as two `Split`s; the names of their
+        classes; a description.
+    """
     random = np.random.default_rng(SHAPES_SEED)
     train, test = (_draw_split(count, random) for count in SHAPES_COUNTS)
     return train, test, SHAPES, "shapes (drawn, not photographs)"

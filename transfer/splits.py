@@ -28,7 +28,7 @@ class Split(NamedTuple):
 class Found(NamedTuple):
     """The images of a source, before the seed divides them.
 
-    `name` is what errors call the source. `labels`, int64 (n,), and `digests`, n sha256 hashes, are
+    `name` is what errors call the source. `labels`, int64 (n,), and `digests`, n sha256 digests, are
     those of its images, and so are `hashes`, their perceptual hashes, uint64 (n,) or None. `given`
     has the split of each, or None where the seed decides. `fractions` says how much of those each
     drawn split takes: `{"validation": 0.1}`. With `in_order`, the last ones are for validation, not
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
     name: str
     labels: np.ndarray
-    digests: list[str]
+    digests: list[bytes]
     hashes: np.ndarray | None
     given: list[str | None]
     class_names: tuple[str, ...]

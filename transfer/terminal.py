@@ -1,4 +1,4 @@
-"""How the commands report errors: one line on standard error, with exit status 2."""
+"""What the commands share at the terminal: one-line errors (exit status 2), tables, durations."""
 
 import argparse
 import contextlib
@@ -39,13 +39,15 @@ class Parser(argparse.ArgumentParser):
         """Refuses a path that a plot can't be written to, or that holds anything but an older plot."""
         self.check_output(option, path)
         if path.suffix.lower() != ".png":
-            self.error(f"argument {option}: {path} should be a PNG: expected a name in .png")
+            self.error(
+                f"argument {option}: {path} should be a PNG: expected a name that ends in .png"
+            )
         if path.exists():
             with one_line_errors(), path.open("rb") as file:
                 drawn = DRAWN_BY.encode() in file.read(1024)
             if not drawn:
                 self.error(
-                    f"argument {option}: {path} exists and was not drawn here: choose another name, "
+                    f"argument {option}: {path} exists and is not a plot of this project: choose another name, "
                     "or remove it"
                 )
 

@@ -147,7 +147,7 @@ async function decoded(file, bytes) {
         `pixels: expected ${LARGEST_AREA.toLocaleString("en")} or fewer.`);
     }
     if (webpOrientation(bytes) > 1) {
-      throw new Refusal(`${file.name} is to be rotated, which browsers don't do with WebP: save it upright.`);
+      throw new Refusal(`${file.name} has an EXIF rotation, which browsers ignore in WebP files: save it upright.`);
     }
     // The values in the file, as Pillow reads them, not those for this screen.
     return await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
