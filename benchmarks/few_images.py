@@ -194,7 +194,7 @@ def tables(trials):
         seeds, commits = (
             ", ".join(sorted({str(trial[key]) for trial in own})) for key in ("seed", "commit")
         )
-        shown.append(f"{measured_on(own)}; seeds {seeds}; commits {commits}.\n\n{table}")
+        shown.append(f"{measured_on(own)}; seeds {seeds}; commit {commits}.\n\n{table}")
     return "\n\n".join(shown)
 
 
