@@ -195,8 +195,8 @@ def _arrays(source, state=None):
     return _of_arrays(source, *arrays.load(Path(os.path.expanduser(source))))
 
 
-def _of_arrays(source, train, test, class_names, description):
-    count, notes = len(train.images), []
+def _of_arrays(source, train, test, class_names, description, notes=()):
+    count, notes = len(train.images), list(notes)
     height, width = train.images.shape[1:3]
     if height != width:  # as of a folder's images, and as predict.py sees an image
         train, test = (Split(_middle(images), labels) for images, labels in (train, test))

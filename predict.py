@@ -41,8 +41,11 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
-    if "" in asked.images:
-        parser.error("argument IMAGE: expected files, folders or patterns. Received: ''")
+    for name in asked.images:
+        if not name:
+            parser.error("argument IMAGE: expected files, folders or patterns. Received: ''")
+        if "://" in name and not Path(name).exists():
+            parser.error(f"argument IMAGE: {name} is a URL: download it first")
     if asked.explain:
         parser.check_plot("--explain", asked.explain)
 
@@ -71,7 +74,7 @@ def answer(asked):
         best = probabilities.argsort()[::-1][: asked.top]
         print(show(path, [(opened.class_names[i], float(probabilities[i])) for i in best]))
         if asked.explain:
-            title = f"{path.name}\n{opened.class_names[best[0]]} {probabilities[best[0]]:.1%}"
+            title = f"{printable(path.name)}\n{opened.class_names[best[0]]} {probabilities[best[0]]:.1%}"
             explained.append((image, best[0], title))
     if explained:
         with terminal.one_line_errors():

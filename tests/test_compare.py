@@ -53,6 +53,35 @@ def test_the_best_is_evaluated_on_the_test_images_once(logs, script):
     assert script("compare.py", "--logs", logs).out == first.out
 
 
+def test_runs_without_near_duplicates_are_in_a_table_of_their_own(logs, script, one_line):
+    path = logs / "full" / "tiny" / "metrics.json"
+    config = json.loads(path.read_text())["config"]
+    edit(path.parent, config=config | {"near_duplicates": "drop"})
+    tables = script("compare.py", "--logs", logs).out
+    assert (
+        tables.count("validation accuracy  ") == 2
+        and "near duplicates" not in tables.split("\n")[0]
+    )
+    assert "without near duplicates" in (logs / "comparison.md").read_text()
+    result = script("predict.py", "--logs", logs, "photo.png")
+    one_line(result, "used different images", "--run")
+
+
+@pytest.mark.parametrize("kind", ["md", "csv"])
+def test_a_folder_in_the_place_of_a_table_is_named(logs, script, kind):
+    (logs / f"comparison.{kind}").mkdir()
+    result = script("compare.py", "--logs", logs)
+    assert result.status == 2
+    assert f"{logs / 'comparison'}.{kind} can't be used: Is a directory" in result.err
+
+
+def test_a_folder_in_the_place_of_metrics_is_named(logs, script):
+    (logs / "full" / "tiny" / "metrics.json").unlink()
+    (logs / "full" / "tiny" / "metrics.json").mkdir()
+    result = script("compare.py", "--logs", logs)
+    assert result.status == 0 and "metrics.json is damaged (it is a folder)" in result.out
+
+
 @pytest.fixture
 def seeds(logs):
     """Two more runs of frozen, as if under other seeds."""

@@ -52,6 +52,20 @@ def test_of_an_npz_that_is_not_square_the_middle_is_seen(npz):
     np.testing.assert_array_equal(dataset.test.images, tall[:, 2:10])
 
 
+def test_arrays_of_an_npz_that_are_not_used_are_named(npz):
+    assert data.load(str(npz())).notes == ()
+    dataset = data.load(str(npz(x_val=images(10), y_val=np.arange(10), class_names=list("abcde"))))
+    assert dataset.notes == ("left out: 2 arrays: x_val, y_val",)
+
+
+def test_an_image_of_an_npz_that_is_in_two_classes_is_named(npz):
+    x_train = images(50)
+    x_train[1], x_train[45] = x_train[0], x_train[2]
+    notes = data.load(str(npz(x_train=x_train))).notes
+    twice = "in two classes: 2 images, both of which are used: x_train[1] and x_train[0], "
+    assert any(note.startswith(twice) for note in notes), notes
+
+
 def test_cifar10_is_split_as_in_the_report(monkeypatch):
     import keras
 

@@ -13,6 +13,7 @@ from conftest import IMAGES, ROOT, TINY, WEIGHTS
 from PIL import Image
 
 import data
+from transfer import images
 
 
 def noise(count, seed=0, shape=(24, 20, 3)):
@@ -55,6 +56,32 @@ def test_pixels_are_the_middle_square(root):
             whole = np.asarray(Image.open(root / row["file"]))
             np.testing.assert_array_equal(image, whole[2:22])
             assert row["file"].split("/")[0] == dataset.class_names[label]
+
+
+def test_predict_sees_the_pixels_that_were_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    # So large that a JPEG could be decoded at a fraction of its size.
+    for seed, name in enumerate(("ant", "bee")):
+        put(tmp_path / "images" / name, noise(3, seed, (300, 400, 3)), "jpg")
+    dataset = data.load(str(tmp_path / "images"), image_size=32)
+    for split, rows in zip(dataset[:3], dataset.files.values(), strict=True):
+        for image, row in zip(split.images, rows, strict=True):
+            seen = images.read(tmp_path / "images" / row["file"], 32, enlarge=True)
+            np.testing.assert_array_equal(seen, image)
+
+
+def test_a_class_of_copies_is_refused_and_they_are_named(root):
+    shutil.copytree(root / "ant", root / "copy")
+    with pytest.raises(
+        ValueError, match="copy has 0 distinct .* left out: 20 duplicates: copy/000"
+    ):
+        data.load(str(root), image_size=32)
+
+
+def test_a_home_that_cant_be_made_is_named(root, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", __file__)
+    with pytest.raises(OSError, match="images can't be made .*: set KERAS_HOME to another folder"):
+        data.load(str(root), image_size=32)
 
 
 def test_images_of_other_sizes_are_shrunk_or_enlarged_to_one(root):

@@ -401,10 +401,15 @@ def test_what_is_hidden_is_no_picture_and_any_name_is_one_line(trained, script, 
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, folder / name)
     (folder / os.fsdecode(b"odd\xff.png")).write_bytes(picture.read_bytes())
-    result = script("predict.py", folder, "--run", trained.frozen.folder)
-    assert result.status == 0, result.err
+    plot = tmp_path / "why.png"
+    result = script("predict.py", folder, "--run", trained.frozen.folder, "--explain", plot)
+    assert result.status == 0 and plot.exists(), result.err
     names = sorted(line.rsplit(": ", 1)[0] for line in result.out.splitlines())
     assert names == [f"{folder}/odd\\udcff.png", f"{folder}/one\\nname.png"]
+
+
+def test_a_url_is_refused(script, one_line):
+    one_line(script("predict.py", "https://example.org/a.jpg"), "https://example.org/a.jpg", "URL")
 
 
 def test_a_run_that_is_not_finished(script, one_line, picture, tmp_path):

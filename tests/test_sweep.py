@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import REGIMES, ROOT, TINY, finish, start
+from PIL import Image
 from test_features import built, rule
 
 from transfer import curve, depths, grid, pool, settings, sweeping, terminal
@@ -116,6 +117,8 @@ def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
         (("--optimizer", "adam", "adan"), ["--optimizer", "adan"]),
         (("--images-per-class", "0"), ["--images-per-class", "1 or more"]),
         (("--folds", "2", "--fold", "3"), ["--fold", "3"]),
+        (("--folds", "2", "3"), ["--folds", "one value", "different images"]),
+        (("--near-duplicates", "keep", "drop"), ["--near-duplicates", "one value"]),
         (("--weights", "none", "missing.h5"), ["missing.h5", "does not exist"]),
         (("--seed", *map(str, range(2000))), ["12,000", "--yes"]),
         (("--images-per-class", "10", "500"), ["500", "--skip-impossible"]),
@@ -144,6 +147,25 @@ def test_the_folder_of_another_sweep_is_refused(swept, script, one_line):
     result = script("sweep.py", *GRID, "--data", "cifar10", "--logs", swept.logs)
     if "can't be downloaded" not in result.err:
         one_line(result, "other images", "--logs")
+
+
+def test_files_that_change_their_names_are_other_splits_and_so_other_runs(script, tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(5):
+            pixels = random.integers(0, 256, (8, 8, 3), "u1")
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    asked = ("--data", tmp_path / "images", "--weights", "none", "--depth", "head", "--seed", "0")
+    tiny = ("--image-size", "32", "--epochs", "1", "--logs", tmp_path / "logs")
+    assert script("sweep.py", *asked, *tiny).status == 0
+    assert "none to train" in script("sweep.py", *asked, *tiny, "--list").out
+    (tmp_path / "images" / "ant" / "0.png").rename(tmp_path / "images" / "ant" / "9.png")
+    assert "1 to train" in script("sweep.py", *asked, *tiny, "--list").out
+    (tmp_path / "images" / "ant" / "9.png").rename(tmp_path / "images" / "ant" / "0.png")
+    assert "none to train" in script("sweep.py", *asked, *tiny, "--list").out
+    (tmp_path / "images" / "ant").rename(tmp_path / "images" / "aphid")
+    assert "1 to train" in script("sweep.py", *asked, *tiny, "--list").out
 
 
 @pytest.fixture

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer.layouts import counted, shown
 from transfer.splits import Split
 
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
-def load(path: Path) -> tuple[Split, Split, list[str], str]:
+
+def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
     """Reads an .npz file of images.
 
     Returns:
         Its training and test `Split`s (uint8 (n, height, width, 3), int64 (n,)), the names of its
-        classes and its own name.
+        classes, its own name, and lines for the user.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -31,12 +34,11 @@ def load(path: Path) -> tuple[Split, Split, list[str], str]:
     try:
         _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as file:
-            for name in ("x_train", "y_train", "x_test", "y_test"):
+            for name in ARRAYS:
                 if name not in file.files:
-                    raise ValueError(
-                        f"{path} has no array {name}: expected x_train, y_train, x_test, y_test"
-                    )
+                    raise ValueError(f"{path} has no array {name}: expected {', '.join(ARRAYS)}")
                 arrays[name] = _read_array(file, name, path)
+            others = [name for name in file.files if name not in (*ARRAYS, "class_names")]
             names = _read_array(file, "class_names", path) if "class_names" in file.files else None
     except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
@@ -79,7 +81,8 @@ def load(path: Path) -> tuple[Split, Split, list[str], str]:
             raise ValueError(
                 f"{path}: class_names should be printable and different. Received: {name!r}"
             )
-    return train, test, names, path.name
+    notes = [f"left out: {counted(len(others), 'array')}: {shown(others)}"] if others else []
+    return train, test, names, path.name, notes
 
 
 def _refuse_bomb(path):

@@ -71,8 +71,12 @@ def _resumed(parser, defaults, given):
         saved = Config(**(results.BEFORE | known))
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}
+    except FileNotFoundError:
+        parser.error(
+            f"argument --resume: {folder} is not the folder of a run: it has no config.json"
+        )
     except (OSError, ValueError, TypeError) as error:
-        parser.error(f"argument --resume: {folder} can't be resumed ({error})")
+        parser.error(f"argument --resume: {folder} can't be resumed ({terminal.reason(error)})")
     given |= {"regime": defaults.regime} | located(given)
     for key, value in given.items():
         before = getattr(saved, key)

@@ -145,6 +145,8 @@ def read_json(path: Path) -> dict:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is damaged (it is a folder)") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error})") from error
     return value if isinstance(value, dict) else {}

@@ -8,6 +8,7 @@ they were found, so that a different seed, fold or subset needs no decoding agai
 
 import concurrent.futures
 import hashlib
+import os
 import shutil
 import sys
 import tempfile
@@ -98,7 +99,12 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         states,
     ]
     cache = keras_home() / "images"
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{cache} can't be made ({error.strerror}): set KERAS_HOME to another folder"
+        ) from error
     path = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.bin"
     kept = _read(path)
     # What can't be read is read again to say why, and as it may have been the disk.
@@ -133,6 +139,8 @@ def _read(path):
 
 
 def _write(path, root, entries, image_size, on_bad_image):
+    if not os.access(path.parent, os.W_OK):
+        raise OSError(f"{path.parent} can't be written to: set KERAS_HOME to another folder")
     files.clear_parts(path.parent)
     side = _side(root, entries, image_size)
     # Once for all images, and once for the copies that `take` makes.

@@ -29,6 +29,8 @@ IMAGES = (
     "fold",
     "near_duplicates",
 )
+# Of these, what decides on which images all seeds together validate.
+VALIDATED_ON = ("near_duplicates", "folds")
 
 
 class Trial(NamedTuple):
@@ -41,14 +43,18 @@ class Trial(NamedTuple):
     def __str__(self):
         return self.label
 
-    def named(self, fingerprint: str) -> "Trial":
-        """Gives it the name that only its settings and images have: the same run is found again."""
+    def named(self, split: dict) -> "Trial":
+        """Gives it the name that only its settings and images have: the same run is found again.
+
+        Args:
+            split: What a run's metrics say of its images: see `curve.Result`.
+        """
         settings = dataclasses.asdict(self.config.located())
         for key in ("data", "logs", "name"):
             del settings[key]
         if settings["weights"] not in runs.WEIGHTS:
             settings["weights"] = files.digest(Path(settings["weights"]))
-        what = json.dumps([fingerprint, settings], sort_keys=True)
+        what = json.dumps([split, settings], sort_keys=True)
         key = hashlib.sha256(what.encode()).hexdigest()[:10]
         amount = self.config.images_per_class or "all"
         name = f"sweep-{amount}-per-class-seed-{self.config.seed}-{key}"
@@ -125,6 +131,12 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
         with terminal.one_line_errors():
             check_weights(weights)
     varied = [name for name, values in axes.items() if len(values) > 1]
+    for name in VALIDATED_ON:
+        if name in varied:
+            parser.error(
+                f"argument --{name.replace('_', '-')}: expected one value, as runs of each validate "
+                "on different images, and are not to be compared"
+            )
     if any(axes.get("folds", ())) and "fold" not in axes:
         varied.append("fold")
     # Trials of the same images stand together.

@@ -105,12 +105,11 @@ def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
         Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe;
             or it has 16 bits per channel but uses too few and would be dark, as 12-bit scans do.
     """
-    # A JPEG can be decoded at a fraction of its size, in a fraction of the time.
-    return np.asarray(square(decode(path, least=2 * largest), largest, enlarge))
+    return np.asarray(square(decode(path), largest, enlarge))
 
 
-def decode(path: Path, least: int | None = None) -> Image.Image:
-    """Decodes a whole image, or where it is a JPEG, a smaller one of at least that many pixels.
+def decode(path: Path) -> Image.Image:
+    """Decodes a whole image.
 
     Returns:
         A `PIL.Image.Image` of mode RGB. Otherwise as `read`.
@@ -125,8 +124,6 @@ def decode(path: Path, least: int | None = None) -> Image.Image:
                     f"{path} has {width:,} x {height:,} pixels: expected {LARGEST_AREA:,} or fewer, "
                     f"and {LARGEST_SIDE:,} a side"
                 )
-            if least:
-                image.draft("RGB", (least, least))
             return _to_rgb(path, image)
     except UnidentifiedImageError:
         reason = "is empty" if not Path(path).stat().st_size else "is not an image"

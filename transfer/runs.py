@@ -45,9 +45,17 @@ class Run(NamedTuple):
 
     @property
     def fingerprint(self) -> tuple[str, tuple[str, ...]]:
-        """Of its images and their classes: only runs that have it in common are comparable."""
+        """Of its images and their classes."""
         about = self.metrics["data"]
         return about["sha256"], tuple(about["class_names"])
+
+    @property
+    def comparable(self) -> tuple:
+        """Only runs that have it in common are ranked: images, classes, and what is validated on.
+
+        Without near duplicates of its test images, a validation split is another one.
+        """
+        return *self.fingerprint, self.metrics["config"].get("near_duplicates", "keep")
 
     def export(self, kind: str) -> Path:
         """Gives the folder of an export of its model: of a format, or of `all`."""
@@ -284,7 +292,7 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
             raise ValueError(f"no finished run under {logs} is on {source}")
     groups: dict[tuple, list[Run]] = {}
     for run in finished:
-        groups.setdefault(run.fingerprint, []).append(run)
+        groups.setdefault(run.comparable, []).append(run)
     tops = [min(group, key=rank) for group in groups.values()]
     if len(tops) > 1:
         choices = "; ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)

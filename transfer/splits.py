@@ -10,6 +10,8 @@ import numpy as np
 
 from transfer.layouts import SPLITS, counted, shown
 
+# In which splits are searched for copies of an image: the first one found stays.
+ORDER = ("test", "validation", "train", "divided")
 # Streams of the seed: the same numbers must not decide on a fold and then on an amount.
 FOLDS, AMOUNTS = 1, 2
 # Bits of 64 by which perceptual hashes may differ between copies of an image. Of the 398 photographs
@@ -130,7 +132,10 @@ def divide(
         notes = _without_duplicates(found, rows)
         counts = _counts(found, rows["divided" if found.fractions else "train"])
         what = "distinct readable image", " for training"
-        enough(found.name, counts, found.class_names, found.fractions, *what)
+        try:
+            enough(found.name, counts, found.class_names, found.fractions, *what)
+        except ValueError as error:
+            raise ValueError("; ".join([str(error), *notes])) from None
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
@@ -185,7 +190,21 @@ def _shared(found, rows):
         if twice:
             pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in twice)
             notes.append(f"also in {others}: {counted(len(twice), 'image')} of {split}: {pairs}")
-    return notes
+    return notes + _contradictions(found, rows, "both of which are used")
+
+
+def _contradictions(found, rows, used):
+    """Gives a line on images that stand in two classes; `used` says what becomes of their labels."""
+    first, pairs = {}, {}
+    for split in ORDER:
+        for i in rows[split].tolist():
+            known = first.setdefault(found.digests[i], i)
+            if found.labels[i] != found.labels[known]:
+                pairs[i] = known
+    if not pairs:
+        return []
+    named = shown(f"{found.title(i)} and {found.title(known)}" for i, known in pairs.items())
+    return [f"in two classes: {counted(len(pairs), 'image')}, {used}: {named}"]
 
 
 def _without_duplicates(found, rows):
@@ -194,28 +213,20 @@ def _without_duplicates(found, rows):
     Of the copies in several splits that of test stays, else that of validation; in one split the
     first stays, whatever the seed. Labels that contradict each other are named.
     """
-    notes, first, contradictions = [], {}, []
-    for split in ("test", "validation", "train", "divided"):
+    notes, first = [], {}
+    contradictions = _contradictions(found, rows, "of which the label of the second file is used")
+    for split in ORDER:
         copies = []
         for i in rows[split].tolist():
             known = first.setdefault(found.digests[i], i)
             if known != i:
                 copies.append((i, known))
-        contradictions += [
-            (i, known) for i, known in copies if found.labels[i] != found.labels[known]
-        ]
         if copies:
             pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in copies)
             place = "" if split == "divided" else f" of {split}"
             notes.append(f"left out: {counted(len(copies), 'duplicate')}{place}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in copies])
-    if contradictions:
-        pairs = shown(f"{found.title(i)} and {found.title(known)}" for i, known in contradictions)
-        notes.append(
-            f"in two classes: {counted(len(contradictions), 'image')}, of which the label of the "
-            f"second file is used: {pairs}"
-        )
-    return notes
+    return notes + contradictions
 
 
 def _without_near_duplicates(found, rows, drop):
@@ -235,9 +246,8 @@ def _without_near_duplicates(found, rows, drop):
         if not near:
             continue
         pairs = shown(f"{found.title(i)} is like {found.title(other)}" for i, other in near)
-        images = (
-            f"{counted(len(near), 'image')} of {split} that look like one of {' or '.join(others)}"
-        )
+        look = "looks" if len(near) == 1 else "look"
+        images = f"{counted(len(near), 'image')} of {split} that {look} like one of {' or '.join(others)}"
         if drop:
             notes.append(f"left out: {images}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in near])

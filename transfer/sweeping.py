@@ -61,9 +61,15 @@ def begin(
                 continue
             raise
         fingerprint = dataset.fingerprint
+        split = {
+            "sha256": fingerprint,
+            "class_names": list(dataset.class_names),
+            "order": dataset.order,
+        }
         for trial in trials:
             whole, _ = follow(trial.config, dataset)
-            found[trial] = Result(trial, seconds=cost.seconds(trial.depth, whole, dataset))
+            seconds = cost.seconds(trial.depth, whole, dataset)
+            found[trial] = Result(trial.named(split), seconds=seconds, split=split)
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
     mark = logs / MARK
@@ -73,13 +79,13 @@ def begin(
         raise ValueError(f"{error}: remove it if the runs beside it are of these images") from None
     if marked != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
-    named = [found[trial]._replace(trial=trial.named(fingerprint)) for trial in grid.trials]
-    folders = Counter(one.trial.folder for one in named)
+    named = [found[trial] for trial in grid.trials]
+    folders = Counter(one.trial.folder for one in named if one.status != "impossible")
     if max(folders.values()) > 1:
         raise ValueError(
             "two values of a flag mean the same run, such as two copies of a file given to --weights"
         )
-    states = [one if one.status == "impossible" else _state(one, fingerprint) for one in named]
+    states = [one if one.status == "impossible" else _state(one) for one in named]
     if stop_worst:
         states = [_stopped(one) for one in states]
     return states, fingerprint
@@ -97,7 +103,7 @@ def plan(found: Sequence[Result], logs: Path) -> str:
     )
 
 
-def _state(one: Result, fingerprint: str) -> Result:
+def _state(one: Result) -> Result:
     folder = one.trial.folder
     try:
         run = runs.read(folder)
@@ -105,7 +111,7 @@ def _state(one: Result, fingerprint: str) -> Result:
         return one._replace(status="failed", reason=str(error))
     except OSError:
         return one
-    if run.metrics["data"]["sha256"] != fingerprint:
+    if any(run.metrics["data"].get(key) != value for key, value in one.split.items()):
         reason = f"the images changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
     return one._replace(status="finished", reason="", run=run)
@@ -160,7 +166,7 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
                         waiting.append(trial)
                         found[place] = found[place]._replace(status="waiting")
                     else:
-                        found[place] = _result(found[place], outcome, fingerprint)
+                        found[place] = _result(found[place], outcome)
                 show()
                 if pressed and not passed_on:
                     passed_on = True
@@ -172,11 +178,11 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
         raise KeyboardInterrupt
 
 
-def _result(one: Result, outcome: Outcome, fingerprint: str) -> Result:
+def _result(one: Result, outcome: Outcome) -> Result:
     if outcome.status in ("interrupted", "stopped"):
         return one._replace(status=outcome.status, reason=outcome.reason)
     if outcome.status == "finished":
-        ended = _state(one, fingerprint)
+        ended = _state(one)
         if ended.status != one.status:
             return ended
         return one._replace(status="failed", reason="its metrics.json can't be read")

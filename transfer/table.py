@@ -20,7 +20,7 @@ KIND = ("regime", "recipe", "images_per_class", "folds")
 # Settings that no rule chooses by the number of images: a table shows them wherever rows differ.
 ASKED = (
     "images_per_class", "optimizer", "image_size", "weights", "evaluation", "class_weights",
-    "early_stopping", "near_duplicates", "precision",
+    "early_stopping", "precision",
 )  # fmt: skip
 # Settings with a column of their own.
 STANDING = ("regime", "recipe", "epochs", "folds")
@@ -194,7 +194,10 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     groups = {}
     for row in rows:
         best = row.runs[0]
-        groups.setdefault((best.metrics["data"]["description"], best.fingerprint), []).append(row)
+        description = best.metrics["data"]["description"]
+        if row.settings["near_duplicates"] == "drop":
+            description += " without near duplicates"
+        groups.setdefault((description, best.comparable), []).append(row)
     return [(key[0], groups[key]) for key in sorted(groups)]
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import gc
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**arguments)
         # The shell leaves the ~ of --logs=~/runs as it is. (Path.expanduser() fails at ~nobody.)
         self.register("type", Path, lambda text: Path(os.path.expanduser(text)))
+
+    def parse_args(self, args=None, namespace=None):
+        """Refuses an option's value that is empty, as a shell's variable without a value is."""
+        texts = sys.argv[1:] if args is None else list(args)
+        for before, text in itertools.pairwise(["", *texts]):
+            option = text.removesuffix("=") if text else before
+            if option.startswith("--") and option != "--" and (not text or text.endswith("=")):
+                self.error(f"argument {option}: expected a value. Received: ''")
+        return super().parse_args(args, namespace)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
@@ -47,8 +57,8 @@ class Parser(argparse.ArgumentParser):
                 drawn = DRAWN_BY.encode() in file.read(1024)
             if not drawn:
                 self.error(
-                    f"argument {option}: {path} exists and is not a plot of this project: choose another name, "
-                    "or remove it"
+                    f"argument {option}: {path} exists and is not a plot of this project: choose "
+                    "another name, or remove it"
                 )
 
 
@@ -61,13 +71,20 @@ def _take_any_text():
             getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
+def reason(error):
+    """Says in words what went wrong: of the system's errors without their number."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename} can't be used: {error.strerror}"
+    return str(error)
+
+
 def complain(message):
-    """Prints one line on standard error."""
+    """Prints one line, or an error's reason, on standard error."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
-    line = " ".join(str(message).split())
+    line = " ".join(reason(message).split())
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
