@@ -168,6 +168,18 @@ def test_files_that_change_their_names_are_other_splits_and_so_other_runs(script
     assert "1 to train" in script("sweep.py", *asked, *tiny, "--list").out
 
 
+def test_where_views_are_new_each_epoch_the_head_reads_the_features_of_depth_head(
+    script, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    asked = ("--data", "shapes", "--images-per-class", "5", "--image-size", "32", "--epochs", "1")
+    asked += ("--weights", "none", "--seed", "0", "--logs", tmp_path / "logs", "--depth")
+    for depth, state in (("head", "to compute"), ("fire4", "already computed")):
+        assert script("sweep.py", *asked, depth).status == 0
+        (output,) = (tmp_path / "logs" / "sweep").glob(f"{depths.regime(depth)}-*.txt")
+        assert state in output.read_text()
+
+
 @pytest.fixture
 def trials(tmp_path):
     """A small sweep on drawn images, of which nothing has been trained."""

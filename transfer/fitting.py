@@ -123,13 +123,16 @@ def train_head(model, dataset, config):
     def only_head(layer):
         return layer.name.startswith("head_")
 
+    # Views that are new each epoch are too many to keep.
+    some_frozen = not all(layer.trainable for layer in model.layers if layer.weights)
+    keeps_features = some_frozen and (config.views or not (config.shift or config.zoom))
     # As the features are fixed, it is trained like the head of train_frozen.py.
     alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
     }  # fmt: skip
     config, _ = follow(dataclasses.replace(config, **alone), dataset)
     # Reads the features that the regime keeps; if it keeps none, those of the frozen backbone.
-    if all(layer.trainable for layer in model.layers if layer.weights):
+    if not keeps_features:
         set_trainable(model, only_head)
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
