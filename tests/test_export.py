@@ -128,10 +128,22 @@ def test_the_card_says_what_the_run_found(in_float32, script, tmp_path, monkeypa
     assert head["pipeline_tag"] == "image-classification"
     assert all(name in text for name in in_float32.metrics["data"]["class_names"])
     code = text.split("```python\n")[1].split("```")[0]
-    Image.fromarray(data.load("shapes").test.images[0]).save(tmp_path / "made" / "photo.jpg")
     monkeypatch.chdir(tmp_path / "made")
-    exec(code, {})  # noqa: S102  (the card is ours)
-    assert capfd.readouterr().out.strip() in in_float32.metrics["data"]["class_names"]
+    random = np.random.default_rng(0)
+    for mode, size in (("RGB", (301, 200)), ("RGBA", (60, 41)), ("L", (9, 20)), ("P", (50, 32))):
+        pixels = random.integers(0, 256, (*size[::-1], 4), "u1")
+        Image.fromarray(pixels).convert(mode).save("photo.png")
+        seen = {}
+        exec(code.replace("photo.jpg", "photo.png"), seen)  # noqa: S102  (the card is ours)
+        np.testing.assert_array_equal(seen["images"][0], pictures_of("photo.png", seen["images"]))
+        assert capfd.readouterr().out.strip() in in_float32.metrics["data"]["class_names"]
+
+
+def pictures_of(path, images):
+    """Gives the pixels of a file as predict.py would read them, of the side of these images."""
+    from transfer.images import read
+
+    return read(path, images.shape[1], enlarge=True)
 
 
 @pytest.mark.slow

@@ -473,3 +473,13 @@ def test_kept_views_are_the_same_each_epoch():
         for n in (2, 3)
     )
     assert same[0] == same[1] and other[0] != other[1]
+
+
+def test_interrupted_folds_say_how_many_are_finished(script, one_line, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transfer.run._run", interrupted)
+    result = script("train_frozen.py", *TINY, "--folds", 3, "--logs", tmp_path)
+    one_line(result, "interrupted", status=130)
+    assert "folds       0 of 3 finished; --fold trains a single one" in result.out

@@ -96,6 +96,9 @@ def test_what_is_finished_is_not_trained_again(swept, script):
     assert (again.status, again.err) == (0, "")
     assert "none to train" in again.out
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    # What the rule has chosen, spelled out.
+    spelled = script("sweep.py", *GRID, "--dropout", "0.5", "--list", "--logs", swept.logs)
+    assert "none to train" in spelled.out
     grown = script("sweep.py", *GRID, "4", "--list", "--logs", swept.logs)
     assert "8 runs" in grown.out and "4 to train" in grown.out
 

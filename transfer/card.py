@@ -160,8 +160,17 @@ largest central square and resize them to {side}x{side} pixels, which is the siz
 import numpy as np
 from PIL import Image, ImageOps
 
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-image = ImageOps.fit(photo, ({side}, {side}), Image.Resampling.BILINEAR)
+photo = ImageOps.exif_transpose(Image.open("photo.jpg"))  # of 8 bits per channel
+if photo.has_transparency_data:
+    photo = photo.convert("RGBA")
+    photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+photo, side = photo.convert("RGB"), min(photo.size)
+left, top = (photo.width - side) // 2, (photo.height - side) // 2
+box = (left, top, left + side, top + side)
+if side > {side}:
+    image = photo.resize(({side}, {side}), Image.Resampling.BILINEAR, box, reducing_gap=3.0)
+else:
+    image = photo.crop(box).resize(({side}, {side}))
 images = np.asarray(image, np.uint8)[np.newaxis]
 {_code(rows[1])}
 print(open("{LABELS}", encoding="utf-8").read().splitlines()[probabilities[0].argmax()])

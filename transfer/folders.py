@@ -223,6 +223,7 @@ def _about(entries, bad):
     largest, smallest = max(counts.values()), min(counts.values())
     if largest > 3 * smallest:
         notes.append(
-            f"the largest class has {largest:,} images, the smallest {smallest:,}: see --class-weights"
+            f"the largest class has {largest:,} images, the smallest {smallest:,}; with "
+            "--class-weights balanced they weigh the same"
         )
     return notes

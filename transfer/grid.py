@@ -43,13 +43,14 @@ class Trial(NamedTuple):
     def __str__(self):
         return self.label
 
-    def named(self, split: dict) -> "Trial":
+    def named(self, whole: Config, split: dict) -> "Trial":
         """Gives it the name that only its settings and images have: the same run is found again.
 
         Args:
+            whole: Its settings, with those that follow from the images.
             split: What a run's metrics say of its images: see `curve.Result`.
         """
-        settings = dataclasses.asdict(self.config.located())
+        settings = dataclasses.asdict(whole.located())
         for key in ("data", "logs", "name"):
             del settings[key]
         if settings["weights"] not in runs.WEIGHTS:

@@ -282,7 +282,7 @@ def explanations(images):
     for axes, (image, evidence, title) in zip(grid.flat, images, strict=False):
         gap = np.full((len(image), max(len(image) // 25, 1), 3), 255, "uint8")
         axes.imshow(np.concatenate([image, gap, overlay(image, evidence)], axis=1))
-        lines = [textwrap.fill(line, 60) for line in title.splitlines()]
+        lines = [textwrap.fill(line, 60, max_lines=2) for line in title.splitlines()]
         axes.set_title("\n".join(lines), fontsize="small", loc="left")
     return figure
 

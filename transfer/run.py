@@ -37,9 +37,12 @@ def run(title, trainable, config, hopeless=None):
     made = []
     for fold, name in enumerate(names, 1):
         print(f"fold        {fold} of {config.folds}", flush=True)
-        made.append(
-            _run_one(title, trainable, dataclasses.replace(config, fold=fold, name=name), hopeless)
-        )
+        one = dataclasses.replace(config, fold=fold, name=name)
+        try:
+            made.append(_run_one(title, trainable, one, hopeless))
+        except SystemExit:
+            print(f"folds       {len(made)} of {config.folds} finished; --fold trains a single one")
+            raise
     losses, accuracies = (
         [metrics[key] for metrics in made] for key in ("validation_loss", "validation_accuracy")
     )

@@ -136,11 +136,11 @@ def create(
             raise OSError(
                 f"{parent / candidate} can't be made ({error.strerror}): choose another --logs"
             ) from error
-    raise _taken(parent / candidates[0])
+    raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
 
 
 def refuse_taken(logs: str | Path, regime: str, names: Iterable[str]) -> None:
-    """Refuses names of runs that are there, before the first of several runs begins.
+    """Refuses names of runs that are there, before the first of several folds begins.
 
     Raises:
         OSError: A run of such a name exists.
@@ -148,11 +148,9 @@ def refuse_taken(logs: str | Path, regime: str, names: Iterable[str]) -> None:
     for name in names:
         folder = Path(logs, regime, name)
         if folder.exists():
-            raise _taken(folder)
-
-
-def _taken(folder):
-    return OSError(f"{folder} exists: choose another --name, or remove it")
+            raise OSError(
+                f"{folder} exists: choose another --name, or train the other folds with --fold"
+            )
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def begin(
         for trial in trials:
             whole, _ = follow(trial.config, dataset)
             seconds = cost.seconds(trial.depth, whole, dataset)
-            found[trial] = Result(trial.named(split), seconds=seconds, split=split)
+            found[trial] = Result(trial.named(whole, split), seconds=seconds, split=split)
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
     mark = logs / MARK
