@@ -73,7 +73,7 @@ def _resumed(parser, defaults, given):
         done = results.read_metrics(folder) if finished else {}
     except FileNotFoundError:
         parser.error(
-            f"argument --resume: {folder} is not the folder of a run: it has no config.json"
+            f"argument --resume: {folder} can't be resumed: it has no config.json, so it is no run"
         )
     except (OSError, ValueError, TypeError) as error:
         parser.error(f"argument --resume: {folder} can't be resumed ({terminal.reason(error)})")
