@@ -42,8 +42,6 @@ def main(arguments=None):
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
     for name in asked.images:
-        if not name:
-            parser.error("argument IMAGE: expected files, folders or patterns. Received: ''")
         if "://" in name and not Path(name).exists():
             parser.error(f"argument IMAGE: {name} is a URL: download it first")
     if asked.explain:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import data
-from transfer import recipes, runs
+from transfer import recipes, runs, terminal
 
 # Each one's default learning rate as a multiple of Adam's, which the recipes give, and its settings.
 # All of them use the recipe's weight decay, so adamw is the same as adam.
@@ -49,7 +49,9 @@ class Config:
 
     data: str = flag("cifar10", "cifar10, shapes (drawn, no download), FILE.npz or a folder")
     weights: str = flag(
-        "imagenet", "imagenet, drawn (no download), none (random) or a FILE of SqueezeNet's weights"
+        "imagenet",
+        "imagenet, drawn (no download), none (random) or a FILE of SqueezeNet's weights",
+        parse=terminal.filled,
     )
     recipe: str = flag(
         "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
@@ -149,10 +151,12 @@ class Config:
         "auto", "floating-point precision; auto depends on the hardware", choices=PRECISIONS
     )
     resume: str = flag(
-        "", "folder of a run to resume, with that run's settings", parse=os.path.expanduser
+        "", "folder of a run to resume, with that run's settings", parse=terminal.expanded
     )
-    logs: str = flag("logs", "folder of all runs", parse=os.path.expanduser)
-    name: str = flag("", "name of the run's folder (default: recipe and time)")
+    logs: str = flag("logs", "folder of all runs", parse=terminal.expanded)
+    name: str = flag(
+        "", "name of the run's folder (default: recipe and time)", parse=terminal.filled
+    )
 
     def located(self) -> "Config":
         """Gives these settings with paths that hold in any working directory."""

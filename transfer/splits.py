@@ -10,8 +10,6 @@ import numpy as np
 
 from transfer.layouts import SPLITS, counted, shown
 
-# In which splits are searched for copies of an image: the first one found stays.
-ORDER = ("test", "validation", "train", "divided")
 # Streams of the seed: the same numbers must not decide on a fold and then on an amount.
 FOLDS, AMOUNTS = 1, 2
 # Bits of 64 by which perceptual hashes may differ between copies of an image. Of the 398 photographs
@@ -127,6 +125,7 @@ def divide(
     rows = {split: np.flatnonzero(given == split) for split in ("divided", *SPLITS)}
     if found.in_order and not folds and (last := _last_fifth(found, rows["divided"])) is not None:
         rows["train"], rows["validation"] = last
+        rows["divided"] = rows["divided"][:0]
         notes = _shared(found, rows)
     else:
         notes = _without_duplicates(found, rows)
@@ -190,20 +189,25 @@ def _shared(found, rows):
         if twice:
             pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in twice)
             notes.append(f"also in {others}: {counted(len(twice), 'image')} of {split}: {pairs}")
-    return notes + _contradictions(found, rows, "both of which are used")
+    return notes + _contradictions(found, _copies(found, rows), "both of which are used")
 
 
-def _contradictions(found, rows, used):
-    """Gives a line on images that stand in two classes; `used` says what becomes of their labels."""
-    first, pairs = {}, {}
-    for split in ORDER:
-        for i in rows[split].tolist():
-            known = first.setdefault(found.digests[i], i)
-            if found.labels[i] != found.labels[known]:
-                pairs[i] = known
+def _copies(found, rows):
+    """Gives for each split its images that are copies of one before, each with that one."""
+    first, copies = {}, {}
+    for split in ("test", "validation", "train", "divided"):
+        pairs = [(i, first.setdefault(found.digests[i], i)) for i in rows[split].tolist()]
+        copies[split] = [(i, known) for i, known in pairs if known != i]
+    return copies
+
+
+def _contradictions(found, copies, used):
+    """Gives a line on copies that stand in two classes; `used` says what becomes of their labels."""
+    pairs = [pair for own in copies.values() for pair in own]
+    pairs = [(i, known) for i, known in pairs if found.labels[i] != found.labels[known]]
     if not pairs:
         return []
-    named = shown(f"{found.title(i)} and {found.title(known)}" for i, known in pairs.items())
+    named = shown(f"{found.title(i)} and {found.title(known)}" for i, known in pairs)
     return [f"in two classes: {counted(len(pairs), 'image')}, {used}: {named}"]
 
 
@@ -213,20 +217,14 @@ def _without_duplicates(found, rows):
     Of the copies in several splits that of test stays, else that of validation; in one split the
     first stays, whatever the seed. Labels that contradict each other are named.
     """
-    notes, first = [], {}
-    contradictions = _contradictions(found, rows, "of which the label of the second file is used")
-    for split in ORDER:
-        copies = []
-        for i in rows[split].tolist():
-            known = first.setdefault(found.digests[i], i)
-            if known != i:
-                copies.append((i, known))
-        if copies:
-            pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in copies)
+    notes, copies = [], _copies(found, rows)
+    for split, own in copies.items():
+        if own:
+            pairs = shown(f"{found.title(i)} is {found.title(known)}" for i, known in own)
             place = "" if split == "divided" else f" of {split}"
-            notes.append(f"left out: {counted(len(copies), 'duplicate')}{place}: {pairs}")
-            rows[split] = np.setdiff1d(rows[split], [i for i, _ in copies])
-    return notes + contradictions
+            notes.append(f"left out: {counted(len(own), 'duplicate')}{place}: {pairs}")
+            rows[split] = np.setdiff1d(rows[split], [i for i, _ in own])
+    return notes + _contradictions(found, copies, "of which the label of the second file is used")
 
 
 def _without_near_duplicates(found, rows, drop):

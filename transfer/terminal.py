@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import gc
-import itertools
 import os
 import sys
 from pathlib import Path
@@ -18,17 +17,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments):
         _take_any_text()
         super().__init__(**arguments)
-        # The shell leaves the ~ of --logs=~/runs as it is. (Path.expanduser() fails at ~nobody.)
-        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))
-
-    def parse_args(self, args=None, namespace=None):
-        """Refuses an option's value that is empty, as a shell's variable without a value is."""
-        texts = sys.argv[1:] if args is None else list(args)
-        for before, text in itertools.pairwise(["", *texts]):
-            option = text.removesuffix("=") if text else before
-            if option.startswith("--") and option != "--" and (not text or text.endswith("=")):
-                self.error(f"argument {option}: expected a value. Received: ''")
-        return super().parse_args(args, namespace)
+        self.register("type", None, filled)
+        self.register("type", Path, lambda text: Path(expanded(text)))
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
@@ -60,6 +50,18 @@ class Parser(argparse.ArgumentParser):
                     f"argument {option}: {path} exists and is not a plot of this project: choose "
                     "another name, or remove it"
                 )
+
+
+def filled(text):
+    """Reads an argument that can't be empty, as a shell's variable without a value is."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a value. Received: ''")
+    return text
+
+
+def expanded(text):
+    """Reads a path: the shell leaves the ~ of --logs=~/runs as it is."""
+    return os.path.expanduser(filled(text))  # Path.expanduser() fails at ~nobody
 
 
 def _take_any_text():
