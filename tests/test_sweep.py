@@ -32,7 +32,7 @@ def swept(tmp_path_factory):
     home = tmp_path_factory.mktemp("keras")  # in which there are no features yet
     result = finish(start("sweep.py", *GRID, "--logs", logs, KERAS_HOME=str(home)))
     assert result.status == 0, result.err
-    result.logs = logs
+    result.logs, result.home = logs, home
     with (logs / "sweep.csv").open() as file:
         result.lines = list(csv.DictReader(file))
     return result
@@ -172,15 +172,14 @@ def test_files_that_change_their_names_are_other_splits_and_so_other_runs(script
 
 
 def test_where_views_are_new_each_epoch_the_head_reads_the_features_of_depth_head(
-    script, tmp_path, monkeypatch
+    swept, script, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    asked = ("--data", "shapes", "--images-per-class", "5", "--image-size", "32", "--epochs", "1")
-    asked += ("--weights", "none", "--seed", "0", "--logs", tmp_path / "logs", "--depth")
-    for depth, state in (("head", "to compute"), ("fire4", "already computed")):
-        assert script("sweep.py", *asked, depth).status == 0
-        (output,) = (tmp_path / "logs" / "sweep").glob(f"{depths.regime(depth)}-*.txt")
-        assert state in output.read_text()
+    monkeypatch.setenv("KERAS_HOME", str(swept.home))
+    asked = (*TINY, "--precision", "float32", "--images-per-class", "5", "--seed", "3")
+    result = script("sweep.py", *asked, "--epochs", "1", "--depth", "fire4", "--logs", tmp_path)
+    assert result.status == 0, result.err
+    (output,) = (tmp_path / "sweep").glob(f"{depths.regime('fire4')}-*.txt")
+    assert "already computed" in output.read_text()
 
 
 @pytest.fixture
