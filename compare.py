@@ -47,8 +47,12 @@ def compare(asked):
         terminal.stop(runs.none_under(asked.logs))
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
+        options = " ".join(
+            f"--{key}" for key in ("regime", "recipe", "data") if getattr(asked, key)
+        )
         terminal.stop(
-            f"none of the {len(finished)} finished runs under {asked.logs} match the options"
+            f"none of the {len(finished)} finished runs under {asked.logs} match the options "
+            f"{options}: without these, compare.py lists all"
         )
     chosen, others = one_a_seed(chosen)
     for line in others:
@@ -114,27 +118,22 @@ def report_best(description, rows, path):
     """
     best = rows[0].runs[0]
     print(headline(rows), flush=True)
+    known = results.read_test(best.folder)
+    if known:
+        print_test(known)
     dataset = runs.images_of([run for row in rows for run in row.runs])
-    test = test_figures(best, dataset)
-    print(f"Test loss: {test['loss']}")
-    print(f"Test accuracy (NORMALIZED): {test['accuracy']}")
+    if not known:
+        _, loss, accuracy = evaluate(best, dataset, "test")
+        test = {"loss": loss, "accuracy": accuracy}
+        print_test(test)
+        files.write_json(best.folder / "test.json", test)
     draw(f"Validation accuracy on {description}", rows, best, dataset, path)
     print(f"Plot: {path}", end="\n\n")
 
 
-def test_figures(run, dataset):
-    """Gives a run's loss and accuracy on the test images, evaluated on the first call only.
-
-    Raises:
-        OSError, ValueError: The model can't be read.
-    """
-    figures = results.read_test(run.folder)
-    if figures:
-        return figures
-    _, loss, accuracy = evaluate(run, dataset, "test")
-    figures = {"loss": loss, "accuracy": accuracy}
-    files.write_json(run.folder / "test.json", figures)
-    return figures
+def print_test(figures):
+    print(f"Test loss: {figures['loss']}")
+    print(f"Test accuracy (NORMALIZED): {figures['accuracy']}", flush=True)
 
 
 def evaluate(run, dataset, split):

@@ -14,7 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import transfer  # noqa: F401  (from here on, Ctrl-C is one line)
 
@@ -55,6 +55,12 @@ class Dataset(NamedTuple):
     files: dict[str, list[dict[str, str]]] | None = None
     notes: tuple[str, ...] = ()
     digests: dict[str, list[str]] = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Distinguishes it from other images, classes and splits; a run's metrics contain it."""
+        names = list(self.class_names)
+        return {"sha256": self.fingerprint, "class_names": names, "order": self.order}
 
 
 def load(

@@ -256,9 +256,11 @@ def draw(model, explained, path):
     from transfer import plots
 
     method, evidence = explainer(model)
-    drawn = [
-        (image, evidence(image, label), f"{title}\n{method}") for image, label, title in explained
-    ]
+    drawn = []
+    for image, label, title in explained:
+        cells = evidence(image, label)
+        side = f"{cells.shape[0]}x{cells.shape[1]}"
+        drawn.append((image, cells, f"{title}\n{method}, {side} cells"))
     plots.save(plots.explanations(drawn), path)
 
 

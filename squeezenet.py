@@ -9,6 +9,7 @@ import functools
 import hashlib
 import math
 import os
+import warnings
 from pathlib import Path
 
 import h5py
@@ -308,7 +309,9 @@ def load_weights(model, path):
     try:
         with h5py.File(path) as file:
             if "layer_names" not in file.attrs:  # Keras 3's own format, as strict as ours
-                model.load_weights(path)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # they say what the error says
+                    model.load_weights(path)
                 return
             saved = {}
             for layer in file.attrs["layer_names"]:
@@ -316,6 +319,11 @@ def load_weights(model, path):
                 arrays = [group[weight][()] for weight in group.attrs["weight_names"]]
                 if arrays:
                     saved[_text(layer).replace("/", "_")] = arrays
+    except ValueError as error:  # Keras names all layers, but not the file
+        raise ValueError(
+            f"`weights` should be those of SqueezeNet, but these are of another network. "
+            f"Received: weights={path}"
+        ) from error
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(
             f"`weights` should be an HDF5 weights file, but this one is damaged or of another kind "
@@ -323,17 +331,20 @@ def load_weights(model, path):
         ) from error
 
     targets = {layer.name: layer for layer in model.layers if layer.weights}
-    for name in targets.keys() ^ saved.keys():
-        where = "the file has no such layer" if name in targets else "the network has no such layer"
-        raise ValueError(f"`weights` do not fit at {name}: {where}. Received: weights={path}")
-    for name, layer in targets.items():
-        expected = [tuple(weight.shape) for weight in layer.weights]
-        found = [array.shape for array in saved[name]]
-        if found != expected:
-            raise ValueError(
-                f"`weights` do not fit at {name}: expected the shapes {expected}, the file has "
-                f"{found}. Received: weights={path}"
-            )
+    expected = {
+        name: [tuple(weight.shape) for weight in layer.weights] for name, layer in targets.items()
+    }
+    found = {name: [array.shape for array in arrays] for name, arrays in saved.items()}
+    for name in [*expected, *found]:
+        if name not in expected:
+            problem = "the network has no such layer"
+        elif name not in found:
+            problem = "the file has no such layer"
+        elif found[name] != expected[name]:
+            problem = f"expected the shapes {expected[name]}, the file has {found[name]}"
+        else:
+            continue
+        raise ValueError(f"`weights` do not fit at {name}: {problem}. Received: weights={path}")
     for name, layer in targets.items():
         layer.set_weights(saved[name])
 

@@ -414,6 +414,24 @@ def test_folds_under_several_seeds_are_one_row_too(write, shown):
     assert float(row["validation_accuracy_low"]) == pytest.approx(results.wilson(mean, 30)[0])
 
 
+def test_what_a_flag_set_has_a_column_though_a_rule_might_have_chosen_it(write, shown):
+    write("few", 0.4, images_per_class=10, learning_rate=1e-4)
+    write("all", 0.6, images_per_class=0, learning_rate=1e-3)
+    assert "learning rate" not in shown().head
+    write("fast", 0.5, images_per_class=10, learning_rate=10.0, given="epochs learning_rate")
+    assert column(shown(), "learning rate") == ["0.001", "10", "0.0001"]
+
+
+def test_a_copy_of_a_run_is_called_one(write, shown):
+    original = write("original", 0.5)
+    copy = shutil.copytree(original, original.parent / "copy")
+    (original / "metrics.json").touch()
+    out = shown().out
+    assert (
+        f"skipped {copy}: {original} has the same settings and seed 0, and is a copy of it" in out
+    )
+
+
 def test_without_folds_there_is_no_column_of_them(write, shown):
     write("older", 0.5)
     write("newer", 0.6, seed=1, folds=0, fold=0, images_per_class=0, averaging=0.0)
@@ -681,6 +699,15 @@ def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_
     assert f"Best by validation accuracy: {folder}" in result.out
     assert result.out.count("regime ") == 2 and result.out.count("Test accuracy") == 1
     assert (logs / "comparison-2.png").exists() and not (logs / "comparison.png").exists()
+
+
+def test_what_is_known_of_the_test_images_is_shown_though_they_are_gone(logs, script):
+    folder = logs / "full" / "tiny"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    edit(folder, data=metrics["data"] | {"sha256": "0" * 64, "source": "/gone/a"})
+    (folder / "test.json").write_text('{"loss": 0.25, "accuracy": 0.625}')
+    out = script("compare.py", "--logs", logs, "--data", "/gone/a").out
+    assert "Test accuracy (NORMALIZED): 0.625\nNot evaluated or drawn: /gone/a" in out
 
 
 def test_images_that_were_moved_are_found_where_another_run_found_them(logs, script):

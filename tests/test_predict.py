@@ -105,6 +105,16 @@ def test_folders_and_patterns(trained, script, picture, tmp_path):
         assert [line.split(": ")[0] for line in lines] == [f"{folder}/a.PNG", f"{folder}/b.png"]
 
 
+def test_a_pattern_finds_what_is_behind_a_circular_link_once(picture, tmp_path):
+    folder = tmp_path / "below"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture.read_bytes())
+    (folder / "up").symlink_to(tmp_path)
+    assert images.find([f"{tmp_path}/**/*.png"]).count(folder / "a.png") == 1
+    found = images.find([f"{folder}/**/*.png"])
+    assert found == [folder / "a.png", folder / "up" / "picture.png"]
+
+
 def smooth(height=48, width=48):
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows * 5, columns * 5, np.full_like(rows, 90)], axis=-1).astype("uint8")

@@ -241,6 +241,16 @@ def test_weights_with_a_layer_too_many(tmp_path):
         SqueezeNet(weights=str(tmp_path / "top.h5"), include_top=False)
 
 
+def test_weights_of_another_network_in_the_format_of_keras(tmp_path, recwarn):
+    path = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
+    model = SqueezeNet(weights=None, include_top=False)
+    recwarn.clear()
+    with pytest.raises(ValueError, match="of another network.*other.weights.h5"):
+        squeezenet.load_weights(model, path)
+    assert not recwarn.list
+
+
 def test_damaged_weights(tmp_path):
     model = SqueezeNet(weights=None, include_top=False)
     path = tmp_path / "whole.h5"

@@ -223,6 +223,19 @@ def test_a_trial_whose_process_dies_is_retried_twice(trials, tmp_path):
     assert "killed" in trials[1].reason
 
 
+class Pressed(Dying):
+    """A pool in which Ctrl-C is pressed a second time."""
+
+    def finished(self, seconds):
+        raise KeyboardInterrupt
+
+
+def test_what_was_running_when_ctrl_c_was_pressed_again_was_interrupted(trials, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        sweeping.train(trials, tmp_path, "fingerprint", Pressed())
+    assert sorted(one.status for one in trials) == ["interrupted"] + ["waiting"] * 3
+
+
 class Forgetful(Dying):
     """A pool that says that it has finished each trial, and leaves nothing."""
 

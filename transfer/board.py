@@ -115,7 +115,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         settings = {
             key: printable(value) if isinstance(value, str) else value
             for key, value in settings.items()
-            if key not in ("logs", "name")
+            if key not in ("logs", "name", "given")
         }
         with self.writer.as_default():
             hparams.hparams_config(

@@ -26,8 +26,7 @@ class Result(NamedTuple):
 
     `status` is waiting, running, finished, failed, interrupted, impossible, or stopped early by
     --stop-worst; `reason` says why it is none of the first three. A finished one has its `run`.
-    `seconds` is an estimate. `split` is what the metrics of its run must say of its images: their
-    `sha256`, `class_names` and `order`.
+    `seconds` is an estimate. `images` is the `data.Dataset.identity` of its images.
     """
 
     trial: Trial
@@ -35,7 +34,7 @@ class Result(NamedTuple):
     reason: str = ""
     run: Run | None = None
     seconds: float = 0.0
-    split: dict = {}
+    images: dict = {}
 
 
 class Point(NamedTuple):

@@ -43,19 +43,19 @@ class Trial(NamedTuple):
     def __str__(self):
         return self.label
 
-    def named(self, whole: Config, split: dict) -> "Trial":
+    def named(self, whole: Config, images: dict) -> "Trial":
         """Gives it the name that only its settings and images have: the same run is found again.
 
         Args:
             whole: Its settings, with those that follow from the images.
-            split: What a run's metrics say of its images: see `curve.Result`.
+            images: The `data.Dataset.identity` of its images.
         """
         settings = dataclasses.asdict(whole.located())
-        for key in ("data", "logs", "name"):
+        for key in ("data", "logs", "name", "given"):
             del settings[key]
         if settings["weights"] not in runs.WEIGHTS:
             settings["weights"] = files.digest(Path(settings["weights"]))
-        what = json.dumps([split, settings], sort_keys=True)
+        what = json.dumps([images, settings], sort_keys=True)
         key = hashlib.sha256(what.encode()).hexdigest()[:10]
         amount = self.config.images_per_class or "all"
         name = f"sweep-{amount}-per-class-seed-{self.config.seed}-{key}"

@@ -42,10 +42,18 @@ def find(names: Iterable[str]) -> list[Path]:
     found = []
     for name in names:
         there = os.path.lexists(name)
-        paths = [name] if there else sorted(glob.glob(name, recursive=True)) or [name]
+        paths = [name] if there else _once(glob.glob(name, recursive=True)) or [name]
         for path in map(Path, paths):
             found += (_below(path) if path.is_dir() else []) or [path]
     return found
+
+
+def _once(paths):
+    """Sorts paths, and leaves out what `**` finds again through a link to a folder above it."""
+    found = {}
+    for path in sorted(paths, key=len):
+        found.setdefault((os.path.realpath(os.path.dirname(path)), os.path.basename(path)), path)
+    return sorted(found.values())
 
 
 def _below(folder):
@@ -154,8 +162,8 @@ def _to_rgb(path, image):
         brightest = max(high for _, high in image.convert("RGB").getextrema())
     if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
-            f"{path} has 16 bits or more per channel, but uses 14 of them or fewer, and would be "
-            "dark: save it with 8 bits per channel"
+            f"{path} has 16 bits or more per channel (or floating-point values), but uses 14 of them "
+            "or fewer, and would be dark: save it with 8 bits per channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")

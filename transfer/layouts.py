@@ -275,7 +275,9 @@ def _check_classes(where, entries):
         found.setdefault(entry.class_name, set()).add(entry.split)
     for name in sorted(found):
         if not name.isprintable():
-            raise ValueError(f"{where}: the class {name!r} has a name that can't be printed")
+            raise ValueError(
+                f"{where}: the class {name!r} has a name that can't be printed: rename it"
+            )
     if len(found) < 2:
         raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
     folded = Counter(map(_folded, found))

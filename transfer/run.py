@@ -179,11 +179,9 @@ def _finish(dataset, config, progress, known, board, model):
         "data": {
             "source": config.data,
             "description": dataset.description,
-            "sha256": dataset.fingerprint,
-            "class_names": list(dataset.class_names),
             "side": dataset.train.images.shape[1],
-            "order": dataset.order,
-        },
+        }
+        | dataset.identity,
     } | known
     plots.save(plots.losses(progress.history, progress.kept_epoch), folder / "losses.png")
     runs.write_probabilities(folder / "validation.npz", probabilities)

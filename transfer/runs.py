@@ -61,13 +61,13 @@ class Run(NamedTuple):
         """Gives the folder of an export of its model: of a format, or of `all`."""
         return self.folder / f"export-{kind}"
 
-    def has_split(self, dataset) -> bool:
-        """Says whether a `data.Dataset` has its images, classes and splits.
+    def is_of(self, identity: dict) -> bool:
+        """Says whether it has the images, classes and splits of a `data.Dataset.identity`.
 
         Runs from before splits were recorded are compared by images and classes alone.
         """
-        same = self.fingerprint == (dataset.fingerprint, dataset.class_names)
-        return same and self.metrics["data"].get("order", dataset.order) == dataset.order
+        about = self.metrics["data"]
+        return all(about.get(key, value) == value for key, value in identity.items())
 
     def setting(self, key: str) -> int:
         """Of results.COUNTS: 0 for a run that is older than the setting."""
@@ -134,7 +134,8 @@ def create(
         except OSError as error:
             remove_empty(made)
             raise OSError(
-                f"{parent / candidate} can't be made ({error.strerror}): choose another --logs"
+                f"{parent / candidate} can't be made ({error.strerror}): choose another --logs or "
+                "--name"
             ) from error
     raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
 
@@ -323,6 +324,6 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
         except (OSError, ValueError) as error:
             reason = f"can no longer be read ({error})"
             continue
-        if first.has_split(dataset):
+        if first.is_of(dataset.identity):
             return dataset
     raise Gone(f"{', '.join(there or sources)} {reason}")

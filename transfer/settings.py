@@ -111,12 +111,18 @@ class Config:
         0, "train on this many of each class, drawn at random by the seed", minimum=1, shown="all"
     )
     folds: int = flag(
-        0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"
+        0,
+        "train this many runs, each validated on a different fold",
+        minimum=2,
+        maximum=1000,
+        shown="one run",
     )
     fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
     # Of a run that --resume gave more epochs: those for which its rate and its averaging were
     # planned before.
     extended_from: str = ""
+    # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule.
+    given: str = ""
 
     evaluation: str = flag(
         "plain",
@@ -209,6 +215,7 @@ def follow(config, dataset):
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
     line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
+    chosen["given"] = config.given if config.resume else " ".join(given)
     return dataclasses.replace(config, **chosen), line if shown else ""
 
 
@@ -240,5 +247,6 @@ def check_weights(weights):
         h5py.File(path).close()
     except OSError as error:
         raise OSError(
-            f"--weights {weights} is damaged or not HDF5 ({error}): expected SqueezeNet's weights"
+            f"--weights {weights} is damaged or not HDF5 ({error}): expected SqueezeNet's weights, "
+            "as an .h5 file"
         ) from error

@@ -61,15 +61,12 @@ def begin(
                 continue
             raise
         fingerprint = dataset.fingerprint
-        split = {
-            "sha256": fingerprint,
-            "class_names": list(dataset.class_names),
-            "order": dataset.order,
-        }
         for trial in trials:
             whole, _ = follow(trial.config, dataset)
             seconds = cost.seconds(trial.depth, whole, dataset)
-            found[trial] = Result(trial.named(whole, split), seconds=seconds, split=split)
+            found[trial] = Result(
+                trial.named(whole, dataset.identity), seconds=seconds, images=dataset.identity
+            )
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
     mark = logs / MARK
@@ -111,7 +108,7 @@ def _state(one: Result) -> Result:
         return one._replace(status="failed", reason=str(error))
     except OSError:
         return one
-    if any(run.metrics["data"].get(key) != value for key, value in one.split.items()):
+    if not run.is_of(one.images):
         reason = f"the images changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
     return one._replace(status="finished", reason="", run=run)
@@ -174,6 +171,9 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
         pool.close()
+        found[:] = [
+            one._replace(status="interrupted") if one.status == "running" else one for one in found
+        ]
     if pressed:
         raise KeyboardInterrupt
 

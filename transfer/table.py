@@ -14,6 +14,7 @@ from transfer.runs import Run
 # What may differ between runs of one row, or says nothing about what was trained.
 NOT_SETTINGS = (
     "seed", "fold", "name", "logs", "data", "features", "histograms", "on_bad_image", "resume",
+    "given",
 )  # fmt: skip
 # Regime, recipe and the number of training images choose the other settings.
 KIND = ("regime", "recipe", "images_per_class", "folds")
@@ -33,9 +34,9 @@ ABOUT = (
     "difference may be real although the intervals overlap. Runs from before validation images "
     "were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
-    "accuracy. A setting has a column if rows differ in it for reasons other than their regime, "
-    "recipe and images per class, which choose the rest, or if a run was extended. The column run "
-    "names the best run of a row.\n"
+    "accuracy. A setting has a column if rows differ in it and a flag set it, or if they differ in it "
+    "for reasons other than their regime, recipe and images per class, which choose the rest, or if a "
+    "run was extended. The column run names the best run of a row.\n"
 )
 
 
@@ -85,6 +86,11 @@ class Row(NamedTuple):
     @property
     def settings(self) -> dict[str, Any]:
         return settings(self.runs[0])
+
+    @property
+    def given(self) -> set[str]:
+        """Settings that a flag set in any of its runs, where the recipe would choose them."""
+        return {key for run in self.runs for key in run.metrics["config"].get("given", "").split()}
 
     @property
     def seeds(self) -> list[int]:
@@ -177,10 +183,11 @@ def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
             same.sort(key=lambda run: ((run.folder / "metrics.json").stat().st_mtime, run.folder))
         last.append(same[-1])
         which = f"seed {seed} and fold {fold}" if fold else f"seed {seed}"
-        others += [
-            f"{run.folder}: {same[-1].folder} has the same settings and {which}, and is newer"
-            for run in same[:-1]
-        ]
+        for run in same[:-1]:
+            how = "is a copy of it" if run.metrics == same[-1].metrics else "is newer"
+            others.append(
+                f"{run.folder}: {same[-1].folder} has the same settings and {which}, and {how}"
+            )
     return last, others
 
 
@@ -210,6 +217,7 @@ def overlapping(rows: Sequence[Row]) -> int:
 def differing(rows: Sequence[Row]) -> list[str]:
     """Names the settings in which rows differ, but for what follows from regime, recipe and amount."""
     every = [row.settings for row in rows]
+    given = {key for row in rows for key in row.given}
     alike = {}
     for one in every:
         alike.setdefault(tuple(one[key] for key in KIND), []).append(one)
@@ -222,7 +230,10 @@ def differing(rows: Sequence[Row]) -> list[str]:
         for key in dict.fromkeys(itertools.chain(*every))
         if (key == "extended_from" and any(one.get(key) for one in every))
         or key not in STANDING
-        and any(differ(key, some) for some in ([every] if key in ASKED else alike.values()))
+        and any(
+            differ(key, some)
+            for some in ([every] if key in ASKED or key in given else alike.values())
+        )
     ]
 
 
