@@ -77,6 +77,7 @@ def test_metrics(trained, regime):
     }
     assert metrics["data"]["sha256"] == data.load("shapes").fingerprint
     assert metrics["config"]["image_size"] == 32
+    assert metrics["config"]["given"] == "image_size epochs"
     assert metrics["images_per_second"] == pytest.approx(2 * 2000 / metrics["seconds"])
     for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
         assert len(metrics["history"][key]) == 2
