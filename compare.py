@@ -123,10 +123,7 @@ def report_best(description, rows, path):
         print_test(known)
     dataset = runs.images_of([run for row in rows for run in row.runs])
     if not known:
-        _, loss, accuracy = evaluate(best, dataset, "test")
-        test = {"loss": loss, "accuracy": accuracy}
-        print_test(test)
-        files.write_json(best.folder / "test.json", test)
+        print_test(test_figures(best, dataset))
     draw(f"Validation accuracy on {description}", rows, best, dataset, path)
     print(f"Plot: {path}", end="\n\n")
 
@@ -134,6 +131,24 @@ def report_best(description, rows, path):
 def print_test(figures):
     print(f"Test loss: {figures['loss']}")
     print(f"Test accuracy (NORMALIZED): {figures['accuracy']}", flush=True)
+
+
+def test_figures(run, dataset):
+    """Gives a run's loss and accuracy on the test images, evaluated on the first call only.
+
+    Raises:
+        OSError, ValueError: The model can't be read.
+    """
+    figures = results.read_test(run.folder)
+    if figures:
+        return figures
+    _, loss, accuracy = evaluate(run, dataset, "test")
+    figures = {"loss": loss, "accuracy": accuracy}
+    try:
+        files.write_json(run.folder / "test.json", figures)
+    except OSError as error:  # such as of a disk that is read-only; the figures are there
+        terminal.complain(error)
+    return figures
 
 
 def evaluate(run, dataset, split):

@@ -281,7 +281,7 @@ def beside(path: Path) -> tuple[list[str], int | None]:
                 raise ValueError(f"expected a size of 1 to {LARGEST_SIDE}. Received: {side}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"what is beside {path} is damaged ({LABELS} or {PREPROCESSING}: "
-            f"{type(error).__name__}, {terminal.first_line(error)}): export the model again"
+            f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "
+            f"{PREPROCESSING}): export the model again"
         ) from error
     return names, side

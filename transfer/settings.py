@@ -111,11 +111,7 @@ class Config:
         0, "train on this many of each class, drawn at random by the seed", minimum=1, shown="all"
     )
     folds: int = flag(
-        0,
-        "train this many runs, each validated on a different fold",
-        minimum=2,
-        maximum=1000,
-        shown="one run",
+        0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"
     )
     fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
     # Of a run that --resume gave more epochs: those for which its rate and its averaging were
@@ -215,7 +211,8 @@ def follow(config, dataset):
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
     line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
-    chosen["given"] = config.given if config.resume else " ".join(given)
+    if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
+        chosen["given"] = " ".join(name for name in given if name not in RECIPES[config.recipe])
     return dataclasses.replace(config, **chosen), line if shown else ""
 
 
