@@ -204,6 +204,7 @@ def test_reports_are_bounded():
     assert reported(10, 100, 10_000) == [10]  # validating costs more than all of the training
 
 
+@pytest.mark.slow
 def test_many_epochs_at_once_are_as_many_one_by_one(script, tmp_path, monkeypatch):
     arguments = (*TINY[:-1], 40, "--images-per-class", 4, "--logs", tmp_path)
     at_once = script("train_frozen.py", *arguments, "--name", "at-once")

@@ -171,6 +171,7 @@ def test_files_that_change_their_names_are_other_splits_and_so_other_runs(script
     assert "1 to train" in script("sweep.py", *asked, *tiny, "--list").out
 
 
+@pytest.mark.slow
 def test_where_views_are_new_each_epoch_the_head_reads_the_features_of_depth_head(
     swept, script, tmp_path, monkeypatch
 ):
