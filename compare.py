@@ -123,7 +123,7 @@ def report_best(description, rows, path):
         print_test(known)
     dataset = runs.images_of([run for row in rows for run in row.runs])
     if not known:
-        print_test(test_figures(best, dataset))
+        test_figures(best, dataset)
     draw(f"Validation accuracy on {description}", rows, best, dataset, path)
     print(f"Plot: {path}", end="\n\n")
 
@@ -134,20 +134,18 @@ def print_test(figures):
 
 
 def test_figures(run, dataset):
-    """Gives a run's loss and accuracy on the test images, evaluated on the first call only.
+    """Gives a run's loss and accuracy on the test images; evaluates and prints them if not known.
 
     Raises:
-        OSError, ValueError: The model can't be read.
+        OSError, ValueError: The model can't be read, or the figures can't be saved.
     """
     figures = results.read_test(run.folder)
     if figures:
         return figures
     _, loss, accuracy = evaluate(run, dataset, "test")
     figures = {"loss": loss, "accuracy": accuracy}
-    try:
-        files.write_json(run.folder / "test.json", figures)
-    except OSError as error:  # such as of a disk that is read-only; the figures are there
-        terminal.complain(error)
+    print_test(figures)  # first, as saving them may fail
+    files.write_json(run.folder / "test.json", figures)
     return figures
 
 
