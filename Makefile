@@ -7,7 +7,7 @@ RECIPE =
 LOGS = logs
 
 VENV = .venv/bin/python
-PYTEST = $(VENV) -m pytest --numprocesses 2
+PYTEST = $(VENV) -m pytest --numprocesses 2 --dist loadfile
 quoted = '$(subst ','\'',$1)'
 DATA_FLAG = $(if $(DATA),--data $(call quoted,$(value DATA)))
 LOGS_FLAG = --logs $(call quoted,$(value LOGS))
@@ -58,15 +58,15 @@ figures: .venv/installed-for-benchmarks .venv/installed-for-tests
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet . && $(VENV) -m mypy
-	$(PYTEST) --dist loadfile
+	$(PYTEST)
 
 # The fast tests, and which lines they don't reach.
 coverage: .venv/installed-for-tests
-	$(PYTEST) --dist loadfile --cov --cov-report term:skip-covered
+	$(PYTEST) --cov --cov-report term:skip-covered
 
 # What takes minutes; TESTS= names a part of it.
 test-slow: .venv/installed-for-tests
-	$(PYTEST) --dist loadgroup -m slow $(TESTS)
+	$(PYTEST) -m slow $(TESTS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
