@@ -72,11 +72,13 @@ class Rows:
 
 
 def run_command(command, **options):
-    """Does as subprocess.run, but after Ctrl-C lets the command, which gets it too, stop in order."""
-    with subprocess.Popen(command, text=True, **options) as process:
+    """Does as subprocess.run, but after Ctrl-C lets the command stop in order."""
+    # In a group of its own, so that only this passes Ctrl-C on, or what ends a batch job.
+    with subprocess.Popen(command, text=True, process_group=0, **options) as process:
         try:
             out, err = process.communicate()
         except KeyboardInterrupt:
+            process.terminate()
             process.communicate()
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)

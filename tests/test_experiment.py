@@ -248,12 +248,13 @@ def test_without_early_stopping_the_last_epoch_is_kept(trained):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_keeps_its_last_epoch(tmp_path):
+@pytest.mark.parametrize("ended_by", (signal.SIGINT, signal.SIGTERM))
+def test_an_interrupted_run_keeps_its_last_epoch(tmp_path, ended_by):
     arguments = (*TINY[:-1], "500", "--logs", tmp_path, "--name", "cut")
     process = start("train_frozen.py", *arguments)
     for line in process.stdout:
         if line.startswith("epoch 25/"):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ended_by)
             break
     _, err = process.communicate()
     assert process.returncode == 130

@@ -237,6 +237,31 @@ def test_what_was_running_when_ctrl_c_was_pressed_again_was_interrupted(trials, 
     assert sorted(one.status for one in trials) == ["interrupted"] + ["waiting"] * 3
 
 
+class Terminated(Dying):
+    """A pool in which the sweep is told to end, as by a batch system's time limit."""
+
+    def __init__(self):
+        super().__init__()
+        self.interrupted = False
+
+    def finished(self, seconds):
+        if self.interrupted:
+            return [(self.busy.pop(), Outcome("interrupted"))]
+        signal.raise_signal(signal.SIGTERM)
+        return []
+
+    def interrupt(self):
+        self.interrupted = True
+
+
+def test_a_sweep_that_is_terminated_stops_in_order(trials, tmp_path):
+    terminated = Terminated()
+    with pytest.raises(KeyboardInterrupt):
+        sweeping.train(trials, tmp_path, "fingerprint", terminated)
+    assert terminated.interrupted
+    assert sorted(one.status for one in trials) == ["interrupted"] + ["waiting"] * 3
+
+
 class Forgetful(Dying):
     """A pool that says that it has finished each trial, and leaves nothing."""
 

@@ -148,7 +148,7 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
 
     logs.mkdir(parents=True, exist_ok=True)
     files.write_json(logs / MARK, {"data": fingerprint})
-    before = signal.signal(signal.SIGINT, press)
+    before = {each: signal.signal(each, press) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _shown(found) as show:
             while pool.busy or (waiting and not pressed):
@@ -169,7 +169,8 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
                     passed_on = True
                     pool.interrupt()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
         pool.close()
         found[:] = [
             one._replace(status="interrupted") if one.status == "running" else one for one in found

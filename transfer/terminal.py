@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ class Parser(argparse.ArgumentParser):
     """argparse without the usage lines before an error."""
 
     def __init__(self, **arguments):
+        # What ends a batch job, such as its time limit, ends it in order, as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         _take_any_text()
         super().__init__(**arguments)
         self.register("type", None, filled)
