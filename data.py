@@ -42,7 +42,8 @@ class Dataset(NamedTuple):
     folds or subsets share it. `order` has, by the split's name, the sha256 of all its images and
     labels in their order, and `digests` that of each image, hexadecimal. `description` says in a few
     words what the images are. For a folder, `files` names each split's files. `notes` are lines for
-    the user.
+    the user. `planned` is the number of training images from which a recipe's settings follow: the
+    same for each seed and fold, though without near duplicates some of them have fewer.
     """
 
     train: Split
@@ -55,6 +56,7 @@ class Dataset(NamedTuple):
     files: dict[str, list[dict[str, str]]] | None = None
     notes: tuple[str, ...] = ()
     digests: dict[str, list[str]] = {}
+    planned: int = 0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -117,7 +119,9 @@ def load(
             f"unknown data {printable(source)!r}: expected {', '.join(SOURCES)} or the path of an .npz "
             "file or of a folder with a folder of images for each class"
         )
-    rows, notes = splits.divide(found, seed, images_per_class, folds, fold, near_duplicates)
+    rows, planned, notes = splits.divide(
+        found, seed, images_per_class, folds, fold, near_duplicates
+    )
     if near_duplicates == "drop" and found.hashes is None:
         notes.append("near duplicates are only looked for in a folder of images")
     labelled = [
@@ -140,6 +144,7 @@ def load(
         files and {name: [files[i] for i in rows[name]] for name in SPLITS},
         (*about["notes"], *also, *notes),
         {name: [found.digests[i].hex() for i in rows[name]] for name in SPLITS},
+        planned,
     )
 
 
@@ -175,6 +180,7 @@ def _load_folder(root, image_size, on_bad_image, folds):
         np.array([number[entry.class_name] for entry in folder.entries], "i8"),
         [bytes.fromhex(digest) for digest in folder.digests],
         np.array(folder.hashes, "u8"),
+        np.array(folder.colours, "f8"),
         [entry.split for entry in folder.entries],
         tuple(class_names),
         fractions,
@@ -211,6 +217,7 @@ def _of_arrays(source, train, test, class_names, description, notes=()):
         printable(source),
         np.concatenate([train.labels, test.labels]),
         [digest(image).digest() for split in (train, test) for image in split.images],
+        None,
         None,
         [None] * count + ["test"] * len(test.images),
         tuple(class_names),

@@ -14,6 +14,7 @@ from PIL import Image
 
 import data
 from transfer import images
+from transfer.settings import Config, follow
 
 
 def noise(count, seed=0, shape=(24, 20, 3)):
@@ -167,6 +168,39 @@ def test_copies_in_another_size_or_quality_are_named_and_dropped_if_asked(tmp_pa
             path.unlink()
     with pytest.raises(ValueError, match="class b has 0 images left for training without near"):
         data.load(str(root), image_size=64, near_duplicates="drop")
+
+
+def test_things_that_differ_only_in_colour_are_no_copies(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    for place, name in enumerate(("red", "green", "blue")):
+        swatches = np.zeros((12, 8, 8, 3), "uint8")
+        swatches[..., place] = 100 + 10 * np.arange(12)[:, None, None]
+        put(tmp_path / "images" / name, swatches)
+    dropped = data.load(str(tmp_path / "images"), near_duplicates="drop")
+    assert [len(split.images) for split in dropped[:3]] == [30, 3, 3]
+    assert not any("look" in note for note in dropped.notes)
+
+
+def test_near_duplicates_leave_every_seed_and_fold_the_same_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    for seed, name in enumerate("ab"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number, image in enumerate(photographs(20, seed)):
+            image.save(tmp_path / "images" / name / f"{number}.png")
+            if number < 8:
+                image.resize((48, 48)).save(tmp_path / "images" / name / f"{number}-small.png")
+
+    def chosen(**how):
+        dataset = data.load(str(tmp_path / "images"), near_duplicates="drop", **how)
+        return len(dataset.train.labels), follow(Config("frozen"), dataset)
+
+    for some in (
+        [chosen(seed=seed) for seed in range(3)],
+        [chosen(folds=3, fold=fold) for fold in (1, 2, 3)],
+    ):
+        images, settings = zip(*some, strict=True)
+        assert len(set(images)) > 1, images
+        assert len(set(settings)) == 1, settings
 
 
 def test_few_images_and_imbalance_are_named(root):

@@ -93,6 +93,42 @@ def test_names_of_splits(tree, names):
 
 
 @pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train2017", "val2017", "test2017"),
+        ("seg_train/seg_train", "seg-val/seg-val", "seg_test"),
+        ("training_set", "validation set", "TestSet"),
+        ("trainset", "Valset", "TEST_images"),
+    ],
+)
+def test_names_of_splits_among_other_words(tree, train, validation, test):
+    for name, count in ((train, 5), (validation, 3), (test, 2)):
+        for class_name in ("cat", "dog"):
+            tree.put(f"{name}/{class_name}", count)
+    dataset = tree.load()
+    assert [len(split.images) for split in dataset[:3]] == [10, 6, 4]
+    assert dataset.class_names == ("cat", "dog")
+    has(dataset, "taken for splits", f"{train.split('/')[0]} for train")
+
+
+def test_a_word_among_others_may_be_a_class(tree):
+    for name in ("test_tube", "test_strip", "flask"):
+        tree.put(name)
+    assert tree.load().class_names == ("flask", "test_strip", "test_tube")
+    shutil.rmtree(tree.root / "flask")
+    assert tree.load().class_names == ("test_strip", "test_tube")
+
+
+def test_what_lies_beside_an_inner_folder_is_not_lost(tree):
+    for name in ("train/train/a", "train/train/b", "test/a", "test/b"):
+        tree.put(name)
+    tree.put("train", 1, "x{}.png")
+    tree.refuses("train/train has folders with images in it, a, b")
+    (tree.root / "train/x0.png").unlink()
+    assert tree.sizes() == [18, 2, 20]
+
+
+@pytest.mark.parametrize(
     ("names", "sizes", "missing"),
     [
         (("train", "val"), [36, 20, 4], "test"),
@@ -212,6 +248,14 @@ def test_nested_classes_are_refused(tree):
         (["train/a", "train/b", "val/c"], ["class c is in validation", "no image to train on"]),
         (["train/a", "train/b", "test"], ["test has images, but no folder of them"]),
         (["train", "test"], ["train has images, but no folder of them"]),
+        (["train2017", "val2017"], ["train2017 has images, but no folder of them"]),
+        (["trainA", "trainB", "testA"], ["trainA, trainB", "name the train split"]),
+        (
+            ["seg_train/a", "seg_train/b", "seg_test/a", "seg_pred"],
+            ["seg_test, seg_train beside seg_pred", "splits only or classes"],
+        ),
+        (["images", "masks"], ["images, masks", "not like classes"]),
+        (["train/images", "train/Labels", "val/images"], ["Labels, images", "not like classes"]),
         ([""], ["images, but no folder of them"]),
         (["A", "a"], ["A and a differ only in case"]),
         (["cat", "cat "], ["cat and cat  differ only in case, in spaces"]),

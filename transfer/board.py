@@ -181,9 +181,8 @@ def show_features(folder, model, dataset):
     files = folder / "projector"
     files.mkdir(exist_ok=True)
     np.savetxt(files / "features.tsv", values, fmt="%.4g", delimiter="\t")
-    (files / "labels.tsv").write_text(
-        "".join(f"{dataset.class_names[label]}\n" for label in labels)
-    )
+    names = "".join(f"{dataset.class_names[label]}\n" for label in labels)
+    (files / "labels.tsv").write_text(names, encoding="utf-8")
     Image.fromarray(sprite).save(files / "thumbnails.png")
 
     config = projector.ProjectorConfig()

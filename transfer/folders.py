@@ -22,8 +22,9 @@ from transfer import files, images, layouts
 from transfer.layouts import counted, printable, shown
 
 FEW = 10  # images per class below which a class is named
-VERSION = 4  # of the files' layout
+VERSION = 5  # of the files' layout
 CHUNK = 256
+KNOWN = ("digests", "hashes", "colours")  # of each image
 
 
 class Folder(NamedTuple):
@@ -31,14 +32,16 @@ class Folder(NamedTuple):
 
     `entries` has a `layouts.Entry` for each, `digests` the sha256 of its size and pixels before
     they were cut and shrunk, hexadecimal, and `hashes` the perceptual hash of its square, 64 bits,
-    which hardly differs between copies of an image in other sizes and qualities. `side` is that of
-    the squares, in pixels, and `path` the file of them all, in this order; `rows` are their places
-    in it. `notes` are lines for the user.
+    which hardly differs between copies of an image in other sizes and qualities; nor does its mean
+    colour, RGB of 0 to 255, which `colours` has. `side` is that of the squares, in pixels, and
+    `path` the file of them all, in this order; `rows` are their places in it. `notes` are lines for
+    the user.
     """
 
     entries: list[layouts.Entry]
     digests: list[str]
     hashes: list[int]
+    colours: list[list[float]]
     side: int
     path: Path
     rows: list[int]
@@ -119,8 +122,8 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     good = [row for row, digest in enumerate(kept["digests"]) if digest]
     readable = [entries[row] for row in good]
     notes = _about(readable, len(entries) - len(good))
-    digests, hashes = ([kept[name][row] for row in good] for name in ("digests", "hashes"))
-    return Folder(readable, digests, hashes, kept["side"], path, good, notes)
+    digests, hashes, colours = ([kept[name][row] for row in good] for name in KNOWN)
+    return Folder(readable, digests, hashes, colours, kept["side"], path, good, notes)
 
 
 def _states(root, entries):
@@ -146,16 +149,17 @@ def _write(path, root, entries, image_size, on_bad_image):
     # Once for all images, and once for the copies that `take` makes.
     _refuse_full(path.parent, 2 * len(entries) * side * side * 3)
     with files.written_whole(path) as whole:
-        digests, hashes, bad = _decode(root, entries, side, whole)
+        known, bad = _decode(root, entries, side, whole)
         _refuse(root, bad, len(entries), on_bad_image)
         # The header of an image that can't be decoded must not decide on the size of the others.
-        readable = [entry for entry, digest in zip(entries, digests, strict=True) if digest]
+        readable = [
+            entry for entry, digest in zip(entries, known["digests"], strict=True) if digest
+        ]
         if bad and (smaller := _side(root, readable, image_size)) < side:
             side = smaller
-            digests, hashes, _ = _decode(root, entries, side, whole)
+            known, _ = _decode(root, entries, side, whole)
         sha256 = files.digest(whole)
-    facts = {"side": side, "sha256": sha256, "digests": digests, "hashes": hashes}
-    files.write_json(path.with_suffix(".json"), facts)
+    files.write_json(path.with_suffix(".json"), {"side": side, "sha256": sha256} | known)
 
 
 def _refuse_full(folder, needed):
@@ -173,7 +177,7 @@ def _decode(root, entries, side, path):
     """Decodes all images into a file.
 
     Returns:
-        Each one's digest and perceptual hash, None of a bad one, and the errors of those.
+        What is `KNOWN` of each by name, None of a bad one, and the errors of those.
     """
     import imagehash
     import keras
@@ -182,22 +186,24 @@ def _decode(root, entries, side, path):
         try:
             image = images.decode(root / entry.path)
         except (OSError, ValueError) as error:
-            return np.zeros((side, side, 3), "u1"), None, None, error
+            return np.zeros((side, side, 3), "u1"), (None, None, None), error
         square = images.square(image, side, enlarge=True)
+        pixels = np.asarray(square)
         digest = images.digest(np.asarray(image)).hexdigest()
-        return np.asarray(square), digest, int(str(imagehash.phash(square)), 16), None
+        phash = int(str(imagehash.phash(square)), 16)
+        return pixels, (digest, phash, pixels.mean(axis=(0, 1)).round(1).tolist()), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
-    digests, hashes, bad = [], [], []
+    known, bad = {name: [] for name in KNOWN}, []
     with concurrent.futures.ThreadPoolExecutor() as pool, path.open("wb") as file:
         for start in range(0, len(entries), CHUNK):
-            for pixels, digest, phash, error in pool.map(read, entries[start : start + CHUNK]):
+            for pixels, values, error in pool.map(read, entries[start : start + CHUNK]):
                 pixels.tofile(file)
-                digests.append(digest)
-                hashes.append(phash)
+                for name, value in zip(KNOWN, values, strict=True):
+                    known[name].append(value)
                 bad += [error] if error else []
-            bar.update(len(digests))
-    return digests, hashes, bad
+            bar.update(len(known["digests"]))
+    return known, bad
 
 
 def _refuse(root, bad, count, on_bad_image):

@@ -3,11 +3,13 @@
     DIR/cat/1.jpg, DIR/dog/2.png          a folder for each class, split by the seed
     DIR/train/cat/1.jpg, DIR/val/cat/2.jpg, DIR/test/cat/3.jpg    split by the user
 
-A split has any of the names that Hugging Face's imagefolder knows, in upper or lower case; missing
-splits are drawn from the training images by the seed. An ambiguous layout is refused.
+A split has any of the names that Hugging Face's imagefolder knows, in upper or lower case, alone or
+as one of several words (seg_train, val2017); missing splits are drawn from the training images by
+the seed. An ambiguous layout is refused.
 """
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -23,6 +25,11 @@ NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
+# Names of what data sets for detection and segmentation have beside each other: no classes.
+ANNOTATED = {
+    "images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "annotations",
+    "segmentationclass", "segmentationobject",
+}  # fmt: skip
 SHOWN = 5  # names in a line
 EXPECTED = (
     "expected two or more folders of images, one per class, or train/, validation/ and test/ with "
@@ -85,8 +92,8 @@ def find(root: Path) -> Layout:
         )
         raise ValueError(f"{printable(root / base.path)} has {kind}: {EXPECTED}")
 
-    splits = [name for name in base.folders if name.casefold() in SPLIT_OF]
-    classes = [name for name in base.folders if name.casefold() not in SPLIT_OF]
+    splits = _splits(base.folders)
+    classes = [name for name in base.folders if name not in splits]
     if classes and any(base.folders[name].folders for name in splits):
         raise ValueError(
             f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
@@ -97,6 +104,9 @@ def find(root: Path) -> Layout:
     if splits and not classes:
         by_split = _by_split(root, base, splits)
         own = tuple(by_split)
+        if other := [name for name in splits if name.casefold() not in SPLIT_OF]:
+            read = shown(f"{name} for {splits[name]}" for name in other)
+            notes.append(f"folders are taken for splits by their names: {read}")
         for split, folder in by_split.items():
             loose.append(folder)
             part = None if split == "train" and len(own) < len(SPLITS) else split
@@ -218,21 +228,40 @@ def _wrapped(folder):
     return None if only.images or name.casefold() in SPLIT_OF else only
 
 
-def _by_split(root, base, names):
+def _splits(names):
+    """Gives those of the names that are names of splits, each with its split.
+
+    Among a name's words a split counts only if there are names of several splits, one of them for
+    training: `test_tube` may be a class.
+    """
+    exact, by_words = {}, {}
+    for name in names:
+        words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+        words = [word.casefold().removesuffix("set") for word in words]
+        meant = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
+        if name.casefold() in SPLIT_OF:
+            exact[name] = SPLIT_OF[name.casefold()]
+        if len(meant) == 1:
+            by_words[name] = meant.pop()
+    meant = set(by_words.values())
+    return by_words if "train" in meant and len(meant) > 1 else exact
+
+
+def _by_split(root, base, splits):
     _refuse_bare(root, base)
     where = printable(root / base.path)
     by_split = {}
     for split in SPLITS:
-        alike = [name for name in names if SPLIT_OF[name.casefold()] == split]
+        alike = [name for name in splits if splits[name] == split]
         if len(alike) > 1:
             raise ValueError(
                 f"{where} has {shown(alike)}, which all name the {split} split: expected one of them"
             )
         if alike:
-            by_split[split] = base.folders[alike[0]]
+            by_split[split] = _inner(base.folders[alike[0]])
     if "train" not in by_split:
         raise ValueError(
-            f"{where} has {shown(names)}, but no images to train on: expected train/ (or training/) "
+            f"{where} has {shown(splits)}, but no images to train on: expected train/ (or training/) "
             "with a folder of images for each class"
         )
     for folder in by_split.values():
@@ -242,6 +271,13 @@ def _by_split(root, base, names):
                 "expected the classes as folders in each split"
             )
     return by_split
+
+
+def _inner(folder):
+    """Gives the folder of the same name in a split's folder, as archives made on Kaggle have it."""
+    alone = list(folder.folders) == [folder.path.name] and not folder.images and not folder.bare
+    inner = folder.folders[folder.path.name] if alone else folder
+    return inner if inner.folders else folder
 
 
 def _refuse_bare(root, base):
@@ -278,6 +314,11 @@ def _check_classes(where, entries):
             raise ValueError(
                 f"{where}: the class {name!r} has a name that can't be printed: rename it"
             )
+    if len(found) > 1 and all(name.casefold() in ANNOTATED for name in found):
+        raise ValueError(
+            f"{where} has {shown(sorted(found))}, which look like images and their annotations, not "
+            f"like classes: {EXPECTED}"
+        )
     if len(found) < 2:
         raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
     folded = Counter(map(_folded, found))

@@ -189,10 +189,7 @@ def follow(config, dataset):
     Raises:
         ValueError: Settings that are given contradict each other.
     """
-    images, classes = len(dataset.train.labels), len(dataset.class_names)
-    if config.folds and not config.images_per_class:  # equal settings for folds of unequal size
-        together = images + len(dataset.validation.labels)
-        images = together * (config.folds - 1) // config.folds
+    images, classes = dataset.planned, len(dataset.class_names)
     multiple, _ = OPTIMIZERS[config.optimizer]
     values = {name: getattr(config, name) for name in BY_THE_IMAGES}
     given = {name: value for name, value in values.items() if value is not None}

@@ -16,6 +16,9 @@ FOLDS, AMOUNTS = 1, 2
 # of ants and bees, copies of half the size or of JPEG quality 30 differ by 4 at most, two different
 # photographs by more than 12.
 NEAR = 6
+# Of 255, by which the mean colours of copies may differ: those of the same photographs differ by 5.8
+# even at JPEG quality 10. Hashes know no colour, so a thing in two colours has the same.
+NEAR_COLOUR = 8
 
 
 class Split(NamedTuple):
@@ -29,8 +32,8 @@ class Found(NamedTuple):
     """The images of a source, before the seed divides them.
 
     `name` is what errors call the source. `labels`, int64 (n,), and `digests`, n sha256 digests, are
-    those of its images, and so are `hashes`, their perceptual hashes, uint64 (n,) or None. `given`
-    has the split of each, or None where the seed decides. `fractions` says how much of those each
+    those of its images, and so are `hashes`, their perceptual hashes, uint64 (n,) or None, and
+    `colours`, their mean colours, float64 (n, 3) RGB of 0 to 255, or None. `given` has the split of each, or None where the seed decides. `fractions` says how much of those each
     drawn split takes: `{"validation": 0.1}`. With `in_order`, the last ones are for validation, not
     random ones, if they have all classes. `title(i)` names image i.
     """
@@ -39,6 +42,7 @@ class Found(NamedTuple):
     labels: np.ndarray
     digests: list[bytes]
     hashes: np.ndarray | None
+    colours: np.ndarray | None
     given: list[str | None]
     class_names: tuple[str, ...]
     fractions: dict[str, float]
@@ -105,18 +109,20 @@ def divide(
     folds: int = 0,
     fold: int = 0,
     near_duplicates: str = "keep",
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray], int, list[str]]:
     """Divides the images of a source.
 
     Args:
         found: `Found`.
         seed, images_per_class, folds, fold: As in `data.load`.
         near_duplicates: "keep" images of two splits whose perceptual hashes differ by `NEAR` bits
-            or fewer, or "drop" them from training, and from validation if the other is in test.
+            or fewer and whose mean colours by `NEAR_COLOUR`, or "drop" them from training, and from
+            validation if the other is in test.
 
     Returns:
         `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
-        order of the source, and lines for the user.
+        order of the source; the number of training images that each seed and fold has, were no
+        near duplicates dropped; and lines for the user.
 
     Raises:
         ValueError: A class has too few images, or a split none.
@@ -148,6 +154,9 @@ def divide(
         parts = _folds(found, together, folds, seed)
         rows["validation"] = parts[fold - 1]
         rows["train"] = np.setdiff1d(together, rows["validation"])
+        planned = len(together) * (folds - 1) // folds
+    else:
+        planned = len(rows["train"])
     if found.hashes is not None:
         drop = near_duplicates == "drop"
         notes += _without_near_duplicates(found, rows, drop)
@@ -165,7 +174,8 @@ def divide(
             notes.append(f"{split} has no image of these classes: {names}")
     if images_per_class:
         rows["train"] = _amount(found, rows["train"], images_per_class, seed)
-    return {split: rows[split] for split in SPLITS}, notes
+        planned = len(rows["train"])
+    return {split: rows[split] for split in SPLITS}, planned, notes
 
 
 def _last_fifth(found, rows):
@@ -236,11 +246,13 @@ def _without_near_duplicates(found, rows, drop):
     notes = []
     for split, others in (("train", ("validation", "test")), ("validation", ("test",))):
         held_out = np.concatenate([rows[other] for other in others])
-        hashes, near = found.hashes[held_out], []
+        hashes, colours, near = found.hashes[held_out], found.colours[held_out], []
         for i in rows[split].tolist():
             distances = np.bitwise_count(hashes ^ found.hashes[i])
-            if len(distances) and distances.min() <= NEAR:
-                near.append((i, held_out[distances.argmin()]))
+            same_colour = np.abs(colours - found.colours[i]).max(axis=1) <= NEAR_COLOUR
+            alike = np.flatnonzero((distances <= NEAR) & same_colour)
+            if len(alike):
+                near.append((i, held_out[alike[distances[alike].argmin()]]))
         if not near:
             continue
         pairs = shown(f"{found.title(i)} is like {found.title(other)}" for i, other in near)
