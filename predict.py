@@ -19,6 +19,7 @@ from transfer.layouts import printable
 from transfer.recipes import LARGEST_SIZE
 
 BATCH = 64
+DRAWN = 100  # images in a plot, at most
 
 
 def main(arguments=None):
@@ -57,11 +58,15 @@ def answer(asked):
     with terminal.one_line_errors():
         from transfer import images
 
+        paths = images.find(asked.images)
+        if asked.explain and len(paths) > DRAWN:
+            raise ValueError(
+                f"argument --explain: {len(paths):,} images: expected at most {DRAWN} in one plot"
+            )
         opened = open_model(asked)
 
     show = show_json if asked.json else show_text
     explained, failed = [], False
-    paths = images.find(asked.images)
     for path, image, probabilities in predict(opened.model, paths, opened.side, opened.enlarge):
         if isinstance(image, Exception):
             failed = True

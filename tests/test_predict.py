@@ -295,6 +295,13 @@ def test_explains(head, trained, script, picture, tmp_path):
     assert width > 2 * height > 400
 
 
+def test_a_plot_of_too_many_images_is_refused_first(script, one_line, tmp_path):
+    for number in range(101):
+        (tmp_path / f"{number}.png").touch()
+    result = script("predict.py", tmp_path, "--explain", tmp_path / "why.png")
+    one_line(result, "--explain", "101 images", "at most 100")
+
+
 @pytest.mark.parametrize("name", ["picture.png", "photo.jpg", "notes.png"])
 def test_the_evidence_replaces_nothing_but_an_older_plot(
     name, trained, script, one_line, picture, tmp_path
