@@ -32,6 +32,10 @@ from transfer.terminal import Parser, ends_quietly, import_keras, one_line_error
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+# Settings of a run that `load` takes.
+SETTINGS = (
+    "image_size", "seed", "on_bad_image", "images_per_class", "folds", "fold", "near_duplicates",
+)  # fmt: skip
 
 
 class Dataset(NamedTuple):
@@ -131,6 +135,8 @@ def load(
     parts = {}
     for given, image in zip(found.given, labelled, strict=True):
         parts.setdefault(given, []).append(image)
+    if "validation" in parts:
+        parts.setdefault("test", [])  # one folder held out for validation is not one for test
     files = about["files"]
     train, validation, test = (Split(take(rows[name]), found.labels[rows[name]]) for name in SPLITS)
     return Dataset(

@@ -74,7 +74,7 @@ def answer(asked):
                 print(json.dumps({"image": str(path), "error": str(image)}))
             terminal.complain(image)
             continue
-        best = probabilities.argsort()[::-1][: asked.top]
+        best = (-probabilities).argsort(kind="stable")[: asked.top]  # of equal ones the first
         print(show(path, [(opened.class_names[i], float(probabilities[i])) for i in best]))
         if asked.explain:
             title = f"{printable(path.name)}\n{opened.class_names[best[0]]} {probabilities[best[0]]:.1%}"

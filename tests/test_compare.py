@@ -189,6 +189,15 @@ def test_runs_on_different_data_are_not_ranked_against_each_other(logs, script):
     assert text.count("| regime |") == 2 and "## others" in text
 
 
+def test_the_same_images_under_another_name_are_in_one_table(logs, script):
+    metrics = json.loads((logs / "full" / "tiny" / "metrics.json").read_text())
+    renamed = metrics["data"] | {"description": "renamed"}
+    edit(logs / "full" / "tiny", data=renamed, validation_accuracy=1.0)
+    result = script("compare.py", "--logs", logs)
+    assert result.out.count("regime ") == result.out.count("Best by validation accuracy") == 1
+    assert "## renamed" in (logs / "comparison.md").read_text()
+
+
 def test_unfinished_and_damaged_runs_are_listed_and_skipped(logs, script):
     (logs / "full" / "tiny" / "metrics.json").unlink()
     (logs / "frozen" / "tiny" / "metrics.json").write_text('{"regime": "fro')

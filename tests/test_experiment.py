@@ -171,6 +171,13 @@ def test_early_stopping_keeps_the_best_epoch(script, tmp_path):
     assert metrics["epochs"] == len(losses) < 20
     assert metrics["validation_loss"] == pytest.approx(min(losses), rel=1e-6)
     assert f"best epoch  {best} of {best + 3}, by validation loss" in result.out
+    # TensorBoard's projector shows the features of the model that is kept.
+    model = keras.models.load_model(folder / "model.keras")
+    read = [layer for layer in model.layers if layer.weights][-1].input
+    images = data.load("shapes").validation.images
+    expected = keras.Model(model.inputs, read).predict(images, verbose=0)
+    shown = np.loadtxt(folder / "projector" / "features.tsv", delimiter="\t")
+    np.testing.assert_allclose(shown, expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.slow

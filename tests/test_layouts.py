@@ -111,6 +111,14 @@ def test_names_of_splits_among_other_words(tree, train, validation, test):
     has(dataset, "taken for splits", f"{train.split('/')[0]} for train")
 
 
+def test_images_held_out_for_validation_are_not_those_for_test(tree):
+    for name in ("train/a", "train/b", "val/a", "val/b"):
+        tree.put(name)
+    validation = tree.load()
+    (tree.root / "val").rename(tree.root / "test")
+    assert tree.load().fingerprint != validation.fingerprint
+
+
 def test_a_word_among_others_may_be_a_class(tree):
     for name in ("test_tube", "test_strip", "flask"):
         tree.put(name)

@@ -93,6 +93,19 @@ def test_answers_as_the_run_was_evaluated(evaluation, precision, script, tmp_pat
     np.testing.assert_allclose(predicted(out), kept, atol=1e-5 if precision == "float32" else 0.01)
 
 
+def test_of_equal_probabilities_the_first_counts_as_where_accuracy_is_measured(
+    trained, script, picture, tmp_path
+):
+    run = shutil.copytree(trained.frozen.folder, tmp_path / "run")
+    model = keras.models.load_model(run / "model.keras")
+    logits = model.get_layer("head_logits")
+    logits.set_weights([np.zeros_like(weights) for weights in logits.get_weights()])
+    model.save(run / "model.keras")
+    result = script("predict.py", picture, "--run", run, "--top", 3, "--json")
+    names = trained.frozen.metrics["data"]["class_names"]
+    assert [entry["class"] for entry in json.loads(result.out)["classes"]] == names[:3]
+
+
 def test_folders_and_patterns(trained, script, picture, tmp_path):
     folder = tmp_path / "below" / "deep"
     folder.mkdir(parents=True)

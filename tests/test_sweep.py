@@ -327,6 +327,24 @@ def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_li
     one_line(script("sweep.py", *arguments, "--stop-worst"), "--stop-worst", "--address")
 
 
+def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
+    one = trials[0]
+    metrics = {
+        "regime": "frozen", "recipe": "tuned", "validation_loss": 1.0, "validation_accuracy": 0.5,
+        "trainable_params": 10, "epochs": 40, "seconds": 1.0, "images_per_second": 1.0,
+        "precision": "float32", "history": dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), [0.5])
+        | {"epoch": [40]},
+        "data": {"source": "shapes", "sha256": "", "description": "shapes", "class_names": ["a"]} | one.images,
+        "config": {"optimizer": "adam", "image_size": 32, "seed": 3},
+    }  # fmt: skip
+    one.trial.folder.mkdir(parents=True)
+    for extended, status in (("", "finished"), ("2", "failed")):
+        metrics["config"]["extended_from"] = extended
+        (one.trial.folder / "metrics.json").write_text(json.dumps(metrics))
+        assert sweeping._state(one).status == status
+    assert "extended it to 40 epochs" in sweeping._state(one).reason
+
+
 @pytest.mark.slow
 def test_a_failed_trial_stops_no_other(script, tmp_path):
     arguments = (*TINY, "--seed", "0", "--images-per-class", "5", "--depth", "head", "all")
@@ -411,6 +429,33 @@ def test_what_is_missing_is_said():
     (line,) = curve.answers([done, failed], [])
     assert line.endswith("; 1 of 2 runs are missing")
     assert "memory ran out" in curve.markdown([done, failed], [])
+
+
+def test_means_over_several_precisions_are_said_to_be_such():
+    config = settings.Config(regime="frozen")
+    found = []
+    for precision in ("float32", "mixed_bfloat16"):
+        (run,) = point("head", 0.7).row.runs
+        run.metrics["precision"] = precision
+        found.append(curve.Result(grid.Trial("head", config, "head"), "finished", run=run))
+    assert curve.answers(found, [])[1:] == [
+        "the means are over runs in float32 and mixed_bfloat16; compare.py shows them apart"
+    ]
+    assert len(curve.answers(found, ["precision"])) == 1
+    assert len(curve.answers(found[:1], [])) == 1
+
+
+def test_folds_of_several_seeds_are_of_the_same_images():
+    runs = [
+        Run(Path(), {
+            "validation_accuracy": 0.8, "validation_images": 40, "data": {"order": {"validation": f"{seed} {fold}"}},
+            "config": {"fold": fold, "seed": seed},
+        })
+        for seed in range(3) for fold in range(1, 6)
+    ]  # fmt: skip
+    one, three = (curve.Point(10, "head", {}, Row(some)) for some in (runs[:5], runs))
+    assert one.row.validation_images == three.row.validation_images == 200
+    assert one.row.interval == three.row.interval and one.error == three.error
 
 
 def test_all_right_is_not_certain():

@@ -242,7 +242,9 @@ MIT), then `python -m http.server`, and open http://localhost:8000. Images stay 
 
 def _recipe(config):
     # Places, and what changes nothing that is learnt.
-    others = {"logs", "name", "resume", "data", "weights", "features", "histograms", "on_bad_image"}
+    others = {
+        "logs", "name", "resume", "data", "weights", "features", "histograms", "on_bad_image", "given",
+    }  # fmt: skip
     shown = [name for name in sorted(config) if name not in others and config[name] != ""]
     settings = [(name, f"`{config[name]}`") for name in shown]
     return terminal.markdown_table(("setting", "value"), settings)

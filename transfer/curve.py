@@ -65,7 +65,7 @@ class Point(NamedTuple):
     @property
     def error(self) -> float:
         """The standard error of the mean accuracy, by chance in the seeds and in the images."""
-        count = sum(images or 0 for images in self.row.images.values())
+        count = self.row.validation_images or 0
         # Laplace's estimate, which is neither 0 nor 1 where all or none were right.
         right = (self.accuracy * count + 1) / (count + 2)
         by_seed = self.spread**2 / len(self.row.runs)
@@ -158,6 +158,11 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
             if count:
                 line += f"; {count} of {len(own)} runs {what}"
         lines.append(line)
+    precisions = sorted({one.run.metrics.get("precision", "") for one in results if one.run})
+    if len(precisions) > 1 and "precision" not in varied:
+        lines.append(
+            f"the means are over runs in {' and '.join(precisions)}; compare.py shows them apart"
+        )
     return lines
 
 

@@ -66,10 +66,19 @@ def class_maps(model):
 
 
 def evaluate(path, dataset, name, evaluation="plain"):
+    """Loads the saved model of a path and judges it: see `judge`.
+
+    Raises:
+        ValueError, OSError: As of `load`.
+    """
+    return judge(load(path), dataset, name, evaluation)
+
+
+def judge(model, dataset, name, evaluation="plain"):
     """Evaluates a saved model, from the features of its frozen layers where a run has kept them.
 
     Args:
-        path: The `.keras` file.
+        model: As `load` gives it.
         dataset: `data.Dataset`.
         name: The split to evaluate it on, such as `validation`.
         evaluation: As `classifier` takes it.
@@ -77,11 +86,7 @@ def evaluate(path, dataset, name, evaluation="plain"):
     Returns:
         The probabilities, float32 (n, classes); their loss (mean categorical cross-entropy in
         nats) and accuracy (0..1), float.
-
-    Raises:
-        ValueError, OSError: As of `load`.
     """
-    model = load(path)
     images = getattr(dataset, name)
     classes, plain = len(dataset.class_names), evaluation != "mirrored"
     if plain:

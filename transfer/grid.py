@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import data
 from transfer import depths, files, runs, terminal
 from transfer.command_line import FLAGS, add_flag, check_range, parse_config
 from transfer.settings import RECIPES, Config, check_weights
@@ -19,17 +20,7 @@ LARGEST = 10_000  # trials that are trained without --yes
 # Flags of a training script that a sweep takes one value of, or sets itself.
 ONCE = ("data", "logs")
 OWN = ("resume", "name")
-# What chooses the images of a trial.
-IMAGES = (
-    "image_size",
-    "images_per_class",
-    "seed",
-    "on_bad_image",
-    "folds",
-    "fold",
-    "near_duplicates",
-)
-# Of these, what decides on which images all seeds together validate.
+# What decides on which images all seeds together validate.
 VALIDATED_ON = ("near_duplicates", "folds")
 
 
@@ -141,7 +132,7 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     if any(axes.get("folds", ())) and "fold" not in axes:
         varied.append("fold")
     # Trials of the same images stand together.
-    order = sorted(axes, key=lambda name: (name not in IMAGES, name != "images_per_class"))
+    order = sorted(axes, key=lambda name: (name not in data.SETTINGS, name != "images_per_class"))
     trials = [
         Trial(
             depth,

@@ -91,16 +91,9 @@ def _run_one(title, trainable, config, hopeless):
 def _run(title, trainable, config, progress):
     folder = progress.folder
     with terminal.one_line_errors():
-        dataset = data.load(
-            config.data,
-            config.image_size or recipes.LARGEST_SIZE,
-            config.seed,
-            config.on_bad_image,
-            config.images_per_class,
-            config.folds,
-            config.fold,
-            config.near_duplicates,
-        )
+        how = {name: getattr(config, name) for name in data.SETTINGS}
+        how["image_size"] = how["image_size"] or recipes.LARGEST_SIZE
+        dataset = data.load(config.data, **how)
         if config.resume:
             runs.refuse_changed(folder, dataset)
         config = config.located()
@@ -149,21 +142,21 @@ def _run(title, trainable, config, progress):
     progress.reopen()  # still untouched if further training improved nothing
     known = {key: facts[key] for key in ("precision", "versions")}
     known |= {"weights": weights, "config": settings} | params
-    metrics = _finish(dataset, config, progress, known, board, model)
+    metrics = _finish(dataset, config, progress, known, board)
     print_result(title, metrics["validation_loss"], metrics["validation_accuracy"])
     return metrics
 
 
-def _finish(dataset, config, progress, known, board, model):
+def _finish(dataset, config, progress, known, board):
     """Evaluates the model that was kept, and writes the run's figures; gives its metrics."""
     from transfer import plots
-    from transfer.evaluation import evaluate
+    from transfer.evaluation import judge, load
 
-    # The printed figures are those of the file, not of the model in memory.
+    # All that is shown is of the file, not of the model in memory: that of the last epoch, which has
+    # not the averaged weights.
     folder = progress.folder
-    probabilities, loss, accuracy = evaluate(
-        folder / "model.keras", dataset, "validation", config.evaluation
-    )
+    model = load(folder / "model.keras")
+    probabilities, loss, accuracy = judge(model, dataset, "validation", config.evaluation)
     images = len(dataset.validation.labels)
     metrics = {
         "regime": config.regime,

@@ -27,7 +27,7 @@ import numpy as np
 
 import data
 from transfer.files import read_json, remove_empty, write_json, written_whole
-from transfer.results import COUNTS, read_metrics
+from transfer.results import read_metrics
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
@@ -312,9 +312,7 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
     there = [source for source in sources if data.exists(source)]
     config = first.metrics["config"]
-    names = ("image_size", "seed", "on_bad_image", "near_duplicates")
-    how = {key: config[key] for key in names if key in config}
-    how |= {key: config[key] for key in COUNTS if config.get(key)}
+    how = {key: config[key] for key in data.SETTINGS if key in config}
     reason = "no longer exists"
     if there:
         reason = "has changed since: its images, or their splits, are no longer the run's"

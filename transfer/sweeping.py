@@ -12,7 +12,7 @@ from pathlib import Path
 import data
 from transfer import cost, curve, depths, files, recipes, runs, terminal
 from transfer.curve import Result
-from transfer.grid import IMAGES, Grid, Trial
+from transfer.grid import Grid, Trial
 from transfer.layouts import counted
 from transfer.pool import PROCESSES, Outcome
 from transfer.settings import follow
@@ -45,10 +45,10 @@ def begin(
     fingerprint = ""
     by_images: dict[tuple, list[Trial]] = {}
     for trial in grid.trials:
-        key = tuple(getattr(trial.config, name) for name in IMAGES)
+        key = tuple(getattr(trial.config, name) for name in data.SETTINGS)
         by_images.setdefault(key, []).append(trial)
     for images, trials in by_images.items():
-        how = dict(zip(IMAGES, images, strict=True))
+        how = dict(zip(data.SETTINGS, images, strict=True))
         how["image_size"] = how["image_size"] or recipes.LARGEST_SIZE
         try:
             dataset = data.load(source, **how)
@@ -110,6 +110,12 @@ def _state(one: Result) -> Result:
         return one
     if not run.is_of(one.images):
         reason = f"the images changed while it was trained: remove {folder} to train it again"
+        return one._replace(status="failed", reason=reason)
+    if run.metrics["config"].get("extended_from"):
+        reason = (
+            f"--resume extended it to {run.metrics['epochs']} epochs: remove {folder} to train it "
+            "again, or choose another --logs"
+        )
         return one._replace(status="failed", reason=reason)
     return one._replace(status="finished", reason="", run=run)
 

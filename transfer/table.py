@@ -5,6 +5,7 @@ import io
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,26 +109,27 @@ class Row(NamedTuple):
         return f"{', '.join(map(str, shown))} of {total}" if total else "none"
 
     @property
-    def images(self) -> dict[tuple, int | None]:
-        """The number of images of each validation split, or None where they were not counted.
+    def validation_images(self) -> int | None:
+        """The number of images that its runs validate on, or None where they were not counted.
 
-        Seeds validate on the same images, unless the seed draws them; folds validate on others.
+        Seeds validate on the same images, unless the seed draws them. Folds validate on others, but
+        all folds of one seed are those of another, divided differently.
         """
-        return {
-            (
-                run.setting("fold"),
-                run.metrics["data"].get("order", {}).get("validation"),
-            ): run.metrics.get("validation_images")
-            for run in self.runs
-        }
+        splits = {}
+        for run in self.runs:
+            fold, order = run.setting("fold"), run.metrics["data"].get("order", {})
+            seed = run.metrics["config"]["seed"] if fold else None
+            own = splits.setdefault(seed, {})
+            own[fold, order.get("validation")] = run.metrics.get("validation_images")
+        if any(None in own.values() for own in splits.values()):
+            return None
+        return max(sum(own.values()) for own in splits.values())
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the mean accuracy, or None where images were not counted."""
-        counts = [count for count in self.images.values() if count is not None]
-        if len(counts) < len(self.images):
-            return None
-        return results.wilson(self.mean(ACCURACY), sum(counts))
+        count = self.validation_images
+        return results.wilson(self.mean(ACCURACY), count) if count else None
 
     def mean(self, column: Column) -> float:
         return statistics.fmean(column.of(run) for run in self.runs)
@@ -200,12 +202,15 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     rows.sort(key=lambda row: (-row.mean(ACCURACY), row.mean(LOSS)))
     groups = {}
     for row in rows:
-        best = row.runs[0]
-        description = best.metrics["data"]["description"]
-        if row.settings["near_duplicates"] == "drop":
-            description += " without near duplicates"
-        groups.setdefault((description, best.comparable), []).append(row)
-    return [(key[0], groups[key]) for key in sorted(groups)]
+        groups.setdefault(row.runs[0].comparable, []).append(row)
+    return sorted(((_description(rows[0]), rows) for rows in groups.values()), key=itemgetter(0))
+
+
+def _description(row):
+    """Describes the images of a row; those of the same images may be in folders of other names."""
+    description = row.runs[0].metrics["data"]["description"]
+    dropped = row.settings["near_duplicates"] == "drop"
+    return f"{description} without near duplicates" if dropped else description
 
 
 def overlapping(rows: Sequence[Row]) -> int:
