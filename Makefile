@@ -58,13 +58,13 @@ figures: .venv/installed-for-benchmarks .venv/installed-for-tests
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet . && $(VENV) -m mypy
-	$(PYTEST)
+	$(PYTEST) $(TESTS)
 
 # The fast tests, and which lines they don't reach.
 coverage: .venv/installed-for-tests
 	$(PYTEST) --cov --cov-report term:skip-covered
 
-# What takes minutes; TESTS= names a part of it.
+# What takes minutes; TESTS= names a part of it, as for test.
 test-slow: .venv/installed-for-tests
 	$(PYTEST) -m slow $(TESTS)
 

@@ -146,8 +146,11 @@ def pictures_of(path, images):
     return read(path, images.shape[1], enlarge=True)
 
 
+CI = [pytest.param(name, marks=pytest.mark.ci) for name in ("onnx", "openvino")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["onnx", "openvino", "saved_model"])
+@pytest.mark.parametrize("name", [*CI, "saved_model"])
 def test_other_formats_answer_as_keras_does(
     in_float32, script, pictures, tmp_path, monkeypatch, capfd, name
 ):

@@ -12,7 +12,7 @@ import data
 from benchmarks.exported import served
 from transfer import page as web
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.ci]
 pytest.importorskip("onnxruntime", reason="needs requirements-export.txt")
 pytest.importorskip("tf2onnx", reason="needs requirements-export.txt")
 INSTALL = f"{web.INSTALL} transfer/web"

@@ -71,6 +71,7 @@ def test_killed_before_the_first_epoch_it_begins_anew(whole, command, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, command, tmp_path):
     folder = cut_off("frozen", tmp_path, lambda folder: (folder / "checkpoint-3.json").exists())
     last = max(folder.glob("checkpoint-*.npz"))

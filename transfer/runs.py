@@ -27,7 +27,7 @@ import numpy as np
 
 import data
 from transfer.files import read_json, remove_empty, write_json, written_whole
-from transfer.results import read_metrics
+from transfer.results import COUNTS, read_metrics
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
@@ -313,6 +313,7 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     there = [source for source in sources if data.exists(source)]
     config = first.metrics["config"]
     how = {key: config[key] for key in data.SETTINGS if key in config}
+    how = {key: value for key, value in how.items() if value or key not in COUNTS}
     reason = "no longer exists"
     if there:
         reason = "has changed since: its images, or their splits, are no longer the run's"
