@@ -33,9 +33,10 @@ class Found(NamedTuple):
 
     `name` is what errors call the source. `labels`, int64 (n,), and `digests`, n sha256 digests, are
     those of its images, and so are `hashes`, their perceptual hashes, uint64 (n,) or None, and
-    `colours`, their mean colours, float64 (n, 3) RGB of 0 to 255, or None. `given` has the split of each, or None where the seed decides. `fractions` says how much of those each
-    drawn split takes: `{"validation": 0.1}`. With `in_order`, the last ones are for validation, not
-    random ones, if they have all classes. `title(i)` names image i.
+    `colours`, their mean colours, float64 (n, 3) RGB of 0 to 255, or None. `given` has the split of
+    each, or None where the seed decides. `fractions` says how much of those each drawn split takes:
+    `{"validation": 0.1}`. With `in_order`, the last ones are for validation, not random ones, if they
+    have all classes. `title(i)` names image i.
     """
 
     name: str
