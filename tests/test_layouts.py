@@ -108,7 +108,7 @@ def test_names_of_splits_among_other_words(tree, train, validation, test):
     dataset = tree.load()
     assert [len(split.images) for split in dataset[:3]] == [10, 6, 4]
     assert dataset.class_names == ("cat", "dog")
-    has(dataset, "taken for splits", f"{train.split('/')[0]} for train")
+    has(dataset, "taken as splits", f"{train.split('/')[0]} as train")
 
 
 def test_images_held_out_for_validation_are_not_those_for_test(tree):

@@ -439,7 +439,7 @@ def test_means_over_several_precisions_are_said_to_be_such():
         run.metrics["precision"] = precision
         found.append(curve.Result(grid.Trial("head", config, "head"), "finished", run=run))
     assert curve.answers(found, [])[1:] == [
-        "the means are over runs in float32 and mixed_bfloat16; compare.py shows them apart"
+        "the means are over runs in float32 and mixed_bfloat16; compare.py lists them separately"
     ]
     assert len(curve.answers(found, ["precision"])) == 1
     assert len(curve.answers(found[:1], [])) == 1

@@ -161,7 +161,7 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
     precisions = sorted({one.run.metrics.get("precision", "") for one in results if one.run})
     if len(precisions) > 1 and "precision" not in varied:
         lines.append(
-            f"the means are over runs in {' and '.join(precisions)}; compare.py shows them apart"
+            f"the means are over runs in {' and '.join(precisions)}; compare.py lists them separately"
         )
     return lines
 

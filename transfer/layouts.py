@@ -105,8 +105,8 @@ def find(root: Path) -> Layout:
         by_split = _by_split(root, base, splits)
         own = tuple(by_split)
         if other := [name for name in splits if name.casefold() not in SPLIT_OF]:
-            read = shown(f"{name} for {splits[name]}" for name in other)
-            notes.append(f"folders are taken for splits by their names: {read}")
+            read = shown(f"{name} as {splits[name]}" for name in other)
+            notes.append(f"folders are taken as splits, by their names: {read}")
         for split, folder in by_split.items():
             loose.append(folder)
             part = None if split == "train" and len(own) < len(SPLITS) else split
