@@ -31,7 +31,9 @@ def main(arguments=None):
     parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     parser.add_argument("--regime", nargs="+", help="only runs of these regimes")
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
-    parser.add_argument("--data", nargs="+", help="only runs on this data, named as in training")
+    parser.add_argument(
+        "--data", nargs="+", help="only runs on this data; same values as --data in training"
+    )
     asked = parser.parse_args(arguments)
     with terminal.ends_quietly("the runs are unchanged; run compare.py again for the rest"):
         status = compare(asked)

@@ -58,7 +58,9 @@ def main(arguments=None):
         default=0.01,
         help="largest drop in validation accuracy that is allowed in int8 [0.01]",
     )
-    parser.add_argument("--data", help="the best run on this data, named as in training")
+    parser.add_argument(
+        "--data", help="use the best run on this data; same value as --data in training"
+    )
     parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     asked = parser.parse_args(arguments)
     if asked.int8 and asked.format != "litert":

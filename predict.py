@@ -32,7 +32,9 @@ def main(arguments=None):
     which.add_argument(
         "--model", type=Path, help="a model.keras of a run, or a model that export.py wrote"
     )
-    which.add_argument("--data", help="the best run on this data, named as in training")
+    which.add_argument(
+        "--data", help="use the best run on this data; same value as --data in training"
+    )
     parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     parser.add_argument("--top", type=int, default=1, help="classes shown per image [1]")
     parser.add_argument(

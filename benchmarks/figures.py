@@ -203,7 +203,7 @@ def all_figures(trials, root):
 
 
 ABOUT = {
-    "few_images": "the table above, as means over the seeds, and its picture",
+    "few_images": "the table above by number of images, and its picture",
     "ablation": "from report to tuned, change by change",
     "optimizers": "seven optimizers side by side",
     "exported": "bytes, milliseconds and accuracy of the exported models",

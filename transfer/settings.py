@@ -47,10 +47,12 @@ class Config:
 
     regime: str
 
-    data: str = flag("cifar10", "cifar10, shapes (drawn, no download), FILE.npz or a folder")
+    data: str = flag(
+        "cifar10", "cifar10, shapes (synthetic images, no download), FILE.npz or a folder"
+    )
     weights: str = flag(
         "imagenet",
-        "imagenet, drawn (no download), none (random) or a FILE of SqueezeNet's weights",
+        "imagenet, drawn (pretrained on synthetic images; no download), none (random) or a FILE of SqueezeNet's weights",
         parse=terminal.filled,
     )
     recipe: str = flag(

@@ -35,9 +35,9 @@ ABOUT = (
     "difference may be real although the intervals overlap. Runs from before validation images "
     "were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
-    "accuracy. A setting has a column if rows differ in it and a flag set it, or if they differ in it "
-    "for reasons other than their regime, recipe and images per class, which choose the rest, or if a "
-    "run was extended. The column run names the best run of a row.\n"
+    "accuracy. A setting gets a column if rows differ in it, unless the difference merely follows from "
+    "their regime, recipe and images per class; one that a flag set gets a column in any case. Extended "
+    "runs add a column of their own. The column `run` names the best run of a row.\n"
 )
 
 
