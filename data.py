@@ -71,7 +71,7 @@ class Dataset(NamedTuple):
 
 def load(
     source: str,
-    image_size: int = LARGEST_SIZE,
+    image_size: int | None = None,
     seed: int = 0,
     on_bad_image: str = "stop",
     images_per_class: int = 0,
@@ -83,7 +83,7 @@ def load(
 
     Args:
         source: `"cifar10"`, `"shapes"`, or the path of an `.npz` file or of a folder.
-        image_size, on_bad_image: For a folder: see `folders.load`.
+        image_size, on_bad_image: For a folder: see `folders.load`; without a size, `LARGEST_SIZE`.
         seed: Seed of all that is drawn: splits that the user did not make, folds, subsets.
         images_per_class: Trains on so many images of each class, 0 for all; a smaller subset is
             contained in a larger one. Validation and test stay whole.
@@ -114,7 +114,7 @@ def load(
         if path.is_dir():
             also = [f"{source} is also a folder here: --data ./{source} takes that"]
     elif path.is_dir():
-        found, take, about = _load_folder(path, image_size, on_bad_image, folds)
+        found, take, about = _load_folder(path, image_size or LARGEST_SIZE, on_bad_image, folds)
     elif path.suffix.lower() == ".npz":
         there = path.stat() if path.is_file() else None
         found, take, about = _arrays(source, there and (there.st_size, there.st_mtime_ns))

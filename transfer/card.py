@@ -13,6 +13,7 @@ import numpy as np
 from transfer import files, results, runs, terminal
 from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
 from transfer.layouts import printable
+from transfer.table import NOT_LEARNT
 
 COLUMNS = ("format", "file", "bytes", "ms an image", "differs", "agrees", "validation accuracy")
 CODE = {
@@ -241,10 +242,7 @@ MIT), then `python -m http.server`, and open http://localhost:8000. Images stay 
 
 
 def _recipe(config):
-    # Places, and what changes nothing that is learnt.
-    others = {
-        "logs", "name", "resume", "data", "weights", "features", "histograms", "on_bad_image", "given",
-    }  # fmt: skip
+    others = {"weights", *NOT_LEARNT}  # the card says elsewhere what weights it began with
     shown = [name for name in sorted(config) if name not in others and config[name] != ""]
     settings = [(name, f"`{config[name]}`") for name in shown]
     return terminal.markdown_table(("setting", "value"), settings)

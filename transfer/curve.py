@@ -14,9 +14,9 @@ from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, show
 
 ABOUT = (
     "± is the standard deviation over seeds and folds. Where other settings vary too, each depth is "
-    "shown with those of the most finished runs or, of as many, the highest mean validation accuracy. The depth to take is the shallowest "
-    "whose mean is within one standard error of the highest mean p. For k runs of standard deviation s "
-    "on n validation images, that is sqrt(s² / k + p (1 - p) / n): "
+    "shown with those of the most finished runs or, of as many, the highest mean validation accuracy. "
+    "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
+    "For k runs of standard deviation s on n validation images, that is sqrt(s² / k + p (1 - p) / n): "
     "this covers chance in the seeds and in the choice of validation images."
 )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import data
-from transfer import checkpoints, cost, depths, files, recipes, results, runs, terminal
+from transfer import checkpoints, cost, depths, files, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
 from transfer.settings import check_weights, follow
@@ -92,7 +92,6 @@ def _run(title, trainable, config, progress):
     folder = progress.folder
     with terminal.one_line_errors():
         how = {name: getattr(config, name) for name in data.SETTINGS}
-        how["image_size"] = how["image_size"] or recipes.LARGEST_SIZE
         dataset = data.load(config.data, **how)
         if config.resume:
             runs.refuse_changed(folder, dataset)

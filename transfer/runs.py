@@ -312,8 +312,8 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
     there = [source for source in sources if data.exists(source)]
     config = first.metrics["config"]
-    how = {key: config[key] for key in data.SETTINGS if key in config}
-    how = {key: value for key, value in how.items() if value or key not in COUNTS}
+    known = [key for key in data.SETTINGS if key in config]
+    how = {key: config[key] for key in known if config[key] or key not in COUNTS}
     reason = "no longer exists"
     if there:
         reason = "has changed since: its images, or their splits, are no longer the run's"

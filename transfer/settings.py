@@ -52,7 +52,8 @@ class Config:
     )
     weights: str = flag(
         "imagenet",
-        "imagenet, drawn (pretrained on synthetic images; no download), none (random) or a FILE of SqueezeNet's weights",
+        "imagenet, drawn (pretrained on synthetic images; no download), none (random) or a FILE of "
+        "SqueezeNet's weights",
         parse=terminal.filled,
     )
     recipe: str = flag(

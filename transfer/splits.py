@@ -250,8 +250,8 @@ def _without_near_duplicates(found, rows, drop):
         hashes, colours, near = found.hashes[held_out], found.colours[held_out], []
         for i in rows[split].tolist():
             distances = np.bitwise_count(hashes ^ found.hashes[i])
-            same_colour = np.abs(colours - found.colours[i]).max(axis=1) <= NEAR_COLOUR
-            alike = np.flatnonzero((distances <= NEAR) & same_colour)
+            alike = np.flatnonzero(distances <= NEAR)
+            alike = alike[np.abs(colours[alike] - found.colours[i]).max(axis=1) <= NEAR_COLOUR]
             if len(alike):
                 near.append((i, held_out[alike[distances[alike].argmin()]]))
         if not near:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import data
-from transfer import cost, curve, depths, files, recipes, runs, terminal
+from transfer import cost, curve, depths, files, runs, terminal
 from transfer.curve import Result
 from transfer.grid import Grid, Trial
 from transfer.layouts import counted
@@ -49,7 +49,6 @@ def begin(
         by_images.setdefault(key, []).append(trial)
     for images, trials in by_images.items():
         how = dict(zip(data.SETTINGS, images, strict=True))
-        how["image_size"] = how["image_size"] or recipes.LARGEST_SIZE
         try:
             dataset = data.load(source, **how)
         except ValueError as error:

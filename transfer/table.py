@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 from transfer import files, results, runs, terminal
 from transfer.runs import Run
 
-# What may differ between runs of one row, or says nothing about what was trained.
-NOT_SETTINGS = (
-    "seed", "fold", "name", "logs", "data", "features", "histograms", "on_bad_image", "resume",
-    "given",
-)  # fmt: skip
+# Settings that say nothing about what was trained.
+NOT_LEARNT = ("name", "logs", "data", "features", "histograms", "on_bad_image", "resume", "given")
+# They, and what differs between runs of one row.
+NOT_SETTINGS = ("seed", "fold", *NOT_LEARNT)
 # Regime, recipe and the number of training images choose the other settings.
 KIND = ("regime", "recipe", "images_per_class", "folds")
 # Settings that no rule chooses by the number of images: a table shows them wherever rows differ.
