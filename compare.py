@@ -155,7 +155,9 @@ def evaluate(run, dataset, split):
     terminal.import_keras()
     from transfer import evaluation
 
-    return evaluation.evaluate(run.folder / "model.keras", dataset, split, run.evaluation)
+    return evaluation.evaluate(
+        run.folder / "model.keras", dataset, split, run.setting("evaluation")
+    )
 
 
 def validation_probabilities(run, dataset):

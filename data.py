@@ -21,13 +21,20 @@ import transfer  # noqa: F401  (from here on, Ctrl-C is one line)
 # isort: split
 import numpy as np
 
-from transfer import arrays, layouts, shapes, splits
+from transfer import arrays, folders, layouts, shapes, splits
 from transfer.downloads import patiently
 from transfer.images import digest
-from transfer.layouts import SPLITS, printable, shown
+from transfer.layouts import SPLITS
 from transfer.recipes import LARGEST_SIZE
 from transfer.splits import Split
-from transfer.terminal import Parser, ends_quietly, import_keras, one_line_errors
+from transfer.terminal import (
+    Parser,
+    ends_quietly,
+    import_keras,
+    one_line_errors,
+    printable,
+    shown,
+)  # fmt: skip
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -172,9 +179,6 @@ def _load_folder(root, image_size, on_bad_image, folds):
     fractions = dict.fromkeys(drawn, 0.1)
     counts = Counter(entry.class_name for entry in layout.entries if entry.split in (None, "train"))
     splits.enough(name, [counts[class_name] for class_name in class_names], class_names, fractions)
-
-    import_keras()
-    from transfer import folders
 
     folder = folders.load(root, layout, image_size, on_bad_image)
     files = [

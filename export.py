@@ -87,7 +87,7 @@ def export(asked):
     """Exports, verifies and keeps what was asked for; gives the exit status."""
     run = runs.read(asked.run) if asked.run else runs.best(asked.logs, asked.data, "RUN")
     runs.check_model(run.folder / "model.keras")
-    needed = {"total_params", "validation_images", "precision"} - run.metrics.keys()
+    needed = {"total_params", "validation_images"} - run.metrics.keys()
     if needed or "head" not in run.metrics["config"]:
         raise ValueError(
             f"{run.folder} was trained with an older version of this project: train it again"
@@ -107,6 +107,7 @@ def export(asked):
     output = Path(os.path.realpath(asked.output)) if asked.output else run.export(kind)
     check = functools.partial(check_output, overwrite=asked.overwrite)
     check(output)
+    one_thread()
     try:
         dataset = runs.images_of([run])
     except runs.Gone as gone:
@@ -114,7 +115,6 @@ def export(asked):
             f"an export is verified on the images that its run was validated on: {gone}; move them "
             "back, or train a new run on them where they are now"
         ) from gone
-    one_thread()
     terminal.import_keras()
     print(f"run         {run.folder}", flush=True)
     with files.folder_written_whole(output, check) as part:
@@ -175,7 +175,7 @@ def convert(run, dataset, names, folder, max_drop):
     some, _ = balanced(dataset.train, classes, CALIBRATION, seed)
     path = run.folder / "model.keras"
     trained = evaluation.load(path)
-    judged = evaluation.classifier(deployment.in_float32(trained), run.evaluation)
+    judged = evaluation.classifier(deployment.in_float32(trained), run.setting("evaluation"))
     reference = measure(judged, [path], images)
     rows, failed = [card.Row("Keras, float32", path.name, reference, reference, labels)], []
     side = images.shape[1]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transfer import files, formats, runs, terminal
-from transfer.layouts import printable
 from transfer.recipes import LARGEST_SIZE
+from transfer.terminal import printable
 
 BATCH = 64
 DRAWN = 100  # images in a plot, at most
@@ -122,7 +122,7 @@ def exported_litert(run):
 
     It computes in float32: a model trained in bfloat16 answers otherwise.
     """
-    if formats.missing("litert") or run.metrics.get("precision") != "float32":
+    if formats.missing("litert") or run.metrics["precision"] != "float32":
         return None
     for kind in ("litert", "all"):
         folder = run.export(kind)
@@ -147,7 +147,7 @@ def open_run(path, run):
     class_names = [f"class {i}" for i in range(model.output_shape[-1])]
     evaluation, side = "plain", None
     if run:
-        class_names, evaluation = run.metrics["data"]["class_names"], run.evaluation
+        class_names, evaluation = run.metrics["data"]["class_names"], run.setting("evaluation")
         side = run.metrics["data"].get("side")  # which older runs lack
     else:
         terminal.complain(

@@ -10,13 +10,14 @@ import hashlib
 import math
 import os
 import warnings
-from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 from keras import layers
 from keras.applications import imagenet_utils
+
+from transfer.files import keras_home
 
 WEIGHTS_URL = "https://github.com/DeepCognition/keras-squeezenet/releases/download/v0.4/"
 SECOND_URL = "https://github.com/rcmalli/keras-squeezenet/releases/download/v1.0/"
@@ -288,11 +289,6 @@ def numbers_hash(path):
     return sha256.hexdigest()
 
 
-def keras_home():
-    """Finds the folder in which Keras keeps what it downloads, for which it has no public call."""
-    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-
-
 def load_weights(model, path):
     """Loads weights into a SqueezeNet by layer name, every layer or none.
 
@@ -309,9 +305,14 @@ def load_weights(model, path):
     try:
         with h5py.File(path) as file:
             if "layer_names" not in file.attrs:  # Keras 3's own format, as strict as ours
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # they say what the error says
-                    model.load_weights(path)
+                before = model.get_weights()
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # they say what the error says
+                        model.load_weights(path)
+                except ValueError:
+                    model.set_weights(before)  # Keras loads what fits before it raises
+                    raise
                 return
             saved = {}
             for layer in file.attrs["layer_names"]:
@@ -359,7 +360,15 @@ def pixels(size, preprocessing="caffe"):
     Returns:
         Keras tensor (batch, size, size, 3), float32, of an input that takes uint8 RGB images
         (batch, height, width, 3) of any height and width.
+
+    Raises:
+        ValueError: Keras' image data format is `channels_first`.
     """
+    if _channel_axis() == 1:
+        raise ValueError(
+            "`pixels` makes images of `channels_last`, but Keras' image data format is "
+            "`channels_first`: call keras.config.set_image_data_format"
+        )
     x = layers.Input((None, None, 3), dtype="uint8", name="rgb")
     # Both before resizing: an enlarged image has more pixels, and Resizing would round integers.
     if preprocessing == "caffe":

@@ -130,8 +130,7 @@ def write(root):
     ):
         text = path.read_text(encoding="utf-8")
         before, after = text.split(BEGIN)[0], text.split(END)[1]
-        with files.written_whole(path) as part:
-            part.write_text(f"{before}{BEGIN}{table}\n{END}{after}", encoding="utf-8")
+        files.write_text(path, f"{before}{BEGIN}{table}\n{END}{after}")
 
 
 def of_all_images(trials):

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from transfer import cost, files, run, terminal
+from transfer import files, precision, run, terminal
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,9 +27,7 @@ def parser(description, output):
 def home_without_features():
     """Makes a $KERAS_HOME that has what is downloaded once, but nothing that a training left."""
     terminal.import_keras()  # without its notices
-    from squeezenet import keras_home
-
-    home = keras_home()
+    home = files.keras_home()
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=home) as folder:
         for name in ("datasets", "models"):
@@ -102,7 +100,7 @@ def machine():
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     versions = ", ".join(f"{name} {value}" for name, value in run.versions().items())
-    return f"{cost.CORES} cores of {names[0] if names else platform.machine()}, {versions}"
+    return f"{precision.CORES} cores of {names[0] if names else platform.machine()}, {versions}"
 
 
 def over_seeds(figures, digits):
@@ -113,6 +111,6 @@ def over_seeds(figures, digits):
 
 def write(path, about, shown, figure=None):
     """Writes what is said of figures and their table (.md), and a plot (.png), beside their file."""
-    path.with_suffix(".md").write_text(f"{about}\n\n{shown}\n")
+    files.write_text(path.with_suffix(".md"), f"{about}\n\n{shown}\n")
     if figure:
         figure.savefig(path.with_suffix(".png"), dpi=120)

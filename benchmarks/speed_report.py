@@ -6,7 +6,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from transfer import terminal
+from transfer import files, terminal
 
 WHY_IMAGES = (
     "The fixed part is what a run does once: tracing and optimising the graphs of the prefix, the "
@@ -34,7 +34,7 @@ def write(results, path):
         section = results[name]
         about = f"{section['title']} {section['data']}; {section['machine']}."
         parts += [f"## {name}", about, TABLES[name](section["rows"])]
-    path.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
+    files.write_text(path.with_suffix(".md"), "\n\n".join(parts) + "\n")
     _draw(results, path.with_suffix(".png"))
 
 

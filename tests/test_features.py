@@ -218,3 +218,6 @@ def test_a_run_is_judged_from_the_features_that_it_kept(filled, first):
     same, _, _ = evaluation.evaluate(path, black, "validation")
     np.testing.assert_array_equal(same, probabilities)
     np.testing.assert_allclose(model.predict(images, verbose=0), probabilities, atol=1e-5)
+    for given in (dataset, black):
+        few = features.predict(model, given, "validation", every=3)
+        np.testing.assert_allclose(few, probabilities[::3], atol=1e-5)

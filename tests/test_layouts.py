@@ -283,6 +283,15 @@ def test_a_folder_of_files_of_other_kinds(tree):
     tree.refuses("no images, but 3 files of other kinds: .heic (3)")
 
 
+@pytest.mark.parametrize("suffix", [".heic", ".dng", ".jxl", ".NEF"])
+def test_photographs_that_no_system_need_know(tree, monkeypatch, suffix):
+    monkeypatch.setattr("mimetypes.guess_type", lambda _: (None, None))
+    tree.put("cat")
+    tree.put("dog")
+    tree.file(f"fox/1{suffix}")
+    tree.refuses(f"fox has no image that can be used, only files such as 1{suffix}")
+
+
 def test_folders_without_images_count_for_nothing(tree):
     for name in ("train/a", "train/b"):
         tree.put(name)

@@ -251,6 +251,25 @@ def test_weights_of_another_network_in_the_format_of_keras(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_weights_in_the_format_of_keras_that_fit_in_part_leave_the_model_unchanged(tmp_path):
+    path = tmp_path / "other.weights.h5"
+    SqueezeNet(weights=None, include_top=False).save_weights(path)
+    with h5py.File(path, "a") as file:
+        biases = []
+        file.visititems(
+            lambda _, found: biases.append(found) if getattr(found, "shape", 0) == (256,) else None
+        )
+        name = biases[-1].name
+        del file[name]
+        file[name] = np.zeros(3, "f4")
+    model = SqueezeNet(weights=None, include_top=False)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="of another network"):
+        squeezenet.load_weights(model, path)
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
 def test_damaged_weights(tmp_path):
     model = SqueezeNet(weights=None, include_top=False)
     path = tmp_path / "whole.h5"

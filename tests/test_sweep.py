@@ -327,6 +327,31 @@ def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_li
     one_line(script("sweep.py", *arguments, "--stop-worst"), "--stop-worst", "--address")
 
 
+def test_a_trial_is_resumed_although_its_images_were_moved(tmp_path):
+    images, labels = (
+        np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), "u1"),
+        np.arange(40) % 2,
+    )
+    paths = [tmp_path / "old.npz", tmp_path / "new.npz"]
+    np.savez(paths[0], x_train=images, y_train=labels, x_test=images[:4], y_test=labels[:4])
+    parser = terminal.Parser()
+    parser.add_argument("--yes", action="store_true")
+    flags = (*TINY[2:], "--seed", "3", "--depth", "head", "--logs", str(tmp_path / "logs"))
+    asked, _ = grid.parse(parser, ["--data", str(paths[0]), *flags])
+    ((one,), _) = sweeping.begin(asked, str(paths[0]), tmp_path / "logs", False)
+    assert pool.train(one.trial, hopeless=lambda percent, _: percent >= 50).status == "stopped"
+    paths[0].rename(paths[1])
+    parser = terminal.Parser()
+    parser.add_argument("--yes", action="store_true")
+    asked, _ = grid.parse(parser, ["--data", str(paths[1]), *flags])
+    ((moved,), _) = sweeping.begin(asked, str(paths[1]), tmp_path / "logs", False)
+    assert moved.trial.folder == one.trial.folder
+    outcome = pool.train(moved.trial)
+    assert outcome.status == "finished", outcome
+    assert "resume      after epoch 1 of 2" in one.trial.output.read_text()
+    assert json.loads((one.trial.folder / "config.json").read_text())["data"] == str(paths[1])
+
+
 def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
     one = trials[0]
     metrics = {

@@ -129,3 +129,32 @@ def test_ctrl_c_while_a_script_imports_is_one_line(script, tmp_path):
     result = finish(start(script, "shapes", "--logs", tmp_path, PYTHONPATH=str(tmp_path)))
     assert result.err == f"{script}: interrupted\n" and not result.out
     assert result.status in (130, -2)  # of a shell, of Python
+
+
+def test_settings_of_keras_for_other_projects_do_not_hold_here(tmp_path):
+    (tmp_path / "keras.json").write_text(
+        '{"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}'
+    )
+    asked = "backend", "image_data_format", "floatx"
+    code = f"from transfer import terminal; k = terminal.import_keras().config; print({', '.join(f'k.{name}()' for name in asked)})"
+    made = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"KERAS_HOME": str(tmp_path)},
+    )
+    assert made.stdout == "tensorflow channels_last float32\n"
+
+
+def test_a_path_that_is_not_unicode_is_written_down(tmp_path):
+    files.write_text(tmp_path / "table.md", "logs/\udcff ±")
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == "logs/\\udcff ±"
+
+
+def test_what_a_run_made_disappears_with_it(tmp_path):
+    _, made = runs.create(tmp_path / "a" / "b", "frozen", "tuned")
+    with runs.removed_without_model(made):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.layouts import counted, shown
 from transfer.splits import Split
+from transfer.terminal import counted, shown
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 

@@ -14,11 +14,11 @@ from tensorboard.plugins.hparams import api as hparams
 
 from transfer import features, plots
 from transfer.batches import Batches, views_of
-from transfer.layouts import printable
 from transfer.splits import Split
+from transfer.terminal import printable
 
 VIEWS = 24  # training images shown, six in a row
-PROJECTED = 2000  # validation images in the projector
+PROJECTED = 2000  # validation images in the projector, at most
 THUMBNAIL = 32  # pixels
 
 
@@ -94,7 +94,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def show_views(self, split, config):
         """Shows training images as the network sees them: cropped, shifted, mirrored and resized."""
-        few = Split(split.images[:VIEWS], split.labels[:VIEWS])
+        # Those of a folder are sorted by class.
+        shown = np.linspace(0, len(split.images) - 1, min(len(split.images), VIEWS)).astype(int)
+        few = Split(split.images[shown], split.labels[shown])
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views_of(config))
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)
@@ -165,12 +167,14 @@ def show_features(folder, model, dataset):
 
     A feature is what the last layer with weights reads, averaged over places if it is a map.
     """
-    images, labels = (array[:PROJECTED] for array in dataset.validation)
+    # Evenly spaced: those of a folder are sorted by class.
+    every = math.ceil(len(dataset.validation.labels) / PROJECTED)
+    images, labels = (array[::every] for array in dataset.validation)
     read = [layer for layer in model.layers if layer.weights][-1].input
     if len(read.shape) == 4:
         read = keras.layers.GlobalAveragePooling2D()(read)
     asked = keras.Model(model.inputs, read)
-    values = features.predict(asked, dataset, "validation", PROJECTED)
+    values = features.predict(asked, dataset, "validation", every)
 
     columns = math.ceil(math.sqrt(len(images)))
     sprite = np.full((columns * THUMBNAIL, columns * THUMBNAIL, 3), 255, np.uint8)

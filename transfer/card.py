@@ -12,8 +12,8 @@ import numpy as np
 
 from transfer import files, results, runs, terminal
 from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
-from transfer.layouts import printable
 from transfer.table import NOT_LEARNT
+from transfer.terminal import printable
 
 COLUMNS = ("format", "file", "bytes", "ms an image", "differs", "agrees", "validation accuracy")
 CODE = {

@@ -1,13 +1,9 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
-import os
-
 from transfer import terminal
-from transfer.precision import in_float32
+from transfer.precision import CORES, in_float32
 from transfer.progress import Progress
 
-# What this process may run on, which a container or taskset can limit.
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Milliseconds for an image of 160 px on two cores of an AMD EPYC with bfloat16, its gradients included.
 TRAINED = {
     "head": 0.05, "fire9": 0.5, "fire8": 0.7, "fire7": 0.9, "fire6": 1.1, "fire5": 2.6,
@@ -46,7 +42,7 @@ def seconds(depth, config, dataset):
 
 
 def said(seconds):
-    """Says about how long that is on this machine's cores, of which only two were measured."""
+    """States an estimate for one or two cores; more were never measured."""
     return (
         f"about {terminal.duration(2 * seconds)} on one core"
         if CORES == 1

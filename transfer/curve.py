@@ -13,8 +13,9 @@ from transfer.runs import Run
 from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, show
 
 ABOUT = (
-    "± is the standard deviation over seeds and folds. Where other settings vary too, each depth is "
-    "shown with those of the most finished runs or, of as many, the highest mean validation accuracy. "
+    "± is the standard deviation over seeds and folds. If other settings vary too, each depth is shown "
+    "with the combination that has the most finished runs; ties go to the highest mean validation "
+    "accuracy. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
     "For k runs of standard deviation s on n validation images, that is sqrt(s² / k + p (1 - p) / n): "
     "this covers chance in the seeds and in the choice of validation images."
@@ -65,7 +66,8 @@ class Point(NamedTuple):
     @property
     def error(self) -> float:
         """The standard error of the mean accuracy, by chance in the seeds and in the images."""
-        count = self.row.validation_images or 0
+        count = self.row.validation_images
+        assert count  # all runs of a sweep say how many
         # Laplace's estimate, which is neither 0 nor 1 where all or none were right.
         right = (self.accuracy * count + 1) / (count + 2)
         by_seed = self.spread**2 / len(self.row.runs)
@@ -75,8 +77,8 @@ class Point(NamedTuple):
 def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[Point]]:
     """Gives for each number of images per class its depths, the shallowest first.
 
-    Settings of which a trial was stopped early are left out: those of their seeds that were not would
-    be the lucky ones.
+    A combination of settings is left out if any of its trials was stopped early: the seeds that
+    survived would be the lucky ones.
 
     Args:
         results: Of the trials.
@@ -110,7 +112,7 @@ def amount_of(images_per_class: int) -> str:
 
 
 def answer(found: Sequence[Point]) -> str:
-    """Says which depth to take, of points of one number of images, what it costs and what is left.
+    """Says which depth to take for one number of images, its cost, and what a deeper one would gain.
 
     Args:
         found: Points, the shallowest first.
@@ -158,7 +160,7 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
             if count:
                 line += f"; {count} of {len(own)} runs {what}"
         lines.append(line)
-    precisions = sorted({one.run.metrics.get("precision", "") for one in results if one.run})
+    precisions = sorted({one.run.metrics["precision"] for one in results if one.run})
     if len(precisions) > 1 and "precision" not in varied:
         lines.append(
             f"the means are over runs in {' and '.join(precisions)}; compare.py lists them separately"

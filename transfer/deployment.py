@@ -57,7 +57,7 @@ def network(
         if calibration is not None:
             quantization.equalise(made, calibration.astype("float32"))
         shown = evaluation.class_maps(made) if maps else None
-        made = evaluation.classifier(made, run.evaluation)
+        made = evaluation.classifier(made, run.setting("evaluation"))
         if shown:
             image = made.inputs[0]
             made = keras.Model(image, [*made.outputs, shown(image)])

@@ -69,7 +69,7 @@ def evaluate(path, dataset, name, evaluation="plain"):
     """Loads the saved model of a path and judges it: see `judge`.
 
     Raises:
-        ValueError, OSError: As of `load`.
+        ValueError, OSError: As `load` does.
     """
     return judge(load(path), dataset, name, evaluation)
 

@@ -20,9 +20,8 @@ import ml_dtypes  # noqa: F401  (gives NumPy the dtype bfloat16)
 import numpy as np
 import tensorflow as tf
 
-from squeezenet import keras_home
 from transfer import files
-from transfer.batches import EVALUATION_BATCH, Batches, mapped
+from transfer.batches import EVALUATION_BATCH, Batches, in_memory, mapped
 
 VERSION = 5  # of the files' layout
 PRIOR_IMAGES = 10
@@ -131,19 +130,20 @@ class FeatureBatches(Batches):
         )
 
 
-def predict(model, dataset, name, count=None):
+def predict(model, dataset, name, every=1):
     """Gives a model's output for the images of a split, from their kept features if there are any.
 
     Args:
         model: Functional `keras.Model` of one output, on pixels.
         dataset, name: `data.Dataset`, and which of its splits, such as `validation`.
-        count: How many of its images, the first ones; by default all.
+        every: Only one in so many of its images, the first one included.
     """
     images, classes = getattr(dataset, name), len(dataset.class_names)
-    few = type(images)(*(array[:count] for array in images))
+    few = type(images)(*(array[::every] for array in images))
     prefix, tail = split(model)
     kept = prefix and Cache(prefix, dataset).read((name, Batches(images, classes)))
     if kept:
+        kept = kept._replace(rows=kept.rows[::every])
         model, batches = tail, FeatureBatches(kept, few, classes)
     else:
         batches = Batches(few, classes)
@@ -169,7 +169,7 @@ class Cache:
     def __init__(self, prefix, dataset):
         self.prefix = prefix
         self.dataset = dataset
-        self.folder = keras_home() / "features"
+        self.folder = files.keras_home() / "features"
         weights = hashlib.sha256()
         for array in prefix.get_weights():
             weights.update(np.ascontiguousarray(array))
@@ -308,7 +308,10 @@ class Cache:
         _, batches = part
         marker, facts = self._marker(part)
         with contextlib.ExitStack() as stack:
-            paths = [stack.enter_context(files.written_whole(path)) for path in self._paths(marker)]
+            paths = [
+                stack.enter_context(files.written_whole(path, synced=False))
+                for path in self._paths(marker)
+            ]
             opened = [stack.enter_context(path.open("wb")) for path in paths]
             for view in range(batches.views):
                 batches.draw_view(view)
@@ -341,7 +344,7 @@ class Cache:
             bits = f"uint{8 * np.dtype(output.dtype).itemsize}"  # DLPack of NumPy has no bfloat16
             # Copy on write, as DLPack takes no read-only memory; nobody writes.
             array = np.memmap(path, bits, "c", shape=(count, *output.shape[1:]))
-            tensors.append(tf.bitcast(mapped(array), output.dtype))
+            tensors.append(in_memory(tf.bitcast, mapped(array), output.dtype))
         return tensors
 
 

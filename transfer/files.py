@@ -10,11 +10,21 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 
+def keras_home() -> Path:
+    """Finds the folder in which Keras keeps what it downloads, for which it has no public call."""
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+
+
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise.
 
     What killed processes left of that file is removed.
+
+    Args:
+        path: Path of the file.
+        synced: Whether to wait until it is on the disk, so that a power cut can't leave it empty:
+            unless it is large and its sha256 is checked when it is read.
 
     Raises:
         OSError: It names `path`.
@@ -26,6 +36,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.touch()
         with _held(part):
             yield part
+            if synced:
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
             os.replace(part, target)
     except OSError as error:
         if error.errno and error.filename in (None, part, str(part)):
@@ -92,9 +105,10 @@ def _part(target):
 
 @contextlib.contextmanager
 def _held(part):
-    """Locks a file or folder for as long as it is written; says whether no other process does.
+    """Locks a file or folder for as long as it is written.
 
-    Where there are no locks, as on some network file systems, it says that one does.
+    Gives True if this process got the lock; False if another one holds it, or there are no locks, as
+    on some network file systems.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -126,9 +140,14 @@ def clear_parts(folder: Path, name: str = "") -> None:
                     part.unlink()
 
 
-def write_json(path: Path, value: object) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes a text, whole or not at all; what is not Unicode in a path that it names is escaped."""
     with written_whole(path) as part:
-        part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def digest(path: Path) -> str:

@@ -43,11 +43,13 @@ def train(model, trainable, dataset, config, facts, progress):
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     confusion = Confusion(len(dataset.class_names))
     compile_model(trained, optimizer, confusion)
-    compile_model(model, optimizer)  # so that its file can be evaluated
+    # So that its file can be evaluated, and holds no optimizer's state: see `checkpoints`.
+    compile_model(model, keras.optimizers.SGD())
     board = TensorBoard(
         progress.folder, model, confusion, dataset.class_names, at_once, config.histograms
     )
     board.show_views(dataset.train, config)
+    optimizer = trained.optimizer  # in float16, Keras scales its loss
     optimizer.build(trained.trainable_variables)
     variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
     if state:

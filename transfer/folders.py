@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transfer import files, images, layouts
-from transfer.layouts import counted, printable, shown
+from transfer import files, images, layouts, terminal
+from transfer.terminal import counted, printable, shown
 
 FEW = 10  # images per class below which a class is named
 VERSION = 5  # of the files' layout
@@ -90,8 +90,6 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         ValueError: Images can't be read; the folder changed meanwhile.
         OSError: It can't be read, or there is no room for the decoded images.
     """
-    from squeezenet import keras_home
-
     entries = layout.entries
     states = _states(root, entries)
     facts = [
@@ -101,7 +99,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         [str(entry.path) for entry in entries],
         states,
     ]
-    cache = keras_home() / "images"
+    cache = files.keras_home() / "images"
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,7 +146,7 @@ def _write(path, root, entries, image_size, on_bad_image):
     side = _side(root, entries, image_size)
     # Once for all images, and once for the copies that `take` makes.
     _refuse_full(path.parent, 2 * len(entries) * side * side * 3)
-    with files.written_whole(path) as whole:
+    with files.written_whole(path, synced=False) as whole:
         known, bad = _decode(root, entries, side, whole)
         _refuse(root, bad, len(entries), on_bad_image)
         # The header of an image that can't be decoded must not decide on the size of the others.
@@ -180,7 +178,8 @@ def _decode(root, entries, side, path):
         What is `KNOWN` of each by name, None of a bad one, and the errors of those.
     """
     import imagehash
-    import keras
+
+    keras = terminal.import_keras()
 
     def read(entry):
         try:
@@ -207,8 +206,6 @@ def _decode(root, entries, side, path):
 
 
 def _refuse(root, bad, count, on_bad_image):
-    from transfer import terminal
-
     if len(bad) == count:
         raise ValueError(f"{printable(root)} has no image that can be read: {bad[0]}")
     for error in bad:

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transfer import cost, files, page, terminal
+from transfer import files, page, precision, terminal
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
 HASHES = "sha256"  # of the model.keras that was exported, and of what was made of it, by file
 FULL = 2**20  # bytes left on a disk that has no room for a model
-LARGEST_SIDE = 32_767  # of images that a network is trained on, as runs.py allows
+LARGEST_SIDE = 32_767  # of images that a network is trained on, as results.py has it
 INSTALL = "pip install -r requirements-export.txt"
 
 
@@ -196,7 +196,7 @@ class Runtime:
     def _litert(self, path, threads):
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter = Interpreter(path, num_threads=threads or cost.CORES)
+        interpreter = Interpreter(path, num_threads=threads or precision.CORES)
         (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
         last = [None]
 

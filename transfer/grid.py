@@ -20,7 +20,7 @@ LARGEST = 10_000  # trials that are trained without --yes
 # Flags of a training script that a sweep takes one value of, or sets itself.
 ONCE = ("data", "logs")
 OWN = ("resume", "name")
-# What decides on which images all seeds together validate.
+# Settings that change which images all seeds together validate on.
 VALIDATED_ON = ("near_duplicates", "folds")
 
 
@@ -70,10 +70,10 @@ class Trial(NamedTuple):
         """Gives the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
             self.stopped.unlink(missing_ok=True)
-            known = parse_config(Config(self.config.regime), ["--resume", str(self.folder)])
             here = self.config.located()  # the images may have been moved
-            paths = {"data": here.data, "weights": here.weights, "logs": here.logs}
-            return dataclasses.replace(known, **paths)
+            paths = [f"--data={here.data}", f"--weights={here.weights}"]
+            known = parse_config(Config(self.config.regime), ["--resume", str(self.folder), *paths])
+            return dataclasses.replace(known, logs=here.logs)
         if self.folder.exists():  # it was interrupted before it had asked for anything
             shutil.rmtree(self.folder)
         return self.config
@@ -126,8 +126,8 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     for name in VALIDATED_ON:
         if name in varied:
             parser.error(
-                f"argument --{name.replace('_', '-')}: expected one value, as runs of each validate "
-                "on different images, and are not to be compared"
+                f"argument --{name.replace('_', '-')}: expected one value, as runs with different "
+                "ones validate on different images and can't be compared"
             )
     if any(axes.get("folds", ())) and "fold" not in axes:
         varied.append("fold")

@@ -16,6 +16,10 @@ Image.init()
 KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 FORMATS = [name for name in KNOWN if name in Image.OPEN]  # AVIF is not in every build of Pillow
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+# Images all the same, whether or not the system's list of file types has them.
+UNREADABLE = {
+    ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
+}  # fmt: skip
 JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
 # Of EXIF data that are damaged, Pillow takes what it can.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
@@ -77,6 +81,8 @@ def is_hidden(name: str) -> bool:
 
 def means_image(path: Path) -> bool:
     """Says whether a file is an image of whatever format: by its name, or else by its content."""
+    if path.suffix.lower() in UNREADABLE:
+        return True
     kind, _ = mimetypes.guess_type(path.name)
     return kind.startswith("image/") if kind else side(path) > 0
 

@@ -12,11 +12,11 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from transfer import images
+from transfer.terminal import counted, printable, shown
 
 SPLITS = ("train", "validation", "test")
 NAMES = {
@@ -30,7 +30,6 @@ ANNOTATED = {
     "images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "annotations",
     "segmentationclass", "segmentationobject",
 }  # fmt: skip
-SHOWN = 5  # names in a line
 EXPECTED = (
     "expected two or more folders of images, one per class, or train/, validation/ and test/ with "
     "such folders inside"
@@ -333,20 +332,3 @@ def _check_classes(where, entries):
                 f"{where}: the class {name} is in {' and '.join(sorted(found[name]))}, but has no "
                 "image to train on: expected every class in the training folder"
             )
-
-
-def printable(name: object) -> str:
-    """Gives a path or name as one line that any terminal takes, whatever is in it."""
-    return str(name) if str(name).isprintable() else ascii(str(name))[1:-1]
-
-
-def shown(names: Iterable[object]) -> str:
-    """Lists the first of several names, and counts the rest."""
-    names = list(names)
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(map(printable, names[:SHOWN])) + more
-
-
-def counted(count: int, noun: str) -> str:
-    """Says how many there are of something, which is named in the singular."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -32,6 +32,7 @@ STYLES = {  # marker and grey of each regime; others take the last
 }
 LINES = ("o", "s", "^", "D", "v", "P", "X", "*")  # markers of the lines of a sweep
 BARS = "bars: 95 % interval; for several runs ± standard deviation"
+PREVIEWED = 10  # images of a class
 NAMED_POINTS = 8  # the best ones
 LONGEST_NAME = 24  # of a class, in characters
 NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
@@ -97,14 +98,14 @@ def _draw_confusion(axes, matrix, class_names):
             axes.text(predicted, true, f"{images:.0f}", **place)
 
 
-def preview(dataset, columns=10):
+def preview(dataset):
     """Draws training images of each class in a row, and says how many images each split has."""
     shown = range(min(len(dataset.class_names), NAMED_CLASSES))
-    figure = Figure(figsize=(0.8 * columns + 2, 0.8 * len(shown) + 0.8), layout="constrained")
-    grid = figure.subplots(len(shown), columns, squeeze=False)
+    figure = Figure(figsize=(0.8 * PREVIEWED + 2, 0.8 * len(shown) + 0.8), layout="constrained")
+    grid = figure.subplots(len(shown), PREVIEWED, squeeze=False)
     splits = (dataset.train, dataset.validation, dataset.test)
     for label in shown:
-        images = dataset.train.images[np.flatnonzero(dataset.train.labels == label)[:columns]]
+        images = dataset.train.images[np.flatnonzero(dataset.train.labels == label)[:PREVIEWED]]
         for axes in grid[label]:
             axes.set_axis_off()
         for axes, image in zip(grid[label], images, strict=False):
@@ -177,10 +178,7 @@ def sweep(title, depths, lines):
     by_depth.set_xticks(range(len(depths)), depths)
     by_depth.set(xlabel="depth: what trains, from here to the classifier")
     for axes, label in ((by_seconds, "seconds for a run"), (by_parameters, "trainable parameters")):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _logarithmic(axes)
         axes.set(xlabel=f"{label} (logarithmic); the line joins the Pareto front")
     for axes in (by_depth, by_seconds, by_parameters):
         axes.set(ylabel="validation accuracy")
@@ -244,10 +242,7 @@ def _draw_points(axes, points, of_point, label):
         near = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": "small"}
         if place < NAMED_POINTS:
             axes.annotate(name.replace(", ", "\n", 1), (of_point(point), accuracy), **near)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _logarithmic(axes)
     axes.margins(x=0.4, y=0.15)
     about = f"\n{BARS}" if any(point[-1] for point in points) else ""
     axes.set(xlabel=f"{label} (logarithmic){about}", ylabel="validation accuracy")
@@ -294,3 +289,11 @@ def overlay(image, evidence):
     weight = np.asarray(smooth)[..., np.newaxis]
     heat = 255 * colormaps["inferno"](weight[..., 0])[..., :3]
     return np.uint8(np.clip(0.45 * image + 0.55 * heat, 0, 255))
+
+
+def _logarithmic(axes):
+    """Makes the x axis logarithmic, with ticks at 1, 2 and 5, such as 200k."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer import depths, files, progress, terminal
-from transfer.cost import CORES
 from transfer.grid import Trial
+from transfer.precision import CORES
 
 # A second process works where the first one's second thread would wait. Of as many threads as a script
 # has, so that the figures equal a script's to the bit: with fewer, sums are added up in another order.
@@ -98,6 +98,7 @@ class _Worker:
 def _serve(connection):
     """Trains what comes, until the sweep closes the connection or dies."""
     os.setpgrp()
+    terminal.take_any_text()
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # else the first process takes all its memory
     threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):

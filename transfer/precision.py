@@ -1,6 +1,10 @@
 """In which floating-point format a run computes, and what the processor can do."""
 
+import os
 from pathlib import Path
+
+# What this process may run on, which a container or taskset can limit.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_precision(requested):

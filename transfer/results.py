@@ -21,10 +21,11 @@ REQUIRED: dict[str, Any] = {
     "data": {"source": str, "sha256": str, "description": str, "class_names": list},
     "config": {"optimizer": str, "image_size": int, "seed": int},
 }
-# Settings that older runs lack, whole numbers from 0.
-COUNTS = ("images_per_class", "folds", "fold")
 # What newer settings are in runs that were made before them.
-BEFORE = {"averaging": 0.0, "extended_from": "", "near_duplicates": "keep"}
+BEFORE = {
+    "images_per_class": 0, "folds": 0, "fold": 0, "averaging": 0.0, "extended_from": "",
+    "near_duplicates": "keep", "evaluation": "plain", "weights": "imagenet", "given": "",
+}  # fmt: skip
 POSITIVE = ("trainable_params", "epochs", "seconds", "images_per_second")
 TEST = {"loss": float, "accuracy": float}
 
@@ -71,7 +72,7 @@ def training_accuracy(metrics: dict) -> float:
 
 
 def read_metrics(folder: Path) -> dict:
-    """Reads a finished run's metrics.json.
+    """Reads a finished run's metrics.json; its `config` has all of `BEFORE`.
 
     Raises:
         FileNotFoundError: There is none: the run is not finished.
@@ -88,6 +89,7 @@ def read_metrics(folder: Path) -> dict:
         ) from None
     lack = _lack(metrics, REQUIRED)
     if not lack:
+        metrics["config"] = BEFORE | metrics["config"]
         epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
         # Older runs reported each epoch, and did not say which.
         reported = metrics["history"].setdefault("epoch", [*range(1, epochs + 1)])
@@ -112,11 +114,10 @@ def read_metrics(folder: Path) -> dict:
             "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
             "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
             "its parameters": _is_count(metrics.get("total_params", 1), least=1),
-            "its precision": isinstance(metrics.get("precision", ""), str),
             "the order of its images": isinstance(order, dict)
             and all(isinstance(sha256, str) for sha256 in order.values()),
             "images per class and folds": all(
-                _is_count(metrics["config"].get(key, 0)) for key in COUNTS
+                _is_count(metrics["config"][key]) for key in ("images_per_class", "folds", "fold")
             ),
             "plain settings": all(
                 isinstance(value, str | int | float) for value in metrics["config"].values()

@@ -21,13 +21,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import data
 from transfer.files import read_json, remove_empty, write_json, written_whole
-from transfer.results import COUNTS, read_metrics
+from transfer.results import read_metrics
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
     @property
     def fingerprint(self) -> tuple[str, tuple[str, ...]]:
-        """Of its images and their classes."""
+        """Tells the images and classes of one run from those of another."""
         about = self.metrics["data"]
         return about["sha256"], tuple(about["class_names"])
 
@@ -55,7 +55,7 @@ class Run(NamedTuple):
 
         Without near duplicates of its test images, a validation split is another one.
         """
-        return *self.fingerprint, self.metrics["config"].get("near_duplicates", "keep")
+        return *self.fingerprint, self.setting("near_duplicates")
 
     def export(self, kind: str) -> Path:
         """Gives the folder of an export of its model: of a format, or of `all`."""
@@ -69,19 +69,14 @@ class Run(NamedTuple):
         about = self.metrics["data"]
         return all(about.get(key, value) == value for key, value in identity.items())
 
-    def setting(self, key: str) -> int:
-        """Of results.COUNTS: 0 for a run that is older than the setting."""
-        return self.metrics["config"].get(key, 0)
-
-    @property
-    def evaluation(self) -> str:
-        """How it is evaluated; `plain` for a run that is older than the setting."""
-        return self.metrics["config"].get("evaluation", "plain")
+    def setting(self, key: str) -> Any:
+        """Gives one of its settings: one of those that every run has, or of `results.BEFORE`."""
+        return self.metrics["config"][key]
 
     @property
     def weights(self) -> str:
         """Names the weights that it began with: those of a file by its name and sha256."""
-        source = str(self.metrics["config"].get("weights", "imagenet"))
+        source = str(self.setting("weights"))
         about = self.metrics.get("weights")
         sha256 = str(about.get("sha256") or "") if isinstance(about, dict) else ""
         return source if source in WEIGHTS else f"{Path(source).name} {sha256[:8]}".strip()
@@ -118,7 +113,7 @@ def create(
         OSError: It exists, or can't be made.
     """
     parent = Path(logs) / regime
-    made = [folder for folder in (parent, Path(logs)) if not folder.exists()]
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     stamp = f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = [name] if name else [stamp, *(f"{stamp}-{i}" for i in range(2, 100))]
     for candidate in candidates:
@@ -312,8 +307,7 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
     there = [source for source in sources if data.exists(source)]
     config = first.metrics["config"]
-    known = [key for key in data.SETTINGS if key in config]
-    how = {key: config[key] for key in known if config[key] or key not in COUNTS}
+    how = {key: config[key] for key in data.SETTINGS if key in config}
     reason = "no longer exists"
     if there:
         reason = "has changed since: its images, or their splits, are no longer the run's"

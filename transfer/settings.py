@@ -117,21 +117,21 @@ class Config:
         0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"
     )
     fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
-    # Of a run that --resume gave more epochs: those for which its rate and its averaging were
-    # planned before.
+    # The epochs for which rate and averaging were planned before --resume extended the run.
     extended_from: str = ""
     # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule.
     given: str = ""
 
     evaluation: str = flag(
         "plain",
-        "evaluate images as they are, or average with their mirrored copies",
+        "evaluate images as they are, or average over them and their mirrored copies (test-time "
+        "augmentation)",
         choices=("plain", "mirrored"),
     )
     histograms: bool = flag(False, "write histograms of all weights to TensorBoard")
     features: str = flag(
         "cache",
-        "features of the frozen layers: compute them once, or keep none",
+        "features of the frozen layers: compute them once (cache), or for every batch (none)",
         choices=("cache", "none"),
     )
     on_bad_image: str = flag(

@@ -5,6 +5,7 @@ import numpy as np
 from transfer.splits import Split
 
 SHAPES_SEED = 2018
+SIDE = 32  # pixels
 SHAPES_COUNTS = (2500, 500)  # training (a fifth of it validates) and test images
 
 # Each shape as a mask over coordinates u, v (radius r, angle a) in which it fills the unit disc.
@@ -34,12 +35,12 @@ def draw():
     return train, test, SHAPES, "shapes (drawn, not photographs)"
 
 
-def _draw_split(count, random, size=32):
+def _draw_split(count, random):
     """Draws equally many of each shape, of random place, size, rotation, colours and noise."""
     labels = np.arange(count) % len(SHAPES)
-    masks = place(SHAPES, labels, random, size)
+    masks = place(SHAPES, labels, random, SIDE)
     ground, ink = colours(count, 80, random)
-    images = np.where(masks, ink, ground) + random.normal(0, 8, (count, size, size, 3))
+    images = np.where(masks, ink, ground) + random.normal(0, 8, (count, SIDE, SIDE, 3))
     order = random.permutation(count)
     return Split(np.clip(images, 0, 255).astype(np.uint8)[order], labels[order])
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transfer.layouts import SPLITS, counted, shown
+from transfer.layouts import SPLITS
+from transfer.terminal import counted, shown
 
 # Streams of the seed: the same numbers must not decide on a fold and then on an amount.
 FOLDS, AMOUNTS = 1, 2

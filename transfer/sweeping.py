@@ -13,9 +13,9 @@ import data
 from transfer import cost, curve, depths, files, runs, terminal
 from transfer.curve import Result
 from transfer.grid import Grid, Trial
-from transfer.layouts import counted
 from transfer.pool import PROCESSES, Outcome
 from transfer.settings import follow
+from transfer.terminal import counted
 
 MARK = "sweep.json"  # says of which images the sweep of a folder is
 RETRIES = 2  # of a trial whose process died
@@ -110,7 +110,7 @@ def _state(one: Result) -> Result:
     if not run.is_of(one.images):
         reason = f"the images changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
-    if run.metrics["config"].get("extended_from"):
+    if run.setting("extended_from"):
         reason = (
             f"--resume extended it to {run.metrics['epochs']} epochs: remove {folder} to train it "
             "again, or choose another --logs"
@@ -200,12 +200,8 @@ def write(found: list[Result], varied: list[str], logs: Path) -> list[Path]:
     from transfer import plots
 
     table, values, plot = (logs / f"sweep.{suffix}" for suffix in ("md", "csv", "png"))
-    for path, content in (
-        (table, curve.markdown(found, varied)),
-        (values, curve.comma_separated(found, varied)),
-    ):
-        with files.written_whole(path) as part:
-            part.write_text(content, encoding="utf-8")
+    files.write_text(table, curve.markdown(found, varied))
+    files.write_text(values, curve.comma_separated(found, varied))
     plot.unlink(missing_ok=True)  # of an earlier call, which had other runs
     lines = {curve.amount_of(amount): own for amount, own in curve.points(found, varied).items()}
     if lines:

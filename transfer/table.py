@@ -90,7 +90,7 @@ class Row(NamedTuple):
     @property
     def given(self) -> set[str]:
         """Settings that a flag set in any of its runs, where the recipe would choose them."""
-        return {key for run in self.runs for key in run.metrics["config"].get("given", "").split()}
+        return {key for run in self.runs for key in run.setting("given").split()}
 
     @property
     def seeds(self) -> list[int]:
@@ -156,9 +156,8 @@ class Row(NamedTuple):
 def settings(run: Run) -> dict[str, Any]:
     """Gives the settings by which runs are told apart."""
     metrics = run.metrics
-    known = dict.fromkeys(results.COUNTS, 0) | results.BEFORE | metrics["config"]
     # Precision as it was: "auto" is another one on other hardware.
-    known |= {key: metrics[key] for key in ("regime", "recipe", "precision")}
+    known = metrics["config"] | {key: metrics[key] for key in ("regime", "recipe", "precision")}
     known["weights"] = run.weights
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
@@ -339,6 +338,5 @@ def comma_separated(groups: Sequence[tuple[str, list[Row]]]) -> str:
 
 def write_tables(groups: Sequence[tuple[str, list[Row]]], logs: Path) -> None:
     """Writes comparison.md and comparison.csv."""
-    for name, content in (("md", markdown(groups)), ("csv", comma_separated(groups))):
-        with files.written_whole(logs / f"comparison.{name}") as part:
-            part.write_text(content, encoding="utf-8")
+    files.write_text(logs / "comparison.md", markdown(groups))
+    files.write_text(logs / "comparison.csv", comma_separated(groups))

@@ -6,9 +6,11 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 DRAWN_BY = "SqueezeNet transfer"  # in the header of each plot
+SHOWN = 5  # names in a line
 INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
 
 
@@ -18,7 +20,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments):
         # What ends a batch job, such as its time limit, ends it in order, as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _take_any_text()
+        take_any_text()
         super().__init__(**arguments)
         self.register("type", None, filled)
         self.register("type", Path, lambda text: Path(expanded(text)))
@@ -67,8 +69,8 @@ def expanded(text):
     return os.path.expanduser(filled(text))  # Path.expanduser() fails at ~nobody
 
 
-def _take_any_text():
-    """Lets all be printed: in any encoding, and where standard output or error is closed."""
+def take_any_text():
+    """Makes all text printable: in any encoding, and where standard output or error is closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for the whole program)
@@ -99,6 +101,23 @@ def stop(message, status=2):
     raise SystemExit(status)
 
 
+def printable(name: object) -> str:
+    """Gives a path or name as one line that any terminal takes, whatever is in it."""
+    return str(name) if str(name).isprintable() else ascii(str(name))[1:-1]
+
+
+def shown(names: Iterable[object]) -> str:
+    """Lists the first of several names, and counts the rest."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(map(printable, names[:SHOWN])) + more
+
+
+def counted(count: int, noun: str) -> str:
+    """Says how many there are of something, which is named in the singular."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def markdown_table(head, rows):
     """Lays out a table in Markdown; head and rows are sequences of strings."""
     lines = [head, ["---"] * len(head), *rows]
@@ -120,7 +139,7 @@ def first_line(error):
 
 @contextlib.contextmanager
 def printed_to(file):
-    """Lets all that this process prints go into a file, the messages of its libraries too."""
+    """Redirects all that this process prints into a file, the messages of its libraries too."""
     saved = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
     try:
         for stream in (sys.stdout, sys.stderr):
@@ -174,8 +193,10 @@ def import_keras():
     """Imports Keras without TensorFlow's start-up notices, which none of its settings turns off.
 
     It takes seconds, so the commands do it only once they know that they will need it. The garbage
-    collector, if left on, would spend a fifth of that time scanning objects that all stay.
+    collector, if left on, would spend a fifth of that time scanning objects that all stay. What the
+    user's keras.json says of other projects does not hold for this one.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow leaves oneDNN's kernels off on processors without instructions for int8 or bfloat16,
     # where a step in float32 takes twice as long without them (docs/speed.md).
@@ -189,6 +210,8 @@ def import_keras():
         import keras
         import tensorflow as tf
 
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_floatx("float32")
         tf.config.list_physical_devices()  # looks for GPUs, and logs an error where there is none
         # Its advice on retracing is for those who wrote the program, not for those who run it.
         tf.get_logger().setLevel("ERROR")
