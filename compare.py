@@ -24,6 +24,11 @@ from transfer.table import (
 )
 
 MISTAKES = 18
+FILTERS = {
+    "regime": lambda run, names: run.metrics["regime"] in names,
+    "recipe": lambda run, names: run.metrics["recipe"] in names,
+    "data": lambda run, names: run.is_on(names),
+}
 
 
 def main(arguments=None):
@@ -49,18 +54,22 @@ def compare(asked):
         terminal.stop(runs.none_under(asked.logs))
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
-        options = " ".join(
-            f"--{key}" for key in ("regime", "recipe", "data") if getattr(asked, key)
-        )
+        options = " ".join(f"--{option}" for option in FILTERS if getattr(asked, option))
         terminal.stop(
             f"none of the {len(finished)} finished runs under {asked.logs} match the options "
             f"{options}: without these, compare.py lists all"
         )
+    for option, fits in FILTERS.items():
+        for name in getattr(asked, option) or ():
+            if not any(fits(run, [name]) for run in finished):
+                terminal.complain(f"no finished run under {asked.logs} matches --{option} {name}")
     chosen, others = one_a_seed(chosen)
     for line in others:
         print(f"skipped {line}")
     groups = rank(chosen)
-    for _, rows in groups:
+    for description, rows in groups:
+        if len(groups) > 1:
+            print(description)
         print(text_table(rows), end="\n\n")
     status = 0
     try:
@@ -84,11 +93,8 @@ def compare(asked):
 
 
 def matches(run, asked):
-    return (
-        (not asked.regime or run.metrics["regime"] in asked.regime)
-        and (not asked.recipe or run.metrics["recipe"] in asked.recipe)
-        and (not asked.data or run.is_on(asked.data))
-    )
+    chosen = {option: getattr(asked, option) for option in FILTERS}
+    return all(FILTERS[option](run, names) for option, names in chosen.items() if names)
 
 
 def remove_plots(logs):

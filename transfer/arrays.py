@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer.layouts import folded
 from transfer.splits import Split
-from transfer.terminal import counted, shown
+from transfer.terminal import counted, is_printable, shown
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -75,11 +76,12 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
             f"Received: {names.dtype} {names.shape}"
         )
     names = [str(name) for name in names]
-    counts = Counter(names)
+    counts = Counter(map(folded, names))
     for name in names:
-        if not name.isprintable() or counts[name] > 1:
+        if not name.strip() or not is_printable(name) or counts[folded(name)] > 1:
             raise ValueError(
-                f"{path}: class_names should be printable and different. Received: {name!r}"
+                f"{path}: class_names should be printable and different, in more than case and spaces. "
+                f"Received: {name!r}"
             )
     notes = [f"left out: {counted(len(others), 'array')}: {shown(others)}"] if others else []
     return train, test, names, path.name, notes
@@ -116,6 +118,10 @@ def _checked_split(images, labels, name, path):
         )
     if not images.size:
         raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
+    if images.max() == 1:
+        raise ValueError(
+            f"{path}: x_{name} has only the values 0 and 1: expected 0 to 255, for white; multiply by 255"
+        )
     if images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -125,7 +131,7 @@ def _checked_split(images, labels, name, path):
             f"{path}: y_{name} should be {len(images)} whole numbers, one per image. "
             f"Received: {labels.dtype} {labels.shape}"
         )
-    if labels.min() < 0 or (name == "train" and labels.max() >= len(images)):
+    if labels.min() < 0 or labels.max() > (len(images) if name == "train" else 2**63) - 1:
         raise ValueError(
             f"{path}: y_{name} should be class numbers from 0 up. "
             f"Received: {labels.min()}..{labels.max()}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from transfer import files, results, runs, terminal
 from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
-from transfer.table import NOT_LEARNT
+from transfer.settings import NOT_LEARNT
 from transfer.terminal import printable
 
 COLUMNS = ("format", "file", "bytes", "ms an image", "differs", "agrees", "validation accuracy")
@@ -249,7 +249,7 @@ def _recipe(config):
 
 
 def _confusion(row, class_names):
-    names = [printable(name) for name in class_names]
+    names = [terminal.literal(printable(name)) for name in class_names]
     matrix = np.zeros((len(names),) * 2, int)
     np.add.at(matrix, (row.labels, row.predicted), 1)
     body = [[name, *map(str, counts)] for name, counts in zip(names, matrix, strict=True)]

@@ -6,6 +6,7 @@
 The last two are kept: where the last is damaged, the one before it counts.
 """
 
+import contextlib
 import hashlib
 import io
 import re
@@ -61,13 +62,21 @@ def read(folder, facts):
         except (OSError, ValueError, KeyError) as error:
             print(f"resume      {path} is damaged ({error}): going back to the one before")
             continue
-        for name in facts:
-            if known.get(name) != facts[name]:
-                changed = f"{name} was {known.get(name)}, now {facts[name]}"
+        for name in facts.keys() & known.keys():  # an older checkpoint may lack some
+            if known[name] != facts[name]:
+                changed = f"{name} was {known[name]}, now {facts[name]}"
                 raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files], state
     return None, None
+
+
+def last(folder):
+    """Gives the settings and the epochs of the last checkpoint, `{}` and 0 where none is readable."""
+    for epoch in _epochs(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return files.read_json(folder / f"checkpoint-{epoch}.json")["facts"]["settings"], epoch
+    return {}, 0
 
 
 def prune(folder, kept):

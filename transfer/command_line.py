@@ -8,8 +8,8 @@ import typing
 from pathlib import Path
 
 import data
-from transfer import files, results, terminal
-from transfer.settings import RECIPES, Config, located
+from transfer import checkpoints, files, results, terminal
+from transfer.settings import RECIPES, Config, learnt, located
 
 LARGEST = 1_000_000  # of what no setting limits otherwise
 # The fields of Config that are flags.
@@ -71,12 +71,25 @@ def _resumed(parser, defaults, given):
         saved = Config(**(results.BEFORE | known))
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}
+        trained, passed = checkpoints.last(folder)
+        settings = learnt(saved) if trained else {}
     except FileNotFoundError:
         parser.error(
             f"argument --resume: {folder} can't be resumed: it has no config.json, so it is no run"
         )
     except (OSError, ValueError, TypeError) as error:
         parser.error(f"argument --resume: {folder} can't be resumed ({terminal.reason(error)})")
+    for key in sorted(trained.keys() | settings.keys()):
+        if trained.get(key) != settings.get(key):
+            parser.error(
+                f"argument --resume: {folder} was trained with {key} {trained.get(key)}, but its "
+                f"config.json has {settings.get(key)}: restore config.json"
+            )
+    if passed > saved.epochs:
+        parser.error(
+            f"argument --resume: {folder} has done {passed} epochs, but its config.json has "
+            f"{saved.epochs}: restore config.json"
+        )
     given |= {"regime": defaults.regime} | located(given)
     for key, value in given.items():
         before = getattr(saved, key)

@@ -34,7 +34,7 @@ def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     try:
         clear_parts(target.parent, target.name)
         part.touch()
-        with _held(part):
+        with held(part):
             yield part
             if synced:
                 with part.open("rb+") as file:
@@ -70,7 +70,7 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
     try:
         clear_parts(target.parent, target.name)
         part.mkdir(parents=True)
-        with _held(part):
+        with held(part):
             yield part
             check(target)
             there = target.exists()
@@ -104,23 +104,25 @@ def _part(target):
 
 
 @contextlib.contextmanager
-def _held(part):
-    """Locks a file or folder for as long as it is written.
+def held(path: Path) -> Iterator[bool | None]:
+    """Locks a file or folder, if no other process does.
 
-    Gives True if this process got the lock; False if another one holds it, or there are no locks, as
-    on some network file systems.
+    Gives whether this process got the lock; None where there are no locks, as on some network file
+    systems.
     """
     with contextlib.ExitStack() as stack:
         try:
             import fcntl  # not on Windows
 
             # A network file system may want a descriptor that can be written to.
-            descriptor = os.open(part, os.O_RDONLY if part.is_dir() else os.O_RDWR)
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alone = True
-        except (ImportError, OSError):
+        except BlockingIOError:
             alone = False
+        except (ImportError, OSError):
+            alone = None
         yield alone
 
 
@@ -132,7 +134,7 @@ def clear_parts(folder: Path, name: str = "") -> None:
         name: Of the file or folder that it would have become; by default any.
     """
     for part in folder.glob(f".[0-9]*.part.{glob.escape(name) or '*'}"):
-        with _held(part) as alone:
+        with held(part) as alone:
             if alone and part.is_dir():
                 shutil.rmtree(part, ignore_errors=True)
             elif alone:

@@ -12,16 +12,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from transfer import files, images, layouts, terminal
-from transfer.terminal import counted, printable, shown
+from transfer.terminal import counted, printable
 
-FEW = 10  # images per class below which a class is named
 VERSION = 5  # of the files' layout
 CHUNK = 256
 KNOWN = ("digests", "hashes", "colours")  # of each image
@@ -119,7 +117,8 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         kept = _read(path)
     good = [row for row, digest in enumerate(kept["digests"]) if digest]
     readable = [entries[row] for row in good]
-    notes = _about(readable, len(entries) - len(good))
+    bad = len(entries) - len(good)
+    notes = [f"left out: {counted(bad, 'image')} that can't be read"] if bad else []
     digests, hashes, colours = ([kept[name][row] for row in good] for name in KNOWN)
     return Folder(readable, digests, hashes, colours, kept["side"], path, good, notes)
 
@@ -215,18 +214,3 @@ def _refuse(root, bad, count, on_bad_image):
             f"{printable(root)} has {counted(len(bad), 'image')} that can't be read, listed "
             "above: fix or remove them, or use --on-bad-image skip"
         )
-
-
-def _about(entries, bad):
-    counts = Counter(entry.class_name for entry in entries)
-    notes = [f"left out: {counted(bad, 'image')} that can't be read"] if bad else []
-    few = [f"{name} ({counts[name]})" for name in sorted(counts) if counts[name] < FEW]
-    if few:
-        notes.append(f"classes with fewer than {FEW} images: {shown(few)}")
-    largest, smallest = max(counts.values()), min(counts.values())
-    if largest > 3 * smallest:
-        notes.append(
-            f"the largest class has {largest:,} images, the smallest {smallest:,}; with "
-            "--class-weights balanced they weigh the same"
-        )
-    return notes

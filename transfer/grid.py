@@ -79,6 +79,15 @@ class Trial(NamedTuple):
         return self.config
 
 
+class Once(argparse.Action):
+    """The action of a flag that takes several values at once, of which argparse keeps the last ones."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not self.default:
+            raise argparse.ArgumentError(self, "given twice: list all its values after one")
+        setattr(namespace, self.dest, values)
+
+
 class Grid(NamedTuple):
     """The trials of a sweep, and the names of the settings in which they differ but for depth."""
 
@@ -96,6 +105,7 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     parser.add_argument(
         "--depth",
         nargs="+",
+        action=Once,
         choices=depths.DEPTHS,
         default=list(DEPTHS),
         metavar="DEPTH",
@@ -104,7 +114,9 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     defaults = Config(regime="")
     for field in FLAGS:
         if field.name not in OWN:
-            several = {} if field.name in ONCE or field.type is bool else {"nargs": "+"}
+            several = (
+                {} if field.name in ONCE or field.type is bool else {"nargs": "+", "action": Once}
+            )
             shown = " ".join(map(str, SEEDS)) if field.name == "seed" else None
             add_flag(parser, field, shown or getattr(defaults, field.name), **several)
     asked = parser.parse_args(arguments)

@@ -1,5 +1,6 @@
 """Reads image files: of seven formats, any mode, any size, any orientation."""
 
+import contextlib
 import glob
 import hashlib
 import mimetypes
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from transfer import terminal
 
 Image.init()
 KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
@@ -70,13 +73,26 @@ def _below(folder):
         entered.add(real)
         folders[:] = (name for name in folders if not is_hidden(name))
         paths = (Path(parent, name) for name in files if not is_hidden(name))
-        found += (path for path in paths if path.suffix.lower() in SUFFIXES or means_image(path))
+        found += (
+            path
+            for path in paths
+            if (path.suffix.lower() in SUFFIXES or means_image(path)) and not is_plot(path)
+        )
     return sorted(found)
 
 
 def is_hidden(name: str) -> bool:
     """Says whether a file or folder of that name is hidden or was not made by the user."""
     return name.startswith(".") or name in JUNK
+
+
+def is_plot(path: Path) -> bool:
+    """Says whether an image is a plot of this project, which is no image of the user's."""
+    if path.suffix.lower() != ".png":
+        return False
+    with contextlib.suppress(OSError):
+        return terminal.is_plot(path)
+    return False
 
 
 def means_image(path: Path) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer import images
-from transfer.terminal import counted, printable, shown
+from transfer.terminal import counted, is_printable, printable, shown
 
 SPLITS = ("train", "validation", "test")
 NAMES = {
@@ -169,8 +169,10 @@ def _scan(root):
                     elif entry.is_dir():
                         folder.folders[entry.name] = _Folder(path)
                         tree.append(folder.folders[entry.name])
-                    elif image and plain:
+                    elif image and plain and not images.is_plot(root / path):
                         folder.images.append(path)
+                    elif image and plain:
+                        kinds["plots of this project"] += 1
                     else:
                         kinds[path.suffix.lower() if plain else "not a regular file"] += 1
                         if plain and images.means_image(root / path):
@@ -214,7 +216,7 @@ def _scan(root):
     return tree[0], notes, others
 
 
-def _folded(name):
+def folded(name):
     """Gives what two names have in common that a reader, or another file system, takes for one."""
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
@@ -309,7 +311,7 @@ def _check_classes(where, entries):
     for entry in entries:
         found.setdefault(entry.class_name, set()).add(entry.split)
     for name in sorted(found):
-        if not name.isprintable():
+        if not is_printable(name):
             raise ValueError(
                 f"{where}: the class {name!r} has a name that can't be printed: rename it"
             )
@@ -320,8 +322,8 @@ def _check_classes(where, entries):
         )
     if len(found) < 2:
         raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
-    folded = Counter(map(_folded, found))
-    alike = [name for name in sorted(found) if folded[_folded(name)] > 1]
+    counts = Counter(map(folded, found))
+    alike = [name for name in sorted(found) if counts[folded(name)] > 1]
     if alike:
         raise ValueError(
             f"{where}: the classes {' and '.join(alike)} differ only in case, in spaces or in how an accent is encoded: rename one"

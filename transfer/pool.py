@@ -1,7 +1,6 @@
 """Processes that train the trials of a sweep, one after the other; each imports Keras once."""
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -128,10 +127,12 @@ def train(
     """
     path = trial.output
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file, terminal.printed_to(file):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with (
+        path.open("a", encoding="utf-8") as file,
+        terminal.printed_to(file),
+        files.held(path) as alone,
+    ):
+        if alone is False:
             return Outcome("failed", "another process is training it")
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.files import read_json
+from transfer.terminal import is_printable
 
 # What compare.py and predict.py rely on; a file of any other layout is refused.
 REQUIRED: dict[str, Any] = {
@@ -104,7 +105,7 @@ def read_metrics(folder: Path) -> dict:
             ),
             "its best epoch": kept in reported,
             "names of classes": all(
-                isinstance(name, str) and name.isprintable()
+                isinstance(name, str) and is_printable(name)
                 for name in metrics["data"]["class_names"]
             ),
             "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,

@@ -13,7 +13,7 @@ import data
 from transfer import checkpoints, cost, depths, files, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
-from transfer.settings import check_weights, follow
+from transfer.settings import check_weights, follow, learnt
 
 
 def run(title, trainable, config, hopeless=None):
@@ -66,12 +66,15 @@ def _run_one(title, trainable, config, hopeless):
             folder, made = Path(config.resume), ()
             if not os.access(folder, os.W_OK):
                 raise OSError(f"{folder} can't be resumed: it can't be written to")
-            files.clear_parts(folder)
         else:
+            runs.refuse_among_images(config.logs, config.data)
             folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
     progress = Progress(folder, config.early_stopping, bool(config.resume), hopeless)
     try:
-        with runs.removed_without_model(made):
+        with runs.removed_without_model(made), files.held(folder) as alone:
+            if alone is False:
+                terminal.stop(f"{folder} can't be resumed: another process is training it")
+            files.clear_parts(folder)
             return _run(title, trainable, config, progress)
     except KeyboardInterrupt:
         terminal.stop(f"interrupted: {progress.kept()}", status=terminal.INTERRUPTED)
@@ -122,7 +125,7 @@ def _run(title, trainable, config, progress):
     depth = depths.depth(config.regime)
     if depth and config.recipe == "tuned" and not config.resume:
         print(f"time        {cost.said(cost.seconds(depth, config, dataset))}")
-    print(f"run folder  {folder} (tensorboard --logdir {config.logs})", flush=True)
+    print(f"run folder  {folder} (tensorboard --logdir {folder.parent.parent})", flush=True)
 
     settings = dataclasses.asdict(config) | {"resume": ""}
     if config.resume:
@@ -132,6 +135,7 @@ def _run(title, trainable, config, progress):
             files.write_json(folder / "split.json", dataset.files)
         files.write_json(folder / "config.json", settings)
     facts = {
+        "settings": learnt(config),
         "data": " ".join(sha256[:16] for sha256 in dataset.order.values()),
         "weights": weights["sha256"],
         "precision": precision,

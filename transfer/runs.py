@@ -86,8 +86,10 @@ class Run(NamedTuple):
         about = self.metrics["data"]
         for name in names:
             path = os.path.abspath(os.path.expanduser(name))
-            # Older runs have the name as it was typed.
+            # Older runs have the name as it was typed; and it may be a link to the folder.
             if about["source"] in (name, path):
+                return True
+            if os.path.exists(path) and os.path.realpath(path) == os.path.realpath(about["source"]):
                 return True
             # The printed name of a folder says its last part alone.
             if about["description"] == name and not os.path.exists(path):
@@ -133,6 +135,17 @@ def create(
                 "--name"
             ) from error
     raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
+
+
+def refuse_among_images(logs: str | Path, source: str) -> None:
+    """Refuses a folder of runs among the images: the plots in it would be taken for images.
+
+    Raises:
+        OSError: It is one.
+    """
+    folder, images = (Path(os.path.realpath(os.path.expanduser(path))) for path in (logs, source))
+    if source not in data.SOURCES and images.is_dir() and folder.is_relative_to(images):
+        raise OSError(f"{logs} is in the folder of images, {source}: choose another --logs")
 
 
 def refuse_taken(logs: str | Path, regime: str, names: Iterable[str]) -> None:
@@ -289,10 +302,12 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
         groups.setdefault(run.comparable, []).append(run)
     tops = [min(group, key=rank) for group in groups.values()]
     if len(tops) > 1:
+        sources = {run.metrics["data"]["source"] for run in tops}
+        which = "--data or " if len(sources) == len(tops) else ""
         choices = "; ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)
         raise ValueError(
-            f"the runs under {logs} used different images: choose with --data or {option}. The best "
-            f"of each: {choices}"
+            f"the runs under {logs} used different images: choose with {which}{option}. The best of "
+            f"each: {choices}"
         )
     return tops[0]
 

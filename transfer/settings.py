@@ -25,6 +25,9 @@ BY_THE_IMAGES = (
     "shift", "zoom", "views", "averaging",
 )  # fmt: skip
 
+# Settings that say nothing about what was trained.
+NOT_LEARNT = ("name", "logs", "data", "features", "histograms", "on_bad_image", "resume", "given")
+
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -181,6 +184,18 @@ RECIPES = {
         "precision": "float32",
     },
 }
+
+
+def learnt(config):
+    """Gives the settings on which it depends what a run learns, those that --resume can't change.
+
+    Of the epochs, that is the number for which a schedule or an average was planned first.
+    """
+    changing = (*NOT_LEARNT, "weights", "epochs", "extended_from")  # the weights have a hash
+    kept = {key: value for key, value in vars(config).items() if key not in changing}
+    if config.schedule == "cosine" or config.averaging:
+        kept["planned epochs"] = int(f"{config.extended_from or config.epochs}".split(", ")[0])
+    return kept
 
 
 def follow(config, dataset):

@@ -22,6 +22,9 @@ NEAR = 6
 NEAR_COLOUR = 8
 
 
+FEW = 10  # images per class below which a class is named
+
+
 class Split(NamedTuple):
     """Images uint8 (n, height, width, 3) RGB, and their labels int64 (n,), class numbers from 0."""
 
@@ -92,14 +95,15 @@ def enough(
     few = np.flatnonzero(np.asarray(counts) < 1 + len(fractions))
     if len(few):
         least = few[np.argmin(np.asarray(counts)[few])]
-        more = f" (and {len(few) - 1:,} more classes have too few)" if len(few) > 1 else ""
+        others = len(few) - 1
+        more = f" (and {others:,} more {'class has' if others == 1 else 'classes have'} too few)"
         uses = ", ".join(
             f"one for {'training' if split == 'train' else split}"
             for split in SPLITS
             if split in {"train", *fractions}
         )
         raise ValueError(
-            f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more}: "
+            f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more * bool(others)}: "
             f"expected {1 + len(fractions)} or more of each class, {uses}"
         )
 
@@ -143,6 +147,7 @@ def divide(
             enough(found.name, counts, found.class_names, found.fractions, *what)
         except ValueError as error:
             raise ValueError("; ".join([str(error), *notes])) from None
+        notes += _uneven(found, counts)
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
@@ -178,6 +183,20 @@ def divide(
         rows["train"] = _amount(found, rows["train"], images_per_class, seed)
         planned = len(rows["train"])
     return {split: rows[split] for split in SPLITS}, planned, notes
+
+
+def _uneven(found, counts):
+    """Gives lines on classes of few images, and on classes of which one has many times another's."""
+    notes = []
+    few = [f"{found.class_names[i]} ({counts[i]})" for i in np.flatnonzero(counts < FEW)]
+    if few:
+        notes.append(f"classes with fewer than {FEW} images: {shown(few)}")
+    if counts.max() > 3 * counts.min():
+        notes.append(
+            f"the largest class has {counts.max():,} images, the smallest {counts.min():,}; with "
+            "--class-weights balanced they weigh the same"
+        )
+    return notes
 
 
 def _last_fifth(found, rows):

@@ -41,6 +41,7 @@ def begin(
             other images.
         OSError: The images can't be read.
     """
+    runs.refuse_among_images(logs, source)
     found: dict[Trial, Result] = {}
     fingerprint = ""
     by_images: dict[tuple, list[Trial]] = {}

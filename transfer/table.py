@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -11,10 +12,9 @@ from typing import Any, NamedTuple
 
 from transfer import files, results, runs, terminal
 from transfer.runs import Run
+from transfer.settings import NOT_LEARNT
 
-# Settings that say nothing about what was trained.
-NOT_LEARNT = ("name", "logs", "data", "features", "histograms", "on_bad_image", "resume", "given")
-# They, and what differs between runs of one row.
+# What differs between runs of one row, and settings that say nothing about what was trained.
 NOT_SETTINGS = ("seed", "fold", *NOT_LEARNT)
 # Regime, recipe and the number of training images choose the other settings.
 KIND = ("regime", "recipe", "images_per_class", "folds")
@@ -201,7 +201,18 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     groups = {}
     for row in rows:
         groups.setdefault(row.runs[0].comparable, []).append(row)
-    return sorted(((_description(rows[0]), rows) for rows in groups.values()), key=itemgetter(0))
+    described = [(_description(rows[0]), rows) for rows in groups.values()]
+    counts = Counter(description for description, _ in described)
+    return sorted(
+        (
+            # Other images under the same name, such as of a folder that has changed since.
+            (f"{description}, sha256 {rows[0].runs[0].fingerprint[0][:12]}", rows)
+            if counts[description] > 1
+            else (description, rows)
+            for description, rows in described
+        ),
+        key=itemgetter(0),
+    )
 
 
 def _description(row):

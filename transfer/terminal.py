@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -48,13 +49,19 @@ class Parser(argparse.ArgumentParser):
                 f"argument {option}: {path} should be a PNG: expected a name that ends in .png"
             )
         if path.exists():
-            with one_line_errors(), path.open("rb") as file:
-                drawn = DRAWN_BY.encode() in file.read(1024)
+            with one_line_errors():
+                drawn = is_plot(path)
             if not drawn:
                 self.error(
                     f"argument {option}: {path} exists and is not a plot of this project: choose "
                     "another name, or remove it"
                 )
+
+
+def is_plot(path):
+    """Says whether a PNG is a plot of this project, by its header."""
+    with path.open("rb") as file:
+        return DRAWN_BY.encode() in file.read(1024)
 
 
 def filled(text):
@@ -101,9 +108,14 @@ def stop(message, status=2):
     raise SystemExit(status)
 
 
+def is_printable(name: str) -> bool:
+    """Says whether a name is one line of characters; joiners (U+200C, U+200D) are part of words."""
+    return name.replace("\u200c", "").replace("\u200d", "").isprintable()
+
+
 def printable(name: object) -> str:
     """Gives a path or name as one line that any terminal takes, whatever is in it."""
-    return str(name) if str(name).isprintable() else ascii(str(name))[1:-1]
+    return str(name) if is_printable(str(name)) else ascii(str(name))[1:-1]
 
 
 def shown(names: Iterable[object]) -> str:
@@ -123,6 +135,11 @@ def markdown_table(head, rows):
     lines = [head, ["---"] * len(head), *rows]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
     return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
+
+
+def literal(text):
+    """Escapes what would be markup in Markdown; `markdown_table` does that to a |."""
+    return re.sub(r"([\\`*_\[\]<>&#~])", r"\\\1", text)
 
 
 def duration(seconds):
