@@ -394,6 +394,32 @@ def test_rows_whose_intervals_overlap_are_not_called_better(
     assert ("Best by" in out) != ("intervals overlap)" in out)
 
 
+def test_other_images_of_the_same_name_are_told_apart(write, script, tmp_path):
+    for number, accuracy in enumerate((0.5, 0.6)):
+        folder = write(f"run-{number}", accuracy)
+        about = json.loads((folder / "metrics.json").read_text())["data"]
+        edit(folder, data=about | {"sha256": f"{number}" * 64})
+    out = script("compare.py", "--logs", tmp_path).out
+    text = (tmp_path / "comparison.md").read_text()
+    with (tmp_path / "comparison.csv").open(newline="") as file:
+        lines = [line["data"] for line in csv.DictReader(file)]
+    names = [f"/gone, sha256 {number * 12}" for number in "01"]
+    assert lines == names
+    for name in names:
+        assert f"{name}\n" in out and f"## {name}\n" in text
+
+
+def test_a_name_that_chooses_nothing_is_said(write, script, one_line, tmp_path):
+    write("run", 0.5)
+    chosen = "--regime", "frozen", "ful", "--data", "/gone", "/nope"
+    result = script("compare.py", "--logs", tmp_path, *chosen)
+    assert result.status == 0 and result.out.count("frozen")
+    assert result.err.splitlines() == [
+        f"compare.py: no finished run under {tmp_path} matches --{option}"
+        for option in ("regime ful", "data /nope")
+    ]
+
+
 def test_folds_are_one_row(write, shown):
     accuracies = (0.5, 0.6, 0.7, 0.8, 0.9)
     for fold, accuracy in enumerate(accuracies, 1):

@@ -96,7 +96,13 @@ def test_a_test_split_may_be_small(npz):
     np.testing.assert_array_equal(dataset.test.labels, labels)
 
 
-@pytest.mark.parametrize("names", [["a\nb", "c", "d", "e", "f"], ["a", "a", "c", "d", "e"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a\nb", "c", "d", "e", "f"], ["a", "a", "c", "d", "e"], ["a", "A ", "c", "d", "e"],
+        ["", "b", "c", "d", "e"],
+    ],
+)  # fmt: skip
 def test_class_names_that_cant_be_shown_or_told_apart_are_refused(npz, names):
     with pytest.raises(ValueError, match="class_names should be printable and different"):
         data.load(str(npz(class_names=np.array(names))))
@@ -297,6 +303,8 @@ def test_shapes_are_the_same_every_time():
         ({"y_train": np.arange(50) % 5 * 2}, "no image of class 1"),
         ({"y_train": np.zeros(50, int)}, "one class only"),
         ({"y_test": np.arange(10)}, "y_test has class 9"),
+        ({"y_test": np.full(10, 2**64 - 1, "u8")}, "y_test should be class numbers from 0 up"),
+        ({"x_train": images(50) & 1}, "x_train has only the values 0 and 1"),
         ({"x_test": images(10, (9, 9, 3))}, "expected the same size"),
         ({"y_train": np.array([{}] * 50)}, "pickled"),
         ({"class_names": np.array(["a", "b"])}, "class_names should be 5 strings"),

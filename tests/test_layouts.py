@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import data
-from transfer import layouts
+from transfer import layouts, plots
 
 EXAMPLES = int(os.environ.get("LAYOUTS", "60"))
 
@@ -290,6 +290,54 @@ def test_photographs_that_no_system_need_know(tree, monkeypatch, suffix):
     tree.put("dog")
     tree.file(f"fox/1{suffix}")
     tree.refuses(f"fox has no image that can be used, only files such as 1{suffix}")
+
+
+@pytest.mark.parametrize("name", ["می\u200cخک", "👨\u200d👩\u200d👧"])
+def test_joiners_are_part_of_a_name(tree, name):
+    tree.put(name)
+    tree.put("dog")
+    assert name in tree.load().class_names
+
+
+def test_plots_of_this_project_are_no_images(tree):
+    tree.put("cat")
+    tree.put("dog")
+    plots.save(
+        plots.losses({"epoch": [1], "loss": [1.0], "val_loss": [1.0]}, 1),
+        tree.root / "cat/plot.png",
+    )
+    assert sum(tree.sizes()) == 20
+    has(tree.load(), "left out", "plots of this project (1)")
+
+
+def test_classes_of_few_images_to_train_on_are_named(tree):
+    for name, count in (("train/a", 3), ("train/b", 40), ("test/a", 40), ("test/b", 3)):
+        tree.put(name, count)
+    has(tree.load(), "fewer than 10 images: a (3)")
+    has(tree.load(), "the largest class has 40 images, the smallest 3")
+
+
+def test_copies_do_not_make_a_class_larger(tree):
+    tree.put("a", 3)
+    tree.put("b")
+    for number in range(20):
+        shutil.copy(tree.root / "a/0.png", tree.root / f"a/copy-{number}.png")
+    has(tree.load(), "fewer than 10 images: a (3)")
+
+
+def test_two_classes_that_have_too_few(tree):
+    tree.put("a", 2)
+    tree.put("b", 2)
+    tree.refuses("(and 1 more class has too few)")
+
+
+def test_runs_do_not_go_among_the_images(tree, script, one_line):
+    tree.put("a")
+    tree.put("b")
+    for command in ("train_full.py", "sweep.py"):
+        result = script(command, "--data", tree.root, "--logs", tree.root / "a" / "runs")
+        one_line(result, "in the folder of images", "choose another --logs")
+    assert not (tree.root / "a" / "runs").exists()
 
 
 def test_folders_without_images_count_for_nothing(tree):

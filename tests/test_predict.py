@@ -370,6 +370,15 @@ def test_a_model_that_is_cut_short_or_of_another_kind_or_runs_code(
     inputs = keras.Input((8,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "other.keras")
     one_line(script("predict.py", picture, "--model", tmp_path / "other.keras"), "resize")
+    pixels = keras.Input((None, None, 3), dtype="uint8")
+    for layer, word in (
+        (keras.layers.Resizing(32, 32, name="resize"), "head_softmax"),
+        (keras.layers.Identity(name="resize"), "height"),
+    ):
+        outputs = keras.layers.GlobalAveragePooling2D()(layer(keras.ops.cast(pixels, "float32")))
+        keras.Model(pixels, outputs).save(tmp_path / "foreign.keras")
+        result = script("predict.py", picture, "--model", tmp_path / "foreign.keras")
+        one_line(result, "foreign.keras can't be loaded as a model of this project", word)
     outputs = keras.layers.Lambda(lambda x: x * 2)(inputs)
     keras.Model(inputs, outputs).save(tmp_path / "code.keras")
     one_line(

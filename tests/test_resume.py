@@ -13,6 +13,8 @@ import pytest
 from conftest import REGIMES, TINY, finish, start
 from PIL import Image
 
+from transfer import files
+
 EPOCHS = ("--epochs", "4")
 
 
@@ -224,3 +226,37 @@ def test_killed_at_random_moments(whole, tmp_path):
         assert not list(folder.glob(".*")), "a part of a file was left"
         np.load(folder / "validation.npz")
     assert interrupted > kills // 2
+
+
+@pytest.fixture
+def unfinished(trained, tmp_path):
+    """A run of which all but the figures is there."""
+    folder = shutil.copytree(trained.frozen.folder, tmp_path / "logs" / "frozen" / "tiny")
+    (folder / "metrics.json").unlink()
+    return folder
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(unfinished, script, one_line):
+    with files.held(unfinished) as alone:
+        assert alone
+        result = script("train_frozen.py", "--resume", unfinished)
+    one_line(result, "can't be resumed", "another process is training it")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (
+            {"learning_rate": 0.01},
+            "was trained with learning_rate 0.001, but its config.json has 0.01",
+        ),
+        ({"optimizer": "adamx"}, "was trained with optimizer adam"),
+        ({"image_size": "32"}, "was trained with image_size 32"),
+        ({"epochs": 7}, "was trained with planned epochs 2, but its config.json has 7"),
+        ({"epochs": 1, "extended_from": "2"}, "has done 2 epochs, but its config.json has 1"),
+    ],
+)
+def test_settings_that_were_edited_are_refused(changes, words, unfinished, script, one_line):
+    path = unfinished / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    one_line(script("train_frozen.py", "--resume", unfinished), words)

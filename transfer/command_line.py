@@ -79,17 +79,6 @@ def _resumed(parser, defaults, given):
         )
     except (OSError, ValueError, TypeError) as error:
         parser.error(f"argument --resume: {folder} can't be resumed ({terminal.reason(error)})")
-    for key in sorted(trained.keys() | settings.keys()):
-        if trained.get(key) != settings.get(key):
-            parser.error(
-                f"argument --resume: {folder} was trained with {key} {trained.get(key)}, but its "
-                f"config.json has {settings.get(key)}: restore config.json"
-            )
-    if passed > saved.epochs:
-        parser.error(
-            f"argument --resume: {folder} has done {passed} epochs, but its config.json has "
-            f"{saved.epochs}: restore config.json"
-        )
     given |= {"regime": defaults.regime} | located(given)
     for key, value in given.items():
         before = getattr(saved, key)
@@ -114,6 +103,17 @@ def _resumed(parser, defaults, given):
         parser.error(
             f"argument --resume: {folder} stopped early, after epoch {done['epochs']} of "
             f"{saved.epochs}; it would stop there again"
+        )
+    for key in sorted(trained.keys() | settings.keys()):
+        if trained.get(key) != settings.get(key):
+            parser.error(
+                f"argument --resume: {folder} was trained with {key} {trained.get(key)}, but its "
+                f"config.json has {settings.get(key)}: restore config.json"
+            )
+    if passed > saved.epochs:
+        parser.error(
+            f"argument --resume: {folder} has done {passed} epochs, but its config.json has "
+            f"{saved.epochs}: restore config.json"
         )
     extended = saved.extended_from
     if epochs > saved.epochs and (saved.schedule == "cosine" or saved.averaging):

@@ -17,8 +17,8 @@ def load(path):
     check_model(path)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-        model.get_layer("head_softmax")
         model.get_layer("resize").height  # noqa: B018  (which a layer of another kind lacks)
+        model.get_layer("head_softmax")
     except Exception as error:  # of many kinds, as the file may hold anything
         raise ValueError(f"{path} can't be loaded as a model of this project: {error}") from error
     return model
