@@ -366,8 +366,8 @@ def pixels(size, preprocessing="caffe"):
     """
     if _channel_axis() == 1:
         raise ValueError(
-            "`pixels` makes images of `channels_last`, but Keras' image data format is "
-            "`channels_first`: call keras.config.set_image_data_format"
+            "`pixels` needs `channels_last`, but Keras' image data format is `channels_first`: call "
+            'keras.config.set_image_data_format("channels_last") first'
         )
     x = layers.Input((None, None, 3), dtype="uint8", name="rgb")
     # Both before resizing: an enlarged image has more pixels, and Resizing would round integers.

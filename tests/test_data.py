@@ -99,7 +99,7 @@ def test_a_test_split_may_be_small(npz):
 @pytest.mark.parametrize(
     "names",
     [
-        ["a\nb", "c", "d", "e", "f"], ["a", "a", "c", "d", "e"], ["a", "A ", "c", "d", "e"],
+        ["a\nb", "c", "d", "e", "f"], ["a", "a", "c", "d", "e"], ["a", "a ", "c", "d", "e"],
         ["", "b", "c", "d", "e"],
     ],
 )  # fmt: skip

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.layouts import folded
 from transfer.splits import Split
 from transfer.terminal import counted, is_printable, shown
 
@@ -76,11 +75,11 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
             f"Received: {names.dtype} {names.shape}"
         )
     names = [str(name) for name in names]
-    counts = Counter(map(folded, names))
+    counts = Counter(map(str.strip, names))
     for name in names:
-        if not name.strip() or not is_printable(name) or counts[folded(name)] > 1:
+        if not name.strip() or not is_printable(name) or counts[name.strip()] > 1:
             raise ValueError(
-                f"{path}: class_names should be printable and different, in more than case and spaces. "
+                f"{path}: class_names should be printable and different from each other. "
                 f"Received: {name!r}"
             )
     notes = [f"left out: {counted(len(others), 'array')}: {shown(others)}"] if others else []
@@ -120,7 +119,7 @@ def _checked_split(images, labels, name, path):
         raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
     if images.max() == 1:
         raise ValueError(
-            f"{path}: x_{name} has only the values 0 and 1: expected 0 to 255, for white; multiply by 255"
+            f"{path}: x_{name} has only the values 0 and 1: expected 0 (black) to 255 (white); multiply it by 255"
         )
     if images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)

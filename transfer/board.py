@@ -94,9 +94,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def show_views(self, split, config):
         """Shows training images as the network sees them: cropped, shifted, mirrored and resized."""
-        # Those of a folder are sorted by class.
-        shown = np.linspace(0, len(split.images) - 1, min(len(split.images), VIEWS)).astype(int)
-        few = Split(split.images[shown], split.labels[shown])
+        few = Split(*(array[_spread(len(array), VIEWS)] for array in split))
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views_of(config))
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)
@@ -133,6 +131,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
         show_features(Path(self.log_dir), model, dataset)
 
 
+def _spread(count, most):
+    """Gives the numbers of at most so many images, evenly spaced: those of a folder are sorted by class."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
 def layers_graph(model):
     """Makes the graph of a model's layers, in which each fire module and the head is a box.
 
@@ -167,14 +170,13 @@ def show_features(folder, model, dataset):
 
     A feature is what the last layer with weights reads, averaged over places if it is a map.
     """
-    # Evenly spaced: those of a folder are sorted by class.
-    every = math.ceil(len(dataset.validation.labels) / PROJECTED)
-    images, labels = (array[::every] for array in dataset.validation)
+    rows = _spread(len(dataset.validation.labels), PROJECTED)
+    images, labels = (array[rows] for array in dataset.validation)
     read = [layer for layer in model.layers if layer.weights][-1].input
     if len(read.shape) == 4:
         read = keras.layers.GlobalAveragePooling2D()(read)
     asked = keras.Model(model.inputs, read)
-    values = features.predict(asked, dataset, "validation", every)
+    values = features.predict(asked, dataset, "validation", rows)
 
     columns = math.ceil(math.sqrt(len(images)))
     sprite = np.full((columns * THUMBNAIL, columns * THUMBNAIL, 3), 255, np.uint8)

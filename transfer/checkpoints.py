@@ -62,8 +62,8 @@ def read(folder, facts):
         except (OSError, ValueError, KeyError) as error:
             print(f"resume      {path} is damaged ({error}): going back to the one before")
             continue
-        for name in facts.keys() & known.keys():  # an older checkpoint may lack some
-            if known[name] != facts[name]:
+        for name in facts:
+            if name != "settings" and known[name] != facts[name]:  # command_line compares those
                 changed = f"{name} was {known[name]}, now {facts[name]}"
                 raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -72,7 +72,7 @@ def read(folder, facts):
 
 
 def last(folder):
-    """Gives the settings and the epochs of the last checkpoint, `{}` and 0 where none is readable."""
+    """Gives the settings and the epochs of the last checkpoint that has both; `{}` and 0 if none has."""
     for epoch in _epochs(folder):
         with contextlib.suppress(OSError, ValueError, KeyError):
             return files.read_json(folder / f"checkpoint-{epoch}.json")["facts"]["settings"], epoch

@@ -104,16 +104,16 @@ def _resumed(parser, defaults, given):
             f"argument --resume: {folder} stopped early, after epoch {done['epochs']} of "
             f"{saved.epochs}; it would stop there again"
         )
-    for key in sorted(trained.keys() | settings.keys()):
-        if trained.get(key) != settings.get(key):
+    for key in sorted(trained.keys() & settings.keys()):
+        if trained[key] != settings[key]:
             parser.error(
-                f"argument --resume: {folder} was trained with {key} {trained.get(key)}, but its "
-                f"config.json has {settings.get(key)}: restore config.json"
+                f"argument --resume: {folder} was trained with {key} {trained[key]}, but its config.json "
+                f"has {settings[key]}: restore config.json"
             )
-    if passed > saved.epochs:
+    if passed > epochs:
         parser.error(
-            f"argument --resume: {folder} has done {passed} epochs, but its config.json has "
-            f"{saved.epochs}: restore config.json"
+            f"argument --resume: {folder} has done {passed} epochs: expected --epochs of {passed} or "
+            "more"
         )
     extended = saved.extended_from
     if epochs > saved.epochs and (saved.schedule == "cosine" or saved.averaging):

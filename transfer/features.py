@@ -130,20 +130,20 @@ class FeatureBatches(Batches):
         )
 
 
-def predict(model, dataset, name, every=1):
+def predict(model, dataset, name, rows=slice(None)):
     """Gives a model's output for the images of a split, from their kept features if there are any.
 
     Args:
         model: Functional `keras.Model` of one output, on pixels.
         dataset, name: `data.Dataset`, and which of its splits, such as `validation`.
-        every: Only one in so many of its images, the first one included.
+        rows: Which of its images, as NumPy indexes them; by default all.
     """
     images, classes = getattr(dataset, name), len(dataset.class_names)
-    few = type(images)(*(array[::every] for array in images))
+    few = type(images)(*(array[rows] for array in images))
     prefix, tail = split(model)
     kept = prefix and Cache(prefix, dataset).read((name, Batches(images, classes)))
     if kept:
-        kept = kept._replace(rows=kept.rows[::every])
+        kept = kept._replace(rows=kept.rows[rows])
         model, batches = tail, FeatureBatches(kept, few, classes)
     else:
         batches = Batches(few, classes)

@@ -53,6 +53,11 @@ def train(model, trainable, dataset, config, facts, progress):
     optimizer.build(trained.trainable_variables)
     variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
     if state:
+        if [variable.shape for variable in variables] != [array.shape for array in arrays]:
+            terminal.stop(
+                f"{progress.folder} can't be resumed: its checkpoint was written by another version "
+                "of this project; start a new run"
+            )
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         for layer in normalizations(trained):

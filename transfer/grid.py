@@ -84,7 +84,9 @@ class Once(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         if getattr(namespace, self.dest) is not self.default:
-            raise argparse.ArgumentError(self, "given twice: list all its values after one")
+            raise argparse.ArgumentError(
+                self, f"given twice: list all values after one {option_string}"
+            )
         setattr(namespace, self.dest, values)
 
 

@@ -110,7 +110,7 @@ def read_metrics(folder: Path) -> dict:
             ),
             "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
             "positive figures": all(metrics[key] > 0 for key in POSITIVE),
-            "a printable description": metrics["data"]["description"].isprintable(),
+            "a printable description": is_printable(metrics["data"]["description"]),
             "the side of its images": metrics["data"].get("side", 1) in range(1, 2**15),
             "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
             "its validation images": _is_count(metrics.get("validation_images", 1), least=1),

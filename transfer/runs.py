@@ -89,7 +89,8 @@ class Run(NamedTuple):
             # Older runs have the name as it was typed; and it may be a link to the folder.
             if about["source"] in (name, path):
                 return True
-            if os.path.exists(path) and os.path.realpath(path) == os.path.realpath(about["source"]):
+            linked = about["source"] not in data.SOURCES and os.path.exists(path)
+            if linked and os.path.realpath(path) == os.path.realpath(about["source"]):
                 return True
             # The printed name of a folder says its last part alone.
             if about["description"] == name and not os.path.exists(path):
@@ -138,7 +139,7 @@ def create(
 
 
 def refuse_among_images(logs: str | Path, source: str) -> None:
-    """Refuses a folder of runs among the images: the plots in it would be taken for images.
+    """Refuses a folder of runs among the images: the thumbnails in it would be taken for images.
 
     Raises:
         OSError: It is one.

@@ -275,7 +275,7 @@ def show(value: str | float | None) -> str:
             return f"{value:,}"
         case float():
             return f"{value:g}"
-    return value if value.isprintable() else ascii(value)
+    return terminal.printable(value)
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]], list[bool]]:
