@@ -10,14 +10,13 @@ import hashlib
 import math
 import os
 import warnings
+from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 from keras import layers
 from keras.applications import imagenet_utils
-
-from transfer.files import keras_home
 
 WEIGHTS_URL = "https://github.com/DeepCognition/keras-squeezenet/releases/download/v0.4/"
 SECOND_URL = "https://github.com/rcmalli/keras-squeezenet/releases/download/v1.0/"
@@ -287,6 +286,11 @@ def numbers_hash(path):
                 sha256.update(f"{layer} {file[layer][array].shape}".encode())
                 sha256.update(file[layer][array][()].astype("<f4"))
     return sha256.hexdigest()
+
+
+def keras_home():
+    """Finds the folder in which Keras keeps what it downloads, for which it has no public call."""
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
 
 
 def load_weights(model, path):

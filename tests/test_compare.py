@@ -409,6 +409,13 @@ def test_other_images_of_the_same_name_are_told_apart(write, script, tmp_path):
         assert f"{name}\n" in out and f"## {name}\n" in text
 
 
+def test_a_folder_with_a_joiner_in_its_name(write, shown):
+    folder = write("run", 0.5)
+    about = json.loads((folder / "metrics.json").read_text())["data"]
+    edit(folder, data=about | {"description": "می\u200cخک/"})
+    assert column(shown(), "run") == ["run"]
+
+
 def test_a_name_that_chooses_nothing_is_said(write, script, one_line, tmp_path):
     write("run", 0.5)
     chosen = "--regime", "frozen", "ful", "--data", "/gone", "/nope"

@@ -313,8 +313,8 @@ def test_plots_of_this_project_are_no_images(tree):
 def test_classes_of_few_images_to_train_on_are_named(tree):
     for name, count in (("train/a", 3), ("train/b", 40), ("test/a", 40), ("test/b", 3)):
         tree.put(name, count)
-    has(tree.load(), "fewer than 10 images: a (3)")
-    has(tree.load(), "the largest class has 40 images, the smallest 3")
+    has(tree.load(), "fewer than 10 training images: a (3)")
+    has(tree.load(), "the largest class has 40 training images, the smallest 3")
 
 
 def test_copies_do_not_make_a_class_larger(tree):

@@ -243,6 +243,32 @@ def test_a_run_is_trained_by_one_process_at_a_time(unfinished, script, one_line)
     one_line(result, "can't be resumed", "another process is training it")
 
 
+def test_a_run_is_held_while_it_is_trained(unfinished, script, monkeypatch):
+    seen = []
+
+    def trained(*arguments):
+        with files.held(arguments[-1].folder) as alone:
+            seen.append(alone)
+
+    monkeypatch.setattr("transfer.run._run", trained)
+    logs = unfinished.parents[2] / "logs"
+    for arguments in (("--resume", unfinished), (*TINY, "--logs", logs)):
+        assert script("train_frozen.py", *arguments).status == 0
+    assert seen == [False, False]
+
+
+def test_an_extension_that_was_interrupted_before_it_improved(trained, script, tmp_path):
+    """Its checkpoint is further than its settings, which change with its model."""
+    folder = shutil.copytree(trained.frozen.folder, tmp_path / "logs" / "frozen" / "tiny")
+    for checkpoint in folder.glob("checkpoint-2.*"):
+        checkpoint.rename(checkpoint.with_stem("checkpoint-3"))
+    state = json.loads((folder / "checkpoint-3.json").read_text())
+    state["state"]["epochs"] = 3
+    (folder / "checkpoint-3.json").write_text(json.dumps(state))
+    result = script("train_frozen.py", "--resume", folder, "--epochs", "4")
+    assert "resume      after epoch 3 of 4" in result.out, result.err
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
@@ -253,7 +279,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(unfinished, script, one_line)
         ({"optimizer": "adamx"}, "was trained with optimizer adam"),
         ({"image_size": "32"}, "was trained with image_size 32"),
         ({"epochs": 7}, "was trained with planned epochs 2, but its config.json has 7"),
-        ({"epochs": 1, "extended_from": "2"}, "has done 2 epochs, but its config.json has 1"),
+        ({"epochs": 1, "extended_from": "2"}, "has done 2 epochs: expected --epochs of 2 or more"),
     ],
 )
 def test_settings_that_were_edited_are_refused(changes, words, unfinished, script, one_line):

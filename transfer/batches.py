@@ -202,6 +202,6 @@ def in_memory(make, *arguments, **named):
 def mapped(array):
     """Makes a tensor from an array: a mapped file is not read, anything else is copied."""
     # TensorFlow aborts the program if the memory is not aligned.
-    if not isinstance(array, np.memmap) or not array.flags.c_contiguous or array.ctypes.data % 64:
+    if not isinstance(array, np.memmap) or array.ctypes.data % 64:
         return in_memory(tf.constant, array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

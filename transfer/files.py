@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def keras_home() -> Path:
-    """Finds the folder in which Keras keeps what it downloads, for which it has no public call."""
+    """Finds Keras' folder, as squeezenet.py does, which imports Keras."""
     return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
 
 

@@ -147,7 +147,7 @@ def divide(
             enough(found.name, counts, found.class_names, found.fractions, *what)
         except ValueError as error:
             raise ValueError("; ".join([str(error), *notes])) from None
-        notes += _uneven(found, counts)
+        notes += _uneven(found, counts, "image" if found.fractions else "training image")
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
@@ -185,15 +185,15 @@ def divide(
     return {split: rows[split] for split in SPLITS}, planned, notes
 
 
-def _uneven(found, counts):
+def _uneven(found, counts, noun):
     """Gives lines on classes of few images, and on classes of which one has many times another's."""
     notes = []
     few = [f"{found.class_names[i]} ({counts[i]})" for i in np.flatnonzero(counts < FEW)]
     if few:
-        notes.append(f"classes with fewer than {FEW} images: {shown(few)}")
+        notes.append(f"classes with fewer than {counted(FEW, noun)}: {shown(few)}")
     if counts.max() > 3 * counts.min():
         notes.append(
-            f"the largest class has {counts.max():,} images, the smallest {counts.min():,}; with "
+            f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; with "
             "--class-weights balanced they weigh the same"
         )
     return notes
