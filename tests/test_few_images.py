@@ -12,10 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_folders import noise, put
 
 import data
-from transfer import checkpoints, features, network, recipes, results, run, settings
+from transfer import checkpoints, cost, features, network, recipes, results, run, settings
 from transfer import progress as progress_of
 from transfer.batches import Batches
 from transfer.progress import Progress
+from transfer.settings import Config, follow
 
 SETTINGS = ("steps", "batch_size", "learning_rate", "weight_decay", "dropout", "head_steps")
 
@@ -53,6 +54,27 @@ def test_settings_are_sound_for_any_amount(regime):
         nearest = pytest.approx(rule["steps"], abs=part * an_epoch / 2 + 1e-6)
         assert steps == nearest or chosen["epochs"] == 1
         assert 0 <= chosen["dropout"] < 1 and chosen["learning_rate"] > 0
+
+
+@pytest.mark.parametrize("images", [65, 129, 200, 1000, 40_000])
+@pytest.mark.parametrize("regime", ["frozen", "last_fire", "full"])
+def test_no_step_of_a_short_epoch_is_of_a_few_images(regime, images):
+    chosen = recipes.settings("tuned", regime, images, 32, {})
+    last = images % chosen["batch_size"] or chosen["batch_size"]
+    assert last >= chosen["batch_size"] / 8
+
+
+def test_an_estimate_counts_the_frozen_part_where_its_features_are_not_kept():
+    dataset = data.load("shapes")
+
+    def estimate(**changes):
+        config, _ = follow(Config("frozen", precision="float32", **changes), dataset)
+        return cost.seconds("head", config, dataset)
+
+    passes = {"epochs": 50, "image_size": 160}
+    expected = 50 * len(dataset.train.labels) * cost.FORWARD * cost.FLOAT32 / 1000
+    for changes in ({"features": "none"}, {"shift": 0.1}):
+        assert estimate(**passes, **changes) > estimate(**passes) + 0.9 * expected
 
 
 def test_what_is_given_goes_before_the_rule():

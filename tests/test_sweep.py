@@ -124,6 +124,10 @@ def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
         (("--folds", "2", "--fold", "3"), ["--fold", "3"]),
         (("--folds", "2", "3"), ["--folds", "one value", "different images"]),
         (("--near-duplicates", "keep", "drop"), ["--near-duplicates", "one value"]),
+        (
+            ("--near-duplicates", "drop", "--image-size", "64", "96"),
+            ["--image-size", "one value", "different images"],
+        ),
         (("--weights", "none", "missing.h5"), ["missing.h5", "does not exist"]),
         (("--seed", *map(str, range(2000))), ["12,000", "--yes"]),
         (("--images-per-class", "10", "500"), ["500", "--skip-impossible"]),
@@ -354,22 +358,36 @@ def test_a_trial_is_resumed_although_its_images_were_moved(tmp_path):
     assert json.loads((one.trial.folder / "config.json").read_text())["data"] == str(paths[1])
 
 
+METRICS = {
+    "regime": "frozen", "recipe": "tuned", "validation_loss": 1.0, "validation_accuracy": 0.5,
+    "trainable_params": 10, "epochs": 40, "seconds": 1.0, "images_per_second": 1.0,
+    "precision": "float32", "history": dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), [0.5])
+    | {"epoch": [40]},
+    "data": {"source": "shapes", "sha256": "", "description": "shapes", "class_names": ["a"]},
+    "config": {"optimizer": "adam", "image_size": 32, "seed": 3},
+}  # fmt: skip
+
+
 def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
     one = trials[0]
-    metrics = {
-        "regime": "frozen", "recipe": "tuned", "validation_loss": 1.0, "validation_accuracy": 0.5,
-        "trainable_params": 10, "epochs": 40, "seconds": 1.0, "images_per_second": 1.0,
-        "precision": "float32", "history": dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), [0.5])
-        | {"epoch": [40]},
-        "data": {"source": "shapes", "sha256": "", "description": "shapes", "class_names": ["a"]} | one.images,
-        "config": {"optimizer": "adam", "image_size": 32, "seed": 3},
-    }  # fmt: skip
+    metrics = METRICS | {"data": METRICS["data"] | one.images}
     one.trial.folder.mkdir(parents=True)
     for extended, status in (("", "finished"), ("2", "failed")):
-        metrics["config"]["extended_from"] = extended
+        metrics["config"] = METRICS["config"] | {"extended_from": extended}
         (one.trial.folder / "metrics.json").write_text(json.dumps(metrics))
         assert sweeping._state(one).status == status
     assert "extended it to 40 epochs" in sweeping._state(one).reason
+
+
+def test_a_trial_that_began_with_other_weights_is_not_the_one_asked_for(trials):
+    one = trials[0]
+    one.trial.folder.mkdir(parents=True)
+    for sha256, status in (("a", "finished"), ("b", "failed")):
+        found = METRICS | {"data": METRICS["data"] | one.images, "weights": {"sha256": sha256}}
+        (one.trial.folder / "metrics.json").write_text(json.dumps(found))
+        state = sweeping._state(one._replace(weights="a"))
+        assert state.status == status
+    assert "the weights changed while it was trained" in state.reason
 
 
 @pytest.mark.slow

@@ -31,11 +31,14 @@ def seconds(depth, config, dataset):
     area = (config.image_size / 160) ** 2
     views = config.views or 1 + config.mirror
     reports = Progress.reports(config.epochs, dataset)
+    kept = config.features == "cache" and (config.views or not (config.shift or config.zoom))
+    frozen = TRAINED[depth] < FORWARD  # deep enough that its features would be kept
     milliseconds = (
         area * FORWARD * (images * views + validated)
         + TRAINED["head"] * images * config.head_epochs
         + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
-        + (area * FORWARD * validated * reports if TRAINED[depth] > FORWARD else 0)
+        + (0 if kept and frozen else area * FORWARD * validated * reports)
+        + (0 if kept or not frozen else area * FORWARD * images * config.epochs)
     )
     slower = FLOAT32 if in_float32(config.precision) else 1
     return ONCE + slower * milliseconds / 1000

@@ -18,7 +18,9 @@ ABOUT = (
     "accuracy. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
     "For k runs of standard deviation s on n validation images, that is sqrt(s² / k + p (1 - p) / n): "
-    "this covers chance in the seeds and in the choice of validation images."
+    "this covers chance in the seeds (unless k is 1) and in the choice of validation images. The first "
+    "run that needs the features of frozen layers spends its seconds on them, too, and so does one that "
+    "waits for them."
 )
 
 
@@ -27,7 +29,8 @@ class Result(NamedTuple):
 
     `status` is waiting, running, finished, failed, interrupted, impossible, or stopped early by
     --stop-worst; `reason` says why it is none of the first three. A finished one has its `run`.
-    `seconds` is an estimate. `images` is the `data.Dataset.identity` of its images.
+    `seconds` is an estimate. `images` is the `data.Dataset.identity` of its images, `weights` the
+    sha256 of the user's file that it begins with.
     """
 
     trial: Trial
@@ -36,6 +39,7 @@ class Result(NamedTuple):
     run: Run | None = None
     seconds: float = 0.0
     images: dict = {}
+    weights: str | None = None
 
 
 class Point(NamedTuple):

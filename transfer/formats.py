@@ -121,7 +121,12 @@ def _int8_settings(images):
 
     def representative():
         for image in images:
-            yield [np.float32(image[np.newaxis])]
+            pixels = np.float32(image[np.newaxis])
+            pixels[:, 0, :2] = [
+                [0],
+                [255],
+            ]  # its input is uint8 as it is, however dark the images are
+            yield [pixels]
 
     return {
         "optimizations": [tf.lite.Optimize.DEFAULT],
@@ -267,7 +272,7 @@ def beside(path: Path) -> tuple[list[str], int | None]:
         The names of the classes, and the side of the images it was trained on, in pixels.
 
     Raises:
-        OSError, ValueError: A file is damaged.
+        OSError, ValueError: A file is damaged, or belongs to another model.
     """
     folder = Path(os.path.abspath(path)).parent
     named, prepared = folder / LABELS, folder / PREPROCESSING
@@ -276,9 +281,13 @@ def beside(path: Path) -> tuple[list[str], int | None]:
         if named.exists():
             names = named.read_text(encoding="utf-8").splitlines()
         if prepared.exists():
-            side = files.read_json(prepared)["size"]["height"]
+            known = files.read_json(prepared)
+            side = known["size"]["height"]
             if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
                 raise ValueError(f"expected a size of 1 to {LARGEST_SIDE}. Received: {side}")
+            sha256 = known.get(HASHES, {}).get(path.name)
+            if sha256 and path.is_file() and sha256 != files.digest(path):
+                raise ValueError("it was exported with another model")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "

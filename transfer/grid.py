@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import data
-from transfer import depths, files, runs, terminal
+from transfer import depths, terminal
 from transfer.command_line import FLAGS, add_flag, check_range, parse_config
 from transfer.settings import RECIPES, Config, check_weights
 
@@ -34,18 +34,18 @@ class Trial(NamedTuple):
     def __str__(self):
         return self.label
 
-    def named(self, whole: Config, images: dict) -> "Trial":
+    def named(self, whole: Config, images: dict, weights: str | None = None) -> "Trial":
         """Gives it the name that only its settings and images have: the same run is found again.
 
         Args:
             whole: Its settings, with those that follow from the images.
             images: The `data.Dataset.identity` of its images.
+            weights: The sha256 of the file that it begins with, if it is one of the user's.
         """
         settings = dataclasses.asdict(whole.located())
         for key in ("data", "logs", "name", "given"):
             del settings[key]
-        if settings["weights"] not in runs.WEIGHTS:
-            settings["weights"] = files.digest(Path(settings["weights"]))
+        settings["weights"] = weights or settings["weights"]
         what = json.dumps([images, settings], sort_keys=True)
         key = hashlib.sha256(what.encode()).hexdigest()[:10]
         amount = self.config.images_per_class or "all"
@@ -142,6 +142,12 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
             parser.error(
                 f"argument --{name.replace('_', '-')}: expected one value, as runs with different "
                 "ones validate on different images and can't be compared"
+            )
+    if "drop" in axes.get("near_duplicates", ()):
+        for name in {"image_size", "recipe"} & {*varied}:
+            parser.error(
+                f"argument --{name.replace('_', '-')}: expected one value with --near-duplicates drop, "
+                "as images of another size may look alike, so that runs validate on different images"
             )
     if any(axes.get("folds", ())) and "fold" not in axes:
         varied.append("fold")

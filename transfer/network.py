@@ -1,10 +1,10 @@
 """The network of a run: its weights, and which of its layers train."""
 
-import hashlib
 import math
 from pathlib import Path
 
 import squeezenet
+from transfer import files
 from transfer.downloads import patiently
 
 # Pretrained by pretraining.py, which `make drawn-weights` runs.
@@ -29,15 +29,17 @@ def build(config, classes):
         The model, and where its weights come from: their source and its sha256.
 
     Raises:
-        ValueError, OSError: The weights can't be had or do not fit.
+        ValueError, OSError: The weights can't be had, change meanwhile or do not fit.
     """
     path = weights_file(config.weights)
+    sha256 = files.digest(path) if path else None
     backbone = squeezenet.SqueezeNet(
         include_top=False,
         weights=path,
         input_tensor=squeezenet.pixels(config.image_size, config.preprocessing),
     )
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else None
+    if path and files.digest(path) != sha256:
+        raise ValueError(f"{path} changed while it was read: try again")
     return (
         squeezenet.replace_head(backbone, classes, config.head, config.dropout),
         {"source": config.weights, "sha256": sha256},

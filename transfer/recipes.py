@@ -164,8 +164,10 @@ def settings(
         {"shift", "zoom"} & given.keys() or not chosen["shift"] + chosen["zoom"]
     ):
         chosen["views"] = 0
+    if "batch_size" not in given:
+        chosen["batch_size"] = _even(chosen["batch_size"], images)
     chosen["batch_size"] = _whole(chosen["batch_size"], images)
-    head_batch_size = _whole(frozen(images)["batch_size"], images)
+    head_batch_size = _even(frozen(images)["batch_size"], images)
     for epochs, steps, batch_size in (
         ("epochs", "steps", chosen["batch_size"]),
         ("head_epochs", "head_steps", head_batch_size),
@@ -187,3 +189,13 @@ def _divisible(epochs):
 
 def _whole(batch_size, images):
     return max(1, min(round(batch_size), images))
+
+
+def _even(batch_size, images):
+    """Makes batches smaller if the last of an epoch would be less than an eighth of the others.
+
+    It is a step like any other, and where an epoch has two batches it is half of all steps.
+    """
+    size = _whole(batch_size, images)
+    last = images % size
+    return math.ceil(images / math.ceil(images / size)) if 0 < last < size / 8 else size

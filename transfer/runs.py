@@ -77,9 +77,17 @@ class Run(NamedTuple):
     def weights(self) -> str:
         """Names the weights that it began with: those of a file by its name and sha256."""
         source = str(self.setting("weights"))
+        return (
+            source
+            if source in WEIGHTS
+            else f"{Path(source).name} {self.weights_sha256[:8]}".strip()
+        )
+
+    @property
+    def weights_sha256(self) -> str:
+        """The hash of the file that they are from; empty if there is none, or the run is older."""
         about = self.metrics.get("weights")
-        sha256 = str(about.get("sha256") or "") if isinstance(about, dict) else ""
-        return source if source in WEIGHTS else f"{Path(source).name} {sha256[:8]}".strip()
+        return str(about.get("sha256") or "") if isinstance(about, dict) else ""
 
     def is_on(self, names: Iterable[str]) -> bool:
         """Says whether it ran on one of these data, by the name given to --data or the one printed."""

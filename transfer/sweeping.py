@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import sys
 import time
@@ -44,6 +45,8 @@ def begin(
     runs.refuse_among_images(logs, source)
     found: dict[Trial, Result] = {}
     fingerprint = ""
+    weights_files = {trial.config.weights for trial in grid.trials} - set(runs.WEIGHTS)
+    hashes = {each: files.digest(Path(os.path.expanduser(each))) for each in weights_files}
     by_images: dict[tuple, list[Trial]] = {}
     for trial in grid.trials:
         key = tuple(getattr(trial.config, name) for name in data.SETTINGS)
@@ -64,8 +67,10 @@ def begin(
         for trial in trials:
             whole, _ = follow(trial.config, dataset)
             seconds = cost.seconds(trial.depth, whole, dataset)
+            weights = hashes.get(trial.config.weights)
+            trial_named = trial.named(whole, dataset.identity, weights)
             found[trial] = Result(
-                trial.named(whole, dataset.identity), seconds=seconds, images=dataset.identity
+                trial_named, "waiting", "", None, seconds, dataset.identity, weights
             )
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
@@ -108,8 +113,11 @@ def _state(one: Result) -> Result:
         return one._replace(status="failed", reason=str(error))
     except OSError:
         return one
-    if not run.is_of(one.images):
-        reason = f"the images changed while it was trained: remove {folder} to train it again"
+    changed = "images" if not run.is_of(one.images) else ""
+    if one.weights and run.weights_sha256 != one.weights:
+        changed = "weights"
+    if changed:
+        reason = f"the {changed} changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
     if run.setting("extended_from"):
         reason = (

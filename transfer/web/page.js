@@ -52,7 +52,7 @@ async function load() {
       "version of Chrome, Edge, Firefox or Safari.");
   }
   const read = async (path) => {
-    const response = await fetch(path).catch(() => null);
+    const response = await fetch(path, { cache: "no-cache" }).catch(() => null);
     if (!response?.ok) {
       throw new Refusal(`${path} is missing from this page's folder: export the model again.`);
     }
@@ -300,7 +300,9 @@ async function startCamera() {
     say("Camera");
     while (number === latest) {
       if (video.videoWidth) {
-        await classify(video, video.videoWidth, video.videoHeight, "Camera", number);
+        const frame = await createImageBitmap(video); // the one that is shown is the one classified
+        await classify(frame, frame.width, frame.height, "Camera", number);
+        frame.close();
       }
       await new Promise(requestAnimationFrame); // waits while the page is hidden
     }
