@@ -34,7 +34,7 @@ from transfer.terminal import (
     one_line_errors,
     printable,
     shown,
-)  # fmt: skip
+)
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

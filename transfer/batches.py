@@ -55,9 +55,9 @@ class Batches:
         self.views = views if shift or zoom else 1 + mirror
         # For each place in the drawn epochs: number of the image and of its view, whether it is
         # mirrored, rows and columns moved.
-        self.drawn = in_memory(tf.Variable, np.zeros((0, 5), "int32"), shape=(None, 5))
+        self.drawn = on_cpu(tf.Variable, np.zeros((0, 5), "int32"), shape=(None, 5))
         # And what is zoomed in on: top, left, bottom, right, in 0..1.
-        self.boxes = in_memory(tf.Variable, np.zeros((0, 4), "float32"), shape=(None, 4))
+        self.boxes = on_cpu(tf.Variable, np.zeros((0, 4), "float32"), shape=(None, 4))
         self.draw(epoch=0)
 
     def __len__(self):
@@ -193,7 +193,7 @@ def views_of(config):
     return {name: getattr(config, name) for name in names}
 
 
-def in_memory(make, *arguments, **named):
+def on_cpu(make, *arguments, **named):
     """Calls a TensorFlow function on the CPU: what tf.data gathers from must not fill a GPU's memory."""
     with tf.device("CPU"):
         return make(*arguments, **named)
@@ -203,5 +203,5 @@ def mapped(array):
     """Makes a tensor from an array: a mapped file is not read, anything else is copied."""
     # TensorFlow aborts the program if the memory is not aligned.
     if not isinstance(array, np.memmap) or array.ctypes.data % 64:
-        return in_memory(tf.constant, array)
+        return on_cpu(tf.constant, array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -31,8 +31,8 @@ def seconds(depth, config, dataset):
     area = (config.image_size / 160) ** 2
     views = config.views or 1 + config.mirror
     reports = Progress.reports(config.epochs, dataset)
+    frozen = TRAINED[depth] < FORWARD  # most of the network: its features are kept, if any are
     kept = config.features == "cache" and (config.views or not (config.shift or config.zoom))
-    frozen = TRAINED[depth] < FORWARD  # deep enough that its features would be kept
     milliseconds = (
         area * FORWARD * (images * views + validated)
         + TRAINED["head"] * images * config.head_epochs

@@ -18,9 +18,9 @@ ABOUT = (
     "accuracy. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
     "For k runs of standard deviation s on n validation images, that is sqrt(s² / k + p (1 - p) / n): "
-    "this covers chance in the seeds (unless k is 1) and in the choice of validation images. The first "
-    "run that needs the features of frozen layers spends its seconds on them, too, and so does one that "
-    "waits for them."
+    "this covers chance in the seeds (unless k is 1) and in the choice of validation images. The seconds "
+    "of a run include computing the features of frozen layers, or waiting for them, unless an earlier "
+    "run has left them."
 )
 
 

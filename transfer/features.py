@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from transfer import files
-from transfer.batches import EVALUATION_BATCH, Batches, in_memory, mapped
+from transfer.batches import EVALUATION_BATCH, Batches, mapped, on_cpu
 
 VERSION = 5  # of the files' layout
 PRIOR_IMAGES = 10
@@ -344,7 +344,7 @@ class Cache:
             bits = f"uint{8 * np.dtype(output.dtype).itemsize}"  # DLPack of NumPy has no bfloat16
             # Copy on write, as DLPack takes no read-only memory; nobody writes.
             array = np.memmap(path, bits, "c", shape=(count, *output.shape[1:]))
-            tensors.append(in_memory(tf.bitcast, mapped(array), output.dtype))
+            tensors.append(on_cpu(tf.bitcast, mapped(array), output.dtype))
         return tensors
 
 

@@ -122,10 +122,8 @@ def _int8_settings(images):
     def representative():
         for image in images:
             pixels = np.float32(image[np.newaxis])
-            pixels[:, 0, :2] = [
-                [0],
-                [255],
-            ]  # its input is uint8 as it is, however dark the images are
+            # So that its input takes uint8 as it is, however dark the images are.
+            pixels[:, 0, :2] = [[0], [255]]
             yield [pixels]
 
     return {

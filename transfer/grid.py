@@ -83,7 +83,7 @@ class Once(argparse.Action):
     """The action of a flag that takes several values at once, of which argparse keeps the last ones."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        if getattr(namespace, self.dest) is not self.default:
+        if getattr(namespace, self.dest, self.default) is not self.default:
             raise argparse.ArgumentError(
                 self, f"given twice: list all values after one {option_string}"
             )
