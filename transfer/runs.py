@@ -27,7 +27,7 @@ import numpy as np
 
 import data
 from transfer.files import read_json, remove_empty, write_json, written_whole
-from transfer.results import read_metrics
+from transfer.results import BEFORE, read_metrics
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
@@ -331,7 +331,9 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
     there = [source for source in sources if data.exists(source)]
     config = first.metrics["config"]
-    how = {key: config[key] for key in data.SETTINGS if key in config}
+    known = [key for key in data.SETTINGS if key in config]
+    # What older runs lack is what `data.load` takes by default.
+    how = {key: config[key] for key in known if config[key] != BEFORE.get(key)}
     reason = "no longer exists"
     if there:
         reason = "has changed since: its images, or their splits, are no longer the run's"
