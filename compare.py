@@ -161,9 +161,7 @@ def evaluate(run, dataset, split):
     terminal.import_keras()
     from transfer import evaluation
 
-    return evaluation.evaluate(
-        run.folder / "model.keras", dataset, split, run.setting("evaluation")
-    )
+    return evaluation.evaluate(run.folder / "model.keras", dataset, split, run.config["evaluation"])
 
 
 def validation_probabilities(run, dataset):

@@ -88,7 +88,7 @@ def export(asked):
     run = runs.read(asked.run) if asked.run else runs.best(asked.logs, asked.data, "RUN")
     runs.check_model(run.folder / "model.keras")
     needed = {"total_params", "validation_images"} - run.metrics.keys()
-    if needed or "head" not in run.metrics["config"]:
+    if needed or "head" not in run.config:
         raise ValueError(
             f"{run.folder} was trained with an older version of this project: train it again"
         )
@@ -170,12 +170,12 @@ def convert(run, dataset, names, folder, max_drop):
     """
     from transfer import deployment, evaluation
 
-    seed, classes = run.metrics["config"]["seed"], len(dataset.class_names)
+    seed, classes = run.config["seed"], len(dataset.class_names)
     images, labels = balanced(dataset.validation, classes, VERIFIED, seed)
     some, _ = balanced(dataset.train, classes, CALIBRATION, seed)
     path = run.folder / "model.keras"
     trained = evaluation.load(path)
-    judged = evaluation.classifier(deployment.in_float32(trained), run.setting("evaluation"))
+    judged = evaluation.classifier(deployment.in_float32(trained), run.config["evaluation"])
     reference = measure(judged, [path], images)
     rows, failed = [card.Row("Keras, float32", path.name, reference, reference, labels)], []
     side = images.shape[1]

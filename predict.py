@@ -147,7 +147,7 @@ def open_run(path, run):
     class_names = [f"class {i}" for i in range(model.output_shape[-1])]
     evaluation, side = "plain", None
     if run:
-        class_names, evaluation = run.metrics["data"]["class_names"], run.setting("evaluation")
+        class_names, evaluation = run.metrics["data"]["class_names"], run.config["evaluation"]
         side = run.metrics["data"].get("side")  # which older runs lack
     else:
         terminal.complain(

@@ -115,8 +115,6 @@ def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
         (("--depth", "fire1"), ["--depth", "fire1"]),
         (("--depth", "head", "head"), ["--depth", "head", "twice"]),
         (("--seed", "0", "0"), ["--seed", "twice"]),
-        (("--seed", "0", "--seed", "1"), ["--seed", "given twice"]),
-        (("--depth", "head", "--depth", "all"), ["--depth", "given twice"]),
         (("--seed",), ["--seed", "expected"]),
         (("--learning-rate", "1e-3", "-1"), ["--learning-rate", "-1"]),
         (("--optimizer", "adam", "adan"), ["--optimizer", "adan"]),

@@ -128,7 +128,7 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
 
 def card(run: runs.Run, dataset: Any, rows: list[Row]) -> str:
     """Gives the model card, in Markdown with a YAML head."""
-    metrics, config = run.metrics, run.metrics["config"]
+    metrics, config = run.metrics, run.config
     about, images = metrics["data"], metrics["validation_images"]
     low, high = results.wilson(metrics["validation_accuracy"], images)
     name = f"squeezenet-{metrics['regime']}"

@@ -164,7 +164,7 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
             if count:
                 line += f"; {count} of {len(own)} runs {what}"
         lines.append(line)
-    precisions = sorted({one.run.metrics["precision"] for one in results if one.run})
+    precisions = sorted({one.run.metrics.get("precision", "") for one in results if one.run})
     if len(precisions) > 1 and "precision" not in varied:
         lines.append(
             f"the means are over runs in {' and '.join(precisions)}; compare.py lists them separately"

@@ -43,7 +43,7 @@ def network(
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        config, classes = run.metrics["config"], len(run.metrics["data"]["class_names"])
+        config, classes = run.config, len(run.metrics["data"]["class_names"])
         dtype = "uint8" if calibration is None else "float32"
         images = keras.Input((side, side, 3), dtype=dtype, name="rgb")
         backbone = squeezenet.SqueezeNet(
@@ -57,7 +57,7 @@ def network(
         if calibration is not None:
             quantization.equalise(made, calibration.astype("float32"))
         shown = evaluation.class_maps(made) if maps else None
-        made = evaluation.classifier(made, run.setting("evaluation"))
+        made = evaluation.classifier(made, run.config["evaluation"])
         if shown:
             image = made.inputs[0]
             made = keras.Model(image, [*made.outputs, shown(image)])

@@ -43,8 +43,7 @@ def train(model, trainable, dataset, config, facts, progress):
     optimizer = make_optimizer(config, steps=config.epochs * len(training))
     confusion = Confusion(len(dataset.class_names))
     compile_model(trained, optimizer, confusion)
-    # So that its file can be evaluated, and holds no optimizer's state: see `checkpoints`.
-    compile_model(model, keras.optimizers.SGD())
+    compile_model(model, optimizer)  # so that its file can be evaluated
     board = TensorBoard(
         progress.folder, model, confusion, dataset.class_names, at_once, config.histograms
     )

@@ -79,17 +79,6 @@ class Trial(NamedTuple):
         return self.config
 
 
-class Once(argparse.Action):
-    """The action of a flag that takes several values at once, of which argparse keeps the last ones."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if getattr(namespace, self.dest, self.default) is not self.default:
-            raise argparse.ArgumentError(
-                self, f"given twice: list all values after one {option_string}"
-            )
-        setattr(namespace, self.dest, values)
-
-
 class Grid(NamedTuple):
     """The trials of a sweep, and the names of the settings in which they differ but for depth."""
 
@@ -107,7 +96,6 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     parser.add_argument(
         "--depth",
         nargs="+",
-        action=Once,
         choices=depths.DEPTHS,
         default=list(DEPTHS),
         metavar="DEPTH",
@@ -116,9 +104,7 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     defaults = Config(regime="")
     for field in FLAGS:
         if field.name not in OWN:
-            several = (
-                {} if field.name in ONCE or field.type is bool else {"nargs": "+", "action": Once}
-            )
+            several = {} if field.name in ONCE or field.type is bool else {"nargs": "+"}
             shown = " ".join(map(str, SEEDS)) if field.name == "seed" else None
             add_flag(parser, field, shown or getattr(defaults, field.name), **several)
     asked = parser.parse_args(arguments)

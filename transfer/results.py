@@ -73,7 +73,7 @@ def training_accuracy(metrics: dict) -> float:
 
 
 def read_metrics(folder: Path) -> dict:
-    """Reads a finished run's metrics.json; its `config` has all of `BEFORE`.
+    """Reads a finished run's metrics.json.
 
     Raises:
         FileNotFoundError: There is none: the run is not finished.
@@ -90,7 +90,6 @@ def read_metrics(folder: Path) -> dict:
         ) from None
     lack = _lack(metrics, REQUIRED)
     if not lack:
-        metrics["config"] = BEFORE | metrics["config"]
         epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
         # Older runs reported each epoch, and did not say which.
         reported = metrics["history"].setdefault("epoch", [*range(1, epochs + 1)])
@@ -118,7 +117,8 @@ def read_metrics(folder: Path) -> dict:
             "the order of its images": isinstance(order, dict)
             and all(isinstance(sha256, str) for sha256 in order.values()),
             "images per class and folds": all(
-                _is_count(metrics["config"][key]) for key in ("images_per_class", "folds", "fold")
+                _is_count((BEFORE | metrics["config"])[key])
+                for key in ("images_per_class", "folds", "fold")
             ),
             "plain settings": all(
                 isinstance(value, str | int | float) for value in metrics["config"].values()

@@ -55,7 +55,7 @@ class Run(NamedTuple):
 
         Without near duplicates of its test images, a validation split is another one.
         """
-        return *self.fingerprint, self.setting("near_duplicates")
+        return *self.fingerprint, self.config["near_duplicates"]
 
     def export(self, kind: str) -> Path:
         """Gives the folder of an export of its model: of a format, or of `all`."""
@@ -69,14 +69,15 @@ class Run(NamedTuple):
         about = self.metrics["data"]
         return all(about.get(key, value) == value for key, value in identity.items())
 
-    def setting(self, key: str) -> Any:
-        """Gives one of its settings: one of those that every run has, or of `results.BEFORE`."""
-        return self.metrics["config"][key]
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its settings; of an older run also what newer settings would have been."""
+        return BEFORE | self.metrics["config"]
 
     @property
     def weights(self) -> str:
         """Names the weights that it began with: those of a file by its name and sha256."""
-        source = str(self.setting("weights"))
+        source = str(self.config["weights"])
         return (
             source
             if source in WEIGHTS
@@ -330,7 +331,7 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     first = group[0]
     sources = dict.fromkeys(run.metrics["data"]["source"] for run in group)
     there = [source for source in sources if data.exists(source)]
-    config = first.metrics["config"]
+    config = first.config
     known = [key for key in data.SETTINGS if key in config]
     # What older runs lack is what `data.load` takes by default.
     how = {key: config[key] for key in known if config[key] != BEFORE.get(key)}

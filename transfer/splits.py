@@ -147,7 +147,7 @@ def divide(
             enough(found.name, counts, found.class_names, found.fractions, *what)
         except ValueError as error:
             raise ValueError("; ".join([str(error), *notes])) from None
-        notes += _uneven(found, counts, "image" if found.fractions else "training image")
+        notes += _uneven(found, counts, "training image" if any(found.given) else "image")
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:

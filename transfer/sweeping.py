@@ -119,7 +119,7 @@ def _state(one: Result) -> Result:
     if changed:
         reason = f"the {changed} changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
-    if run.setting("extended_from"):
+    if run.config["extended_from"]:
         reason = (
             f"--resume extended it to {run.metrics['epochs']} epochs: remove {folder} to train it "
             "again, or choose another --logs"

@@ -90,18 +90,18 @@ class Row(NamedTuple):
     @property
     def given(self) -> set[str]:
         """Settings that a flag set in any of its runs, where the recipe would choose them."""
-        return {key for run in self.runs for key in run.setting("given").split()}
+        return {key for run in self.runs for key in run.config["given"].split()}
 
     @property
     def seeds(self) -> list[int]:
-        return sorted({run.metrics["config"]["seed"] for run in self.runs})
+        return sorted({run.config["seed"] for run in self.runs})
 
     @property
     def folds(self) -> str:
         """Says how many of its folds are finished, of each seed where that differs."""
         finished = {seed: 0 for seed in self.seeds}
         for run in self.runs:
-            finished[run.metrics["config"]["seed"]] += 1
+            finished[run.config["seed"]] += 1
         counts = list(finished.values())
         shown = counts if len(set(counts)) > 1 else counts[:1]
         total = self.settings["folds"]
@@ -116,8 +116,8 @@ class Row(NamedTuple):
         """
         splits = {}
         for run in self.runs:
-            fold, order = run.setting("fold"), run.metrics["data"].get("order", {})
-            seed = run.metrics["config"]["seed"] if fold else None
+            fold, order = run.config["fold"], run.metrics["data"].get("order", {})
+            seed = run.config["seed"] if fold else None
             own = splits.setdefault(seed, {})
             own[fold, order.get("validation")] = run.metrics.get("validation_images")
         if any(None in own.values() for own in splits.values()):
@@ -157,7 +157,7 @@ def settings(run: Run) -> dict[str, Any]:
     """Gives the settings by which runs are told apart."""
     metrics = run.metrics
     # Precision as it was: "auto" is another one on other hardware.
-    known = metrics["config"] | {key: metrics[key] for key in ("regime", "recipe", "precision")}
+    known = run.config | {key: metrics[key] for key in ("regime", "recipe", "precision")}
     known["weights"] = run.weights
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
@@ -175,7 +175,7 @@ def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """
     alike = {}
     for run in finished:
-        place = (identity(run), run.metrics["config"]["seed"], run.setting("fold"))
+        place = (identity(run), run.config["seed"], run.config["fold"])
         alike.setdefault(place, []).append(run)
     last, others = [], []
     for (_, seed, fold), same in alike.items():
@@ -275,7 +275,7 @@ def show(value: str | float | None) -> str:
             return f"{value:,}"
         case float():
             return f"{value:g}"
-    return terminal.printable(value)
+    return value if terminal.is_printable(value) else ascii(value)
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]], list[bool]]:
