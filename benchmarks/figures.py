@@ -108,8 +108,8 @@ def to_export(source):
         run.folder
         for run in finished
         if run.metrics["regime"] in REPORTED
-        if (run.metrics["recipe"], run.metrics["config"]["images_per_class"]) in asked
-        if run.metrics["config"]["seed"] == 0
+        if (run.metrics["recipe"], run.config["images_per_class"]) in asked
+        if run.config["seed"] == 0
     ]
 
 

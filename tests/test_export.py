@@ -196,7 +196,7 @@ def test_int8_is_a_quarter_as_large(in_float32, script, tmp_path):
     assert np.abs(found - expected).mean() < 0.02
 
 
-def test_int8_reads_pixels_as_they_are_however_dark(tmp_path):
+def test_int8_is_calibrated_from_black_to_white_however_dark_the_images():
     dark = np.full((3, 8, 8, 3), 50, "u1")
     for (pixels,) in formats._int8_settings(dark)["representative_dataset"]():
         assert (pixels.min(), pixels.max(), np.median(pixels)) == (0, 255, 50)
@@ -206,7 +206,7 @@ def test_what_is_beside_a_file_is_of_that_file(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"new")
     known = {"size": {"height": 32, "width": 32}, formats.HASHES: {"model.onnx": "0" * 64}}
     (tmp_path / formats.PREPROCESSING).write_text(json.dumps(known))
-    with pytest.raises(ValueError, match="exported with another model"):
+    with pytest.raises(ValueError, match="is not the model that preprocessor_config.json"):
         formats.beside(tmp_path / "model.onnx")
 
 

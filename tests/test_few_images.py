@@ -64,14 +64,20 @@ def test_no_step_of_a_short_epoch_is_of_a_few_images(regime, images):
     assert last >= chosen["batch_size"] / 8
 
 
+def test_the_reports_batches_are_not_made_even():
+    assert recipes.settings("report", "full", 97, 32, {})["batch_size"] == 32
+
+
 def test_an_estimate_counts_the_frozen_part_where_its_features_are_not_kept():
     dataset = data.load("shapes")
 
-    def estimate(**changes):
-        config, _ = follow(Config("frozen", precision="float32", **changes), dataset)
-        return cost.seconds("head", config, dataset)
+    def estimate(regime="frozen", **changes):
+        config, _ = follow(Config(regime, precision="float32", **changes), dataset)
+        return cost.seconds({"frozen": "head", "last_fire": "fire8"}[regime], config, dataset)
 
     passes = {"epochs": 50, "image_size": 160}
+    head_first = passes | {"regime": "last_fire", "head_epochs": 50}
+    assert estimate(**head_first, features="none") > 2 * estimate(**head_first)
     expected = 50 * len(dataset.train.labels) * cost.FORWARD * cost.FLOAT32 / 1000
     for changes in ({"features": "none"}, {"shift": 0.1}):
         assert estimate(**passes, **changes) > estimate(**passes) + 0.9 * expected

@@ -258,7 +258,7 @@ def test_a_run_is_held_while_it_is_trained(unfinished, script, monkeypatch):
 
 
 def test_an_extension_that_was_interrupted_before_it_improved(trained, script, tmp_path):
-    """Its checkpoint is further than its settings, which change with its model."""
+    """Its checkpoint is ahead of its settings, which change with its model."""
     folder = shutil.copytree(trained.frozen.folder, tmp_path / "logs" / "frozen" / "tiny")
     for checkpoint in folder.glob("checkpoint-2.*"):
         checkpoint.rename(checkpoint.with_stem("checkpoint-3"))
@@ -266,7 +266,8 @@ def test_an_extension_that_was_interrupted_before_it_improved(trained, script, t
     state["state"]["epochs"] = 3
     (folder / "checkpoint-3.json").write_text(json.dumps(state))
     result = script("train_frozen.py", "--resume", folder, "--epochs", "4")
-    assert "resume      after epoch 3 of 4" in result.out, result.err
+    assert result.status == 0 and "resume      after epoch 3 of 4" in result.out, result.err
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 4
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from conftest import REGIMES, ROOT, TINY, finish, start
 from PIL import Image
 from test_features import built, rule
 
-from transfer import curve, depths, grid, pool, settings, sweeping, terminal
+from transfer import curve, depths, files, grid, pool, settings, sweeping, terminal
 from transfer.pool import Outcome
 from transfer.runs import Run
 from transfer.table import Row
@@ -375,6 +376,22 @@ def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
         (one.trial.folder / "metrics.json").write_text(json.dumps(metrics))
         assert sweeping._state(one).status == status
     assert "extended it to 40 epochs" in sweeping._state(one).reason
+
+
+def test_a_trial_is_named_after_the_content_of_its_weights(tmp_path):
+    path = tmp_path / "mine.h5"
+    flags = ("--data", "shapes", "--depth", "head", "--seed", "3", "--weights", str(path))
+    begun = []
+    for number in range(2):
+        with h5py.File(path, "w") as file:
+            file["number"] = number
+        parser = terminal.Parser()
+        parser.add_argument("--yes", action="store_true")
+        asked, _ = grid.parse(parser, [*flags, "--logs", str(tmp_path / "logs")])
+        ((one,), _) = sweeping.begin(asked, "shapes", tmp_path / "logs", False)
+        assert one.weights == files.digest(path)
+        begun.append(one.trial.folder)
+    assert begun[0] != begun[1]
 
 
 def test_a_trial_that_began_with_other_weights_is_not_the_one_asked_for(trials):

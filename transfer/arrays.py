@@ -79,7 +79,7 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
     for name in names:
         if not name.strip() or not is_printable(name) or counts[name.strip()] > 1:
             raise ValueError(
-                f"{path}: class_names should be printable and different from each other. "
+                f"{path}: class_names should be printable and different, in more than the spaces around them. "
                 f"Received: {name!r}"
             )
     notes = [f"left out: {counted(len(others), 'array')}: {shown(others)}"] if others else []

@@ -39,6 +39,7 @@ def seconds(depth, config, dataset):
         + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
         + (0 if kept and frozen else area * FORWARD * validated * reports)
         + (0 if kept or not frozen else area * FORWARD * images * config.epochs)
+        + (0 if config.features == "cache" else area * FORWARD * images * config.head_epochs)
     )
     slower = FLOAT32 if in_float32(config.precision) else 1
     return ONCE + slower * milliseconds / 1000

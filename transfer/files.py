@@ -11,7 +11,10 @@ from pathlib import Path
 
 
 def keras_home() -> Path:
-    """Finds Keras' folder, as squeezenet.py does, which imports Keras."""
+    """Finds the folder in which Keras keeps what it downloads.
+
+    squeezenet.py, which stands alone and imports Keras, has the same function.
+    """
     return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
 
 

@@ -274,7 +274,7 @@ def beside(path: Path) -> tuple[list[str], int | None]:
     """
     folder = Path(os.path.abspath(path)).parent
     named, prepared = folder / LABELS, folder / PREPROCESSING
-    names, side = [], None
+    names, side, expected = [], None, None
     try:
         if named.exists():
             names = named.read_text(encoding="utf-8").splitlines()
@@ -283,12 +283,14 @@ def beside(path: Path) -> tuple[list[str], int | None]:
             side = known["size"]["height"]
             if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
                 raise ValueError(f"expected a size of 1 to {LARGEST_SIDE}. Received: {side}")
-            sha256 = known.get(HASHES, {}).get(path.name)
-            if sha256 and path.is_file() and sha256 != files.digest(path):
-                raise ValueError("it was exported with another model")
+            expected = dict(known.get(HASHES, {})).get(path.name)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "
             f"{PREPROCESSING}): export the model again"
         ) from error
+    if expected and path.is_file() and expected != files.digest(path):
+        raise ValueError(
+            f"{path} is not the model that {PREPROCESSING} beside it describes: export it again"
+        )
     return names, side

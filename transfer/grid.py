@@ -34,7 +34,7 @@ class Trial(NamedTuple):
     def __str__(self):
         return self.label
 
-    def named(self, whole: Config, images: dict, weights: str | None = None) -> "Trial":
+    def named(self, whole: Config, images: dict, weights: str | None) -> "Trial":
         """Gives it the name that only its settings and images have: the same run is found again.
 
         Args:
@@ -130,10 +130,11 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
                 "ones validate on different images and can't be compared"
             )
     if "drop" in axes.get("near_duplicates", ()):
-        for name in {"image_size", "recipe"} & {*varied}:
+        sizes = {"image_size"} if "image_size" in axes else {"recipe"}  # which sets the size, too
+        for name in sizes & {*varied}:
             parser.error(
                 f"argument --{name.replace('_', '-')}: expected one value with --near-duplicates drop, "
-                "as images of another size may look alike, so that runs validate on different images"
+                "as which images look alike depends on their size: runs would validate on different images"
             )
     if any(axes.get("folds", ())) and "fold" not in axes:
         varied.append("fold")

@@ -164,7 +164,7 @@ def settings(
         {"shift", "zoom"} & given.keys() or not chosen["shift"] + chosen["zoom"]
     ):
         chosen["views"] = 0
-    if "batch_size" not in given:
+    if recipe == "tuned" and "batch_size" not in given:
         chosen["batch_size"] = _even(chosen["batch_size"], images)
     chosen["batch_size"] = _whole(chosen["batch_size"], images)
     head_batch_size = _even(frozen(images)["batch_size"], images)
@@ -192,9 +192,10 @@ def _whole(batch_size, images):
 
 
 def _even(batch_size, images):
-    """Makes batches smaller if the last of an epoch would be less than an eighth of the others.
+    """Makes batches smaller where the last of an epoch would have less than an eighth of their images.
 
-    It is a step like any other, and where an epoch has two batches it is half of all steps.
+    It is a step like any other: of two batches an epoch, half of all steps. Among a hundred batches,
+    where this may change nothing, it does not matter.
     """
     size = _whole(batch_size, images)
     last = images % size

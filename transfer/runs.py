@@ -333,7 +333,7 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     there = [source for source in sources if data.exists(source)]
     config = first.config
     known = [key for key in data.SETTINGS if key in config]
-    # What older runs lack is what `data.load` takes by default.
+    # The others are the defaults of `data.load`.
     how = {key: config[key] for key in known if config[key] != BEFORE.get(key)}
     reason = "no longer exists"
     if there:

@@ -40,7 +40,7 @@ def begin(
     Raises:
         ValueError: The images are not what they should be, or too few; the folder holds the sweep of
             other images.
-        OSError: The images can't be read.
+        OSError: The images, or a file of weights, can't be read; the runs would be among the images.
     """
     runs.refuse_among_images(logs, source)
     found: dict[Trial, Result] = {}

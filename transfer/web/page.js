@@ -301,8 +301,11 @@ async function startCamera() {
     while (number === latest) {
       if (video.videoWidth) {
         const frame = await createImageBitmap(video); // the one that is shown is the one classified
-        await classify(frame, frame.width, frame.height, "Camera", number);
-        frame.close();
+        try {
+          await classify(frame, frame.width, frame.height, "Camera", number);
+        } finally {
+          frame.close();
+        }
       }
       await new Promise(requestAnimationFrame); // waits while the page is hidden
     }
