@@ -188,12 +188,17 @@ def test_where_views_are_new_each_epoch_the_head_reads_the_features_of_depth_hea
     assert "already computed" in output.read_text()
 
 
+def asked_for(*arguments):
+    """Reads the command line of a sweep; gives its grid."""
+    parser = terminal.Parser()
+    parser.add_argument("--yes", action="store_true")
+    return grid.parse(parser, list(map(str, arguments)))[0]
+
+
 @pytest.fixture
 def trials(tmp_path):
     """A small sweep on drawn images, of which nothing has been trained."""
-    parser = terminal.Parser()
-    parser.add_argument("--yes", action="store_true")
-    asked, _ = grid.parse(parser, [*GRID, "--logs", str(tmp_path)])
+    asked = asked_for(*GRID, "--logs", str(tmp_path))
     return sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)[0]
 
 
@@ -296,9 +301,7 @@ def test_damaged_files_of_an_earlier_sweep_are_named(script, one_line, tmp_path)
         "--logs",
         tmp_path,
     )
-    parser = terminal.Parser()
-    parser.add_argument("--yes", action="store_true")
-    asked, _ = grid.parse(parser, [str(value) for value in arguments[1:]])
+    asked = asked_for(*arguments[1:])
     ((one,), _) = sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
     one.trial.folder.mkdir(parents=True)
     (one.trial.folder / "metrics.json").touch()
@@ -311,10 +314,8 @@ def test_damaged_files_of_an_earlier_sweep_are_named(script, one_line, tmp_path)
 
 
 def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_line):
-    parser = terminal.Parser()
-    parser.add_argument("--yes", action="store_true")
     arguments = (*TINY, "--seed", "3", "--depth", "head", "--images-per-class", "100")
-    asked, _ = grid.parse(parser, [*arguments, "--logs", str(tmp_path)])
+    asked = asked_for(*arguments, "--logs", str(tmp_path))
     ((one,), _) = sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
     outcome = pool.train(one.trial, hopeless=lambda percent, accuracy: percent >= 50)
     assert outcome.status == "stopped" and "after epoch 1 of 2" in outcome.reason
@@ -339,16 +340,12 @@ def test_a_trial_is_resumed_although_its_images_were_moved(tmp_path):
     )
     paths = [tmp_path / "old.npz", tmp_path / "new.npz"]
     np.savez(paths[0], x_train=images, y_train=labels, x_test=images[:4], y_test=labels[:4])
-    parser = terminal.Parser()
-    parser.add_argument("--yes", action="store_true")
     flags = (*TINY[2:], "--seed", "3", "--depth", "head", "--logs", str(tmp_path / "logs"))
-    asked, _ = grid.parse(parser, ["--data", str(paths[0]), *flags])
+    asked = asked_for("--data", str(paths[0]), *flags)
     ((one,), _) = sweeping.begin(asked, str(paths[0]), tmp_path / "logs", False)
     assert pool.train(one.trial, hopeless=lambda percent, _: percent >= 50).status == "stopped"
     paths[0].rename(paths[1])
-    parser = terminal.Parser()
-    parser.add_argument("--yes", action="store_true")
-    asked, _ = grid.parse(parser, ["--data", str(paths[1]), *flags])
+    asked = asked_for("--data", str(paths[1]), *flags)
     ((moved,), _) = sweeping.begin(asked, str(paths[1]), tmp_path / "logs", False)
     assert moved.trial.folder == one.trial.folder
     outcome = pool.train(moved.trial)
@@ -385,9 +382,7 @@ def test_a_trial_is_named_after_the_content_of_its_weights(tmp_path):
     for number in range(2):
         with h5py.File(path, "w") as file:
             file["number"] = number
-        parser = terminal.Parser()
-        parser.add_argument("--yes", action="store_true")
-        asked, _ = grid.parse(parser, [*flags, "--logs", str(tmp_path / "logs")])
+        asked = asked_for(*flags, "--logs", str(tmp_path / "logs"))
         ((one,), _) = sweeping.begin(asked, "shapes", tmp_path / "logs", False)
         assert one.weights == files.digest(path)
         begun.append(one.trial.folder)

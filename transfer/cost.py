@@ -33,13 +33,17 @@ def seconds(depth, config, dataset):
     reports = Progress.reports(config.epochs, dataset)
     frozen = TRAINED[depth] < FORWARD  # most of the network: its features are kept, if any are
     kept = config.features == "cache" and (config.views or not (config.shift or config.zoom))
+    passes = images * views + validated
+    if not (frozen and kept):
+        passes += validated * reports
+    if frozen and not kept:
+        passes += images * config.epochs
+    if config.features != "cache":
+        passes += images * config.head_epochs
     milliseconds = (
-        area * FORWARD * (images * views + validated)
+        area * FORWARD * passes
         + TRAINED["head"] * images * config.head_epochs
         + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
-        + (0 if kept and frozen else area * FORWARD * validated * reports)
-        + (0 if kept or not frozen else area * FORWARD * images * config.epochs)
-        + (0 if config.features == "cache" else area * FORWARD * images * config.head_epochs)
     )
     slower = FLOAT32 if in_float32(config.precision) else 1
     return ONCE + slower * milliseconds / 1000

@@ -216,7 +216,7 @@ def _scan(root):
     return tree[0], notes, others
 
 
-def folded(name):
+def _folded(name):
     """Gives what two names have in common that a reader, or another file system, takes for one."""
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
@@ -322,8 +322,8 @@ def _check_classes(where, entries):
         )
     if len(found) < 2:
         raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
-    counts = Counter(map(folded, found))
-    alike = [name for name in sorted(found) if counts[folded(name)] > 1]
+    counts = Counter(map(_folded, found))
+    alike = [name for name in sorted(found) if counts[_folded(name)] > 1]
     if alike:
         raise ValueError(
             f"{where}: the classes {' and '.join(alike)} differ only in case, in spaces or in how an accent is encoded: rename one"

@@ -164,9 +164,8 @@ def settings(
         {"shift", "zoom"} & given.keys() or not chosen["shift"] + chosen["zoom"]
     ):
         chosen["views"] = 0
-    if recipe == "tuned" and "batch_size" not in given:
-        chosen["batch_size"] = _even(chosen["batch_size"], images)
-    chosen["batch_size"] = _whole(chosen["batch_size"], images)
+    fitted = _whole if recipe == "report" or "batch_size" in given else _even
+    chosen["batch_size"] = fitted(chosen["batch_size"], images)
     head_batch_size = _even(frozen(images)["batch_size"], images)
     for epochs, steps, batch_size in (
         ("epochs", "steps", chosen["batch_size"]),

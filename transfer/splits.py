@@ -20,8 +20,6 @@ NEAR = 6
 # Of 255, by which the mean colours of copies may differ: those of the same photographs differ by 5.8
 # even at JPEG quality 10. Hashes know no colour, so a thing in two colours has the same.
 NEAR_COLOUR = 8
-
-
 FEW = 10  # images per class below which a class is named
 
 
@@ -96,14 +94,18 @@ def enough(
     if len(few):
         least = few[np.argmin(np.asarray(counts)[few])]
         others = len(few) - 1
-        more = f" (and {others:,} more {'class has' if others == 1 else 'classes have'} too few)"
+        more = ""
+        if others:
+            more = (
+                f" (and {others:,} more {'class has' if others == 1 else 'classes have'} too few)"
+            )
         uses = ", ".join(
             f"one for {'training' if split == 'train' else split}"
             for split in SPLITS
             if split in {"train", *fractions}
         )
         raise ValueError(
-            f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more * bool(others)}: "
+            f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more}: "
             f"expected {1 + len(fractions)} or more of each class, {uses}"
         )
 

@@ -68,9 +68,11 @@ def begin(
             whole, _ = follow(trial.config, dataset)
             seconds = cost.seconds(trial.depth, whole, dataset)
             weights = hashes.get(trial.config.weights)
-            trial_named = trial.named(whole, dataset.identity, weights)
             found[trial] = Result(
-                trial_named, "waiting", "", None, seconds, dataset.identity, weights
+                trial.named(whole, dataset.identity, weights),
+                seconds=seconds,
+                images=dataset.identity,
+                weights=weights,
             )
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
