@@ -14,8 +14,8 @@ import time
 import data
 from transfer.batches import EVALUATION_BATCH, Batches
 from transfer.command_line import parse_config
-from transfer.fitting import make_optimizer
 from transfer.network import build, set_trainable
+from transfer.optimizers import make_optimizer
 from transfer.settings import follow
 
 

@@ -293,7 +293,7 @@ def prepare(config):
     model, _ = network.build(config, len(dataset.class_names))
     network.set_trainable(model, trainable(config))
     trained, training, _ = fitting.feed(model, dataset, config)
-    fitting.compile_model(trained, fitting.make_optimizer(config, steps=10_000))
+    fitting.compile_model(trained, fitting.lean(fitting.make_optimizer(config, steps=10_000)))
     return trained, training
 
 

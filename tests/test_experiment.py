@@ -351,6 +351,36 @@ def test_weight_decay_is_worth_the_same_for_each_optimizer(optimizer):
     assert float(weight[0]) == pytest.approx(1 - 0.01 * 0.5)
 
 
+def step_of(optimizer, variables):
+    return tf.function(lambda rows: optimizer.apply(list(tf.unstack(rows)), variables))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_lean_optimizer_takes_the_steps_of_keras_own(optimizer):
+    config = settings.Config(
+        regime="full", optimizer=optimizer, learning_rate=0.1, weight_decay=0.5, averaging=1.0
+    )
+    random = np.random.default_rng(0)
+    gradients = [random.normal(size=(2, 3)).astype("f4") for _ in range(5)]
+    weights, averages, operations = [], [], []
+    for change in (lambda optimizer: optimizer, fitting.lean):
+        made = change(fitting.make_optimizer(config, steps=20))
+        variables = [keras.Variable(np.ones(3, "f4")), keras.Variable(np.zeros(3, "f4"))]
+        made.build(variables)
+
+        step = step_of(made, variables)
+        for rows in gradients:
+            step(tf.constant(rows))
+        weights.append(np.array(variables))
+        averages.append(np.array(made._model_variables_moving_average))
+        graph = step.get_concrete_function(tf.constant(rows)).graph
+        operations.append(len(graph.get_operations()))
+    np.testing.assert_allclose(*weights, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(*averages, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(weights[0], averages[0])
+    assert operations[1] < operations[0]
+
+
 def test_learning_rate_rises_then_falls_to_nothing():
     config = settings.Config(regime="full", learning_rate=0.5, weight_decay=0.0)
     rate = fitting.make_optimizer(config, steps=100)._learning_rate

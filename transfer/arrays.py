@@ -117,9 +117,10 @@ def _checked_split(images, labels, name, path):
         )
     if not images.size:
         raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
-    if images.max() == 1:
+    if 0 < (brightest := images.max()) < 64:  # ones, or values of four to six bits
         raise ValueError(
-            f"{path}: x_{name} has only the values 0 and 1: expected 0 (black) to 255 (white); multiply it by 255"
+            f"{path}: x_{name} has only the values 0 {'and' if brightest == 1 else 'to'} {brightest}: "
+            f"expected 0 (black) to 255 (white); multiply it by {255 // brightest}"
         )
     if images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)

@@ -17,8 +17,11 @@ ABOUT = (
     "with the combination that has the most finished runs; ties go to the highest mean validation "
     "accuracy. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
-    "For k runs of standard deviation s on n validation images, that is sqrt(s² / k + p (1 - p) / n): "
-    "this covers chance in the seeds (unless k is 1) and in the choice of validation images. The seconds "
+    "For k runs of standard deviation s on the same n validation images, that is "
+    "sqrt(s² / k + p (1 - p) / n): "
+    "this covers chance in the seeds (unless k is 1) and in the choice of validation images. The spread "
+    "of runs that validate on different images, such as folds, covers that choice, too: of their two "
+    "terms, only the larger one counts. The seconds "
     "of a run include computing the features of frozen layers, or waiting for them, unless an earlier "
     "run has left them."
 )
@@ -69,13 +72,10 @@ class Point(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The standard error of the mean accuracy, by chance in the seeds and in the images."""
-        count = self.row.validation_images
-        assert count  # all runs of a sweep say how many
-        # Laplace's estimate, which is neither 0 nor 1 where all or none were right.
-        right = (self.accuracy * count + 1) / (count + 2)
-        by_seed = self.spread**2 / len(self.row.runs)
-        return math.sqrt(by_seed + right * (1 - right) / count)
+        """The standard error of the mean accuracy."""
+        error = self.row.error
+        assert error  # all runs of a sweep say how many images they validate on
+        return error
 
 
 def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[Point]]:
@@ -115,11 +115,12 @@ def amount_of(images_per_class: int) -> str:
     return f"{images_per_class:,} images per class" if images_per_class else "all images"
 
 
-def answer(found: Sequence[Point]) -> str:
+def answer(found: Sequence[Point], complete: bool = True) -> str:
     """Says which depth to take for one number of images, its cost, and what a deeper one would gain.
 
     Args:
         found: Points, the shallowest first.
+        complete: Whether they are all depths of the sweep.
     """
     best = max(found, key=lambda point: point.accuracy)
     near = [point for point in found if point.accuracy >= best.accuracy - best.error]
@@ -132,14 +133,14 @@ def answer(found: Sequence[Point]) -> str:
     cost = f"{taken.seconds:.0f} s per run, {taken.parameters:,.0f} trainable parameters"
     which = f"{taken.depth}{settings}: {taken.accuracy:.4f} ({cost})"
     if len(found) == 1:
-        said = f"only one depth was trained, {which}"
+        said = f"only one depth {'was trained' if complete else 'can be judged'}, {which}"
     elif len(near) == len(found):
         said = (
             "no difference is measurable with these seeds and validation images; take the "
             f"shallowest, {which}"
         )
     elif not deeper:
-        said = f"take {which}; it is the deepest one"
+        said = f"take {which}; it is the deepest {'one' if complete else 'that can be judged yet'}"
     elif gain <= 0:
         said = f"take {which}; nothing deeper was more accurate"
     else:
@@ -154,12 +155,14 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
     """Gives a line for each number of images: which depth to take, and what is missing."""
     found, lines = points(results, varied), []
     for amount in dict.fromkeys(one.trial.config.images_per_class for one in results):
-        own = [one.status for one in results if one.trial.config.images_per_class == amount]
+        asked = [one for one in results if one.trial.config.images_per_class == amount]
+        own = [one.status for one in asked]
         stopped = own.count("stopped")
         missing = len(own) - own.count("finished") - stopped
         line = f"{amount_of(amount)}: no depth can be judged yet"
         if amount in found:
-            line = answer(found[amount])
+            complete = len(found[amount]) == len({one.trial.depth for one in asked})
+            line = answer(found[amount], complete)
         for count, what in ((stopped, "were stopped early"), (missing, "are missing")):
             if count:
                 line += f"; {count} of {len(own)} runs {what}"

@@ -1,7 +1,6 @@
 """How a model is fitted: the head first, what is frozen computed once, then what trains."""
 
 import dataclasses
-import math
 import sys
 import time
 
@@ -13,8 +12,9 @@ from transfer.batches import Batches, views_of
 from transfer.board import Confusion, TensorBoard
 from transfer.features import Cache, FeatureBatches, normalizations, split, standardise
 from transfer.network import set_trainable
+from transfer.optimizers import lean, make_optimizer
 from transfer.progress import epochs_at_once
-from transfer.settings import BY_THE_IMAGES, OPTIMIZERS, follow
+from transfer.settings import BY_THE_IMAGES, follow
 
 
 def train(model, trainable, dataset, config, facts, progress):
@@ -40,7 +40,7 @@ def train(model, trainable, dataset, config, facts, progress):
         progress.restore(state)
     progress.plan(config.epochs, dataset)
     at_once = progress.epochs_at_once
-    optimizer = make_optimizer(config, steps=config.epochs * len(training))
+    optimizer = lean(make_optimizer(config, steps=config.epochs * len(training)))
     confusion = Confusion(len(dataset.class_names))
     compile_model(trained, optimizer, confusion)
     compile_model(model, optimizer)  # so that its file can be evaluated
@@ -142,7 +142,7 @@ def train_head(model, dataset, config):
         set_trainable(model, only_head)
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
-    compile_model(tail, make_optimizer(config, steps=config.epochs * len(training)))
+    compile_model(tail, lean(make_optimizer(config, steps=config.epochs * len(training))))
     block = epochs_at_once(config.epochs)
     tail.fit(
         training.dataset(block),
@@ -198,25 +198,6 @@ def class_weights(labels, kind):
         return None
     counts = np.bincount(labels)
     return {label: len(labels) / (len(counts) * count) for label, count in enumerate(counts)}
-
-
-def make_optimizer(config, steps):
-    """Makes the optimizer of a run of so many training steps."""
-
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        warmup = steps // 10
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
-        )
-    multiple, settings = OPTIMIZERS[config.optimizer]
-    settings = settings | {"learning_rate": rate}
-    if config.weight_decay:
-        settings["weight_decay"] = config.weight_decay / multiple  # it is multiplied by the rate
-    if config.averaging:
-        momentum = math.exp(-1 / (config.averaging * steps))
-        settings |= {"use_ema": True, "ema_momentum": momentum}
-    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
 
 
 def compile_model(model, optimizer, accuracy="accuracy", loss="categorical_crossentropy"):

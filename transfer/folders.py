@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from transfer import files, images, layouts, terminal
-from transfer.terminal import counted, printable
+from transfer.terminal import counted, printable, shown
 
-VERSION = 5  # of the files' layout
+VERSION = 6  # of the files' layout
 CHUNK = 256
-KNOWN = ("digests", "hashes", "colours")  # of each image
+KNOWN = ("digests", "hashes", "colours", "plain")  # of each image
 
 
 class Folder(NamedTuple):
@@ -119,7 +119,13 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     readable = [entries[row] for row in good]
     bad = len(entries) - len(good)
     notes = [f"left out: {counted(bad, 'image')} that can't be read"] if bad else []
-    digests, hashes, colours = ([kept[name][row] for row in good] for name in KNOWN)
+    digests, hashes, colours, plain = ([kept[name][row] for row in good] for name in KNOWN)
+    if any(plain):
+        names = shown(str(readable[i].path) for i in np.flatnonzero(plain))
+        notes.append(
+            f"{counted(sum(plain), 'image')} of one plain colour (a transparent background becomes "
+            f"white, and so is a white drawing on it): {names}"
+        )
     return Folder(readable, digests, hashes, colours, kept["side"], path, good, notes)
 
 
@@ -184,12 +190,16 @@ def _decode(root, entries, side, path):
         try:
             image = images.decode(root / entry.path)
         except (OSError, ValueError) as error:
-            return np.zeros((side, side, 3), "u1"), (None, None, None), error
+            return np.zeros((side, side, 3), "u1"), (None,) * len(KNOWN), error
         square = images.square(image, side, enlarge=True)
         pixels = np.asarray(square)
         digest = images.digest(np.asarray(image)).hexdigest()
         phash = int(str(imagehash.phash(square)), 16)
-        return pixels, (digest, phash, pixels.mean(axis=(0, 1)).round(1).tolist()), None
+        colour, plain = (
+            pixels.mean(axis=(0, 1)).round(1).tolist(),
+            bool((pixels == pixels[0, 0]).all()),
+        )
+        return pixels, (digest, phash, colour, plain), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
     known, bad = {name: [] for name in KNOWN}, []

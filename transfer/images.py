@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from transfer import terminal
 
@@ -105,6 +106,8 @@ def means_image(path: Path) -> bool:
 
 def side(path: Path) -> int:
     """Side of an image's largest square, in pixels, by its header; 0 where it can't be read."""
+    if not path.is_file():  # to open a pipe would wait for a writer
+        return 0
     try:
         with Image.open(path, formats=FORMATS) as image:
             return min(image.size)
@@ -133,7 +136,8 @@ def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
     Raises:
         OSError: It can't be read, is not an image, or is damaged.
         Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe;
-            or it has 16 bits per channel but uses too few and would be dark, as 12-bit scans do.
+            or it has 16 bits per channel but uses too few and would be dark, as 12-bit scans do, or
+            black, as colours of 8 bits saved with 16 are.
     """
     return np.asarray(square(decode(path), largest, enlarge))
 
@@ -147,6 +151,11 @@ def decode(path: Path) -> Image.Image:
     try:
         if stat.S_ISFIFO(Path(path).stat().st_mode):  # to open it would wait for a writer
             raise Refused(f"{path} is a pipe: expected a file, of {', '.join(FORMATS)}")
+        with Image.open(path, formats=FORMATS) as image:
+            if (
+                image.format == "PNG"
+            ):  # of the formats with checksums, the one that Pillow decodes without
+                image.verify()
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
@@ -171,18 +180,28 @@ def decode(path: Path) -> Image.Image:
 def _to_rgb(path, image):
     # How each tile of the file is decoded: 16 bits a channel are I;16B, RGB;16B and the like.
     deep = ";16" in str([tile.args for tile in image.tile])
+    clear = image.info.get("transparency")
+    white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
     image = ImageOps.exif_transpose(image)
-    brightest = 255
+    dark = False
     if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
         values = np.asarray(image, np.float32) / 257
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
             raise Refused(
                 f"{path} has values beyond those of 16 bits: save it with 8 bits per channel"
             )
-        image, brightest = Image.fromarray(np.uint8(values)), values.max()
-    elif deep:
-        brightest = max(high for _, high in image.convert("RGB").getextrema())
-    if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
+        dark = 0 < values.max() < 64
+        if white_is_zero:
+            values = 255 - values
+        if clear is not None:
+            values[np.asarray(image) == clear] = 255
+        image = Image.fromarray(np.uint8(values))
+    elif deep:  # of which Pillow keeps the high bytes: those of values up to 255 are all 0
+        colours = image.convert("RGB").getextrema()
+        alpha = image.getchannel("A").getextrema() if "A" in image.getbands() else (255, 255)
+        # Dark on a transparent ground is not dark.
+        dark = max(high for _, high in colours) < 64 and alpha in ((255, 255), (0, 0))
+    if dark:  # of 8, 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
             f"{path} has 16 bits or more per channel (or floating-point values), but uses 14 of them "
             "or fewer, and would be dark: save it with 8 bits per channel"

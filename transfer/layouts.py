@@ -30,6 +30,8 @@ ANNOTATED = {
     "images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "annotations",
     "segmentationclass", "segmentationobject",
 }  # fmt: skip
+# What such files add to the name of the image that they belong to.
+ANNOTATION = re.compile("(.+)[-_ ](mask|seg|segmentation|label|annotation|gt)([-_ ]?[0-9]+)?", re.I)
 EXPECTED = (
     "expected two or more folders of images, one per class, or train/, validation/ and test/ with "
     "such folders inside"
@@ -56,12 +58,12 @@ class _Folder:
     """A folder: its folders that hold images, by name, and its images.
 
     `useless` is one of the images below it that can't be used, or None, and `bare` lists its folders
-    that hold such alone.
+    that hold such alone. `links` are the names of its links that are not followed.
     """
 
     def __init__(self, path):
         self.path, self.folders, self.images = path, {}, []
-        self.useless, self.bare = None, []
+        self.useless, self.bare, self.links = None, [], []
 
 
 def find(root: Path) -> Layout:
@@ -127,7 +129,7 @@ def find(root: Path) -> Layout:
                 f"left out: {counted(len(folder.images), 'image')} directly in {where}, in no class: {names}"
             )
     _check_classes(root / base.path, entries)
-    return Layout(entries, own, notes)
+    return Layout(entries, own, notes + _annotations(entries))
 
 
 def _scan(root):
@@ -165,6 +167,7 @@ def _scan(root):
                     plain = leads and entry.is_file()
                     if not leads:
                         links.append(path)
+                        folder.links.append(entry.name)
                         folder.useless = path
                     elif entry.is_dir():
                         folder.folders[entry.name] = _Folder(path)
@@ -251,6 +254,12 @@ def _splits(names):
 def _by_split(root, base, splits):
     _refuse_bare(root, base)
     where = printable(root / base.path)
+    for name in base.links:
+        if name.casefold() in SPLIT_OF:
+            raise ValueError(
+                f"{printable(root / base.path / name)} is a link that is not followed, out of the folder "
+                "or to nothing: expected a folder; move or copy the images there"
+            )
     by_split = {}
     for split in SPLITS:
         alike = [name for name in splits if splits[name] == split]
@@ -304,6 +313,27 @@ def _of_classes(root, base, split):
             )
         entries += [Entry(path, name, split) for path in folder.images]
     return entries
+
+
+def _annotations(entries):
+    """Gives lines on what is named like masks or other annotations, not like images of a class."""
+    notes = []
+    if classes := {e.class_name for e in entries if e.class_name.casefold() in ANNOTATED}:
+        is_class = "is a class" if len(classes) == 1 else "are classes"
+        notes.append(f"{shown(sorted(classes))} {is_class} here: move annotations elsewhere")
+    originals = {(entry.path.parent, entry.path.stem) for entry in entries}
+    masks = [
+        entry.path
+        for entry in entries
+        if (found := ANNOTATION.fullmatch(entry.path.stem))
+        and (entry.path.parent, found[1]) in originals
+    ]
+    if masks:
+        notes.append(
+            f"{counted(len(masks), 'image')} named like an annotation of another image: {shown(masks)}; "
+            "move annotations elsewhere"
+        )
+    return notes
 
 
 def _check_classes(where, entries):

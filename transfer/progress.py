@@ -58,16 +58,19 @@ class Progress:
         self.total = epochs
         self.epochs_at_once = epochs_at_once(epochs, self.epochs)
         blocks = epochs // self.epochs_at_once
-        reports = min(blocks, self.reports(epochs, dataset))
+        reports = min(blocks, self.reports(epochs, dataset, self.patience))
         self.reported = [
             math.ceil(blocks * i / reports) * self.epochs_at_once for i in range(1, reports + 1)
         ]
 
     @staticmethod
-    def reports(epochs, dataset):
-        """Says how many there are: `REPORTS`, or fewer if validating would outlast training."""
+    def reports(epochs, dataset, patience):
+        """Says how many there are: `REPORTS`, or fewer if validating would outlast training.
+
+        A patience needs them all: what is not validated can't be the best epoch.
+        """
         seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
-        return min(epochs, REPORTS, max(int(seen), 1))
+        return min(epochs, REPORTS, REPORTS if patience else max(int(seen), 1))
 
     def state(self):
         """Gives what `restore` needs to go on from here, as JSON has it."""

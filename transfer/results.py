@@ -31,7 +31,7 @@ POSITIVE = ("trainable_params", "epochs", "seconds", "images_per_second")
 TEST = {"loss": float, "accuracy": float}
 
 
-def wilson(accuracy: float, images: int) -> tuple[float, float]:
+def wilson(accuracy: float, images: float) -> tuple[float, float]:
     """Gives the 95 % Wilson score interval of an accuracy measured on so many images.
 
     Unlike accuracy ± 1.96 standard errors it holds for few images and near 0 and 1 too (Wilson
@@ -42,7 +42,7 @@ def wilson(accuracy: float, images: int) -> tuple[float, float]:
 
     Args:
         accuracy: Fraction of the images that are classified correctly, 0..1.
-        images: How many there are, 1 or more.
+        images: How many there are, above 0; of several runs also as many as their spread is worth.
 
     Returns:
         The ends of the interval (low, high), in 0..1.

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,9 +30,10 @@ ABOUT = (
     "± is the standard deviation over seeds and folds. [low, high] is the 95 % Wilson score "
     "interval of a single run's accuracy: how far chance may move it with that many validation "
     "images. comparison.csv has it for every row, for several runs around their mean. "
-    "Rows whose intervals overlap are not called better or worse than each other. Between rows that "
-    "validate on the same images this is conservative: what is hard in them is hard for both, so a "
-    "difference may be real although the intervals overlap. Runs from before validation images "
+    "Rows whose intervals overlap, those of several runs widened by their spread, are not called better "
+    "or worse than each other. Between rows that validate on the same images this is conservative: what "
+    "is hard in them is hard for both, so a difference may be real although the intervals overlap. Runs "
+    "from before validation images "
     "were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
     "accuracy. A setting gets a column if rows differ in it, unless the difference merely follows from "
@@ -114,21 +116,56 @@ class Row(NamedTuple):
         Seeds validate on the same images, unless the seed draws them. Folds validate on others, but
         all folds of one seed are those of another, divided differently.
         """
-        splits = {}
-        for run in self.runs:
-            fold, order = run.config["fold"], run.metrics["data"].get("order", {})
-            seed = run.config["seed"] if fold else None
-            own = splits.setdefault(seed, {})
-            own[fold, order.get("validation")] = run.metrics.get("validation_images")
+        splits = self._validated()
         if any(None in own.values() for own in splits.values()):
             return None
         return max(sum(own.values()) for own in splits.values())
+
+    def _validated(self):
+        """Gives for each seed whose folds make up a whole, or None, its validation splits' sizes."""
+        splits = {}
+        for run in self.runs:
+            fold, order = run.config["fold"], run.metrics["data"].get("order", {})
+            # Near duplicates of test images that a seed draws are few: splits without them overlap.
+            dropped = run.config["near_duplicates"] == "drop"
+            own = splits.setdefault(run.config["seed"] if fold else None, {})
+            which = fold, None if dropped else order.get("validation")
+            own[which] = run.metrics.get("validation_images")
+        return splits
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean accuracy, or None where images were not counted.
+
+        By chance in the seeds and in the validation images; the spread of runs that validate on
+        different images has both in it already.
+        """
+        count = self.validation_images
+        if not count:
+            return None
+        # Laplace's estimate, which is neither 0 nor 1 where all or none were right.
+        right = (self.mean(ACCURACY) * count + 1) / (count + 2)
+        by_images = right * (1 - right) / count
+        by_seed = (self.deviation(ACCURACY) or 0.0) ** 2 / len(self.runs)
+        apart = any(len(own) > 1 for own in self._validated().values())
+        return math.sqrt(max(by_seed, by_images) if apart else by_seed + by_images)
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the mean accuracy, or None where images were not counted."""
         count = self.validation_images
         return results.wilson(self.mean(ACCURACY), count) if count else None
+
+    @property
+    def reach(self) -> tuple[float, float] | None:
+        """The interval as wide as the spread over seeds makes it, or None, to compare rows by."""
+        count, error = self.validation_images, self.error
+        if not count or not error:
+            return None
+        mean = self.mean(ACCURACY)
+        right = (mean * count + 1) / (count + 2)
+        # The number of images that would give a single run so large a standard error.
+        return results.wilson(mean, right * (1 - right) / error**2)
 
     def mean(self, column: Column) -> float:
         return statistics.fmean(column.of(run) for run in self.runs)
@@ -223,8 +260,8 @@ def _description(row):
 
 
 def overlapping(rows: Sequence[Row]) -> int:
-    """Counts the rows whose interval overlaps with that of the first, which is the highest."""
-    best, *others = [row.interval for row in rows]
+    """Counts the rows whose reach overlaps with that of the first, which is the highest."""
+    best, *others = [row.reach for row in rows]
     return sum(other[1] >= best[0] for other in others if best and other)
 
 

@@ -1,0 +1,120 @@
+"""Image files whose values, or whose names, mean something else than they seem to."""
+
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_layouts import Maker, has
+
+from transfer import images, layouts, progress, splits
+
+RANDOM = np.random.default_rng(0)
+
+
+def chunk(kind, content):
+    checked = kind + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def png16(path, values, more=b""):
+    """Writes a PNG of 16 bits per channel, which Pillow does not write in colour."""
+    height, width, channels = values.shape
+    kind = {1: 0, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    content = chunk(b"IHDR", header) + more + chunk(b"IDAT", zlib.compress(rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_8_bits_saved_with_16_are_refused(channels, tmp_path):
+    values = RANDOM.integers(0, 256, (9, 9, channels))
+    with pytest.raises(images.Refused, match="would be dark"):
+        images.read(png16(tmp_path / "a.png", values), 64)
+    assert images.read(png16(tmp_path / "b.png", 257 * values), 64).any()
+
+
+def test_dark_drawings_on_a_transparent_ground_are_not_dark(tmp_path):
+    values = np.full((9, 9, 4), 5000)
+    values[:4, :, 3], values[4:, :, 3] = 65535, 0
+    pixels = images.read(png16(tmp_path / "a.png", values), 64)
+    assert (pixels[:4] == 19).all() and (pixels[4:] == 255).all()
+
+
+def test_grey_images_of_16_bits_where_white_is_zero_or_one_value_is_transparent(tmp_path):
+    for photometric, grey in ((0, 21), (1, 233)):
+        path = tmp_path / f"{photometric}.tif"
+        Image.fromarray(np.full((9, 9), 60000, "u2")).save(path, tiffinfo={262: photometric})
+        assert (images.read(path, 64) == grey).all()
+    values = np.full((9, 9, 1), 257 * 100)
+    values[:4] = 0
+    clear = png16(tmp_path / "a.png", values, chunk(b"tRNS", b"\0\0"))
+    pixels = images.read(clear, 64)
+    assert (pixels[:4] == 255).all() and (pixels[4:] == 100).all()
+
+
+def test_a_png_that_ends_in_zeros_is_damaged(tmp_path):
+    path = tmp_path / "a.png"
+    ramp = np.tile(np.linspace(0, 255, 200), (200, 1)) + RANDOM.integers(0, 3, (200, 200))
+    Image.fromarray(np.uint8(ramp.clip(0, 255))).save(path)
+    content = path.read_bytes()
+    kept = len(content) * 6 // 10
+    path.write_bytes(content[:kept] + bytes(len(content) - kept))
+    with pytest.raises(OSError, match="damaged"):
+        images.read(path, 64)
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert images.find([str(tmp_path)]) == [tmp_path]
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    (tmp_path / "images").mkdir()
+    return Maker(tmp_path / "images")
+
+
+def test_images_of_one_plain_colour_are_said(tree):
+    for name in ("a", "b"):
+        tree.put(name, 10)
+    for number in range(3):
+        drawing = np.full((20 + number, 20, 4), 255, "u1")
+        drawing[:5, :, 3] = 0
+        Image.fromarray(drawing).save(tree.root / "a" / f"white-{number}.png")
+    has(tree.load(), "images of one plain colour", "a/white-0.png")
+
+
+def test_annotations_among_the_images_are_said(tree):
+    for name in ("a", "masks"):
+        tree.put(name, 10)
+    first = sorted((tree.root / "a").iterdir())[0]
+    tree.put("other", 1)
+    (copied,) = (tree.root / "other").iterdir()
+    copied.rename(first.with_name(f"{first.stem}_mask.png"))
+    (tree.root / "other").rmdir()
+    notes = layouts.find(tree.root).notes
+    assert any("masks is a class here" in note for note in notes)
+    assert any("1 image named like an annotation" in note and "_mask.png" in note for note in notes)
+
+
+def test_a_split_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path):
+    for name in ("train/a", "train/b"):
+        tree.put(name)
+    Maker(tmp_path / "elsewhere").put("a")
+    (tree.root / "test").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="test is a link that is not followed"):
+        tree.load()
+
+
+def test_a_patience_has_epochs_to_choose_from():
+    split = splits.Split(np.zeros((10, 1, 1, 3), "u1"), np.zeros(10, "i8"))
+    many = splits.Split(np.zeros((1000, 1, 1, 3), "u1"), np.zeros(1000, "i8"))
+    dataset = type("", (), {"train": split, "validation": many})
+    assert progress.Progress.reports(200, dataset, 0) == 2
+    assert progress.Progress.reports(200, dataset, 5) == 20
