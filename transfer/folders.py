@@ -123,8 +123,8 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     if any(plain):
         names = shown(str(readable[i].path) for i in np.flatnonzero(plain))
         notes.append(
-            f"{counted(sum(plain), 'image')} of one plain colour (a transparent background becomes "
-            f"white, and so is a white drawing on it): {names}"
+            f"{counted(sum(plain), 'image')} of one plain colour: {names}; white drawings on a "
+            "transparent background become white, and colours of 8 bits saved with 16 become black"
         )
     return Folder(readable, digests, hashes, colours, kept["side"], path, good, notes)
 

@@ -136,8 +136,7 @@ def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
     Raises:
         OSError: It can't be read, is not an image, or is damaged.
         Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe;
-            or it has 16 bits per channel but uses too few and would be dark, as 12-bit scans do, or
-            black, as colours of 8 bits saved with 16 are.
+            or it has 16 bits per channel but uses too few and would be dark, as 12-bit scans do.
     """
     return np.asarray(square(decode(path), largest, enlarge))
 
@@ -196,12 +195,12 @@ def _to_rgb(path, image):
         if clear is not None:
             values[np.asarray(image) == clear] = 255
         image = Image.fromarray(np.uint8(values))
-    elif deep:  # of which Pillow keeps the high bytes: those of values up to 255 are all 0
+    elif deep:
         colours = image.convert("RGB").getextrema()
         alpha = image.getchannel("A").getextrema() if "A" in image.getbands() else (255, 255)
         # Dark on a transparent ground is not dark.
-        dark = max(high for _, high in colours) < 64 and alpha in ((255, 255), (0, 0))
-    if dark:  # of 8, 10, 12 or 14 bits, as cameras have; the file does not say it
+        dark = 0 < max(high for _, high in colours) < 64 and alpha in ((255, 255), (0, 0))
+    if dark:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
             f"{path} has 16 bits or more per channel (or floating-point values), but uses 14 of them "
             "or fewer, and would be dark: save it with 8 bits per channel"
