@@ -305,6 +305,7 @@ def test_shapes_are_the_same_every_time():
         ({"y_test": np.arange(10)}, "y_test has class 9"),
         ({"y_test": np.full(10, 2**64 - 1, "u8")}, "y_test should be class numbers from 0 up"),
         ({"x_train": images(50) & 1}, "x_train has only the values 0 and 1"),
+        ({"x_train": images(50) & 15}, "x_train has only the values 0 to 15"),
         ({"x_test": images(10, (9, 9, 3))}, "expected the same size"),
         ({"y_train": np.array([{}] * 50)}, "pickled"),
         ({"class_names": np.array(["a", "b"])}, "class_names should be 5 strings"),

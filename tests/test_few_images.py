@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_folders import noise, put
 
 import data
-from transfer import checkpoints, cost, features, network, recipes, results, run, settings
+from transfer import checkpoints, cost, features, network, recipes, results, run, settings, splits
 from transfer import progress as progress_of
 from transfer.batches import Batches
 from transfer.progress import Progress
@@ -245,6 +245,14 @@ def test_many_epochs_at_once_are_as_many_one_by_one(script, tmp_path, monkeypatc
     )
     assert found["history"]["epoch"][-1] == expected["history"]["epoch"][-1] == 40
     assert at_once.out.splitlines()[-2:] == one_by_one.out.splitlines()[-2:]
+
+
+def test_a_patience_has_epochs_to_choose_from():
+    split = splits.Split(np.zeros((10, 1, 1, 3), "u1"), np.zeros(10, "i8"))
+    many = splits.Split(np.zeros((1000, 1, 1, 3), "u1"), np.zeros(1000, "i8"))
+    dataset = type("", (), {"train": split, "validation": many})
+    assert Progress.reports(200, dataset, 0) == 2
+    assert Progress.reports(200, dataset, 5) == 20
 
 
 def test_patience_counts_epochs_not_reports(tmp_path):

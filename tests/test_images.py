@@ -1,4 +1,4 @@
-"""Image files whose values, or whose names, mean something else than they seem to."""
+"""Image files whose values mean something else than they seem to."""
 
 import os
 import struct
@@ -7,9 +7,8 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from test_layouts import Maker, has
 
-from transfer import images, layouts, progress, splits
+from transfer import images
 
 RANDOM = np.random.default_rng(0)
 
@@ -63,53 +62,3 @@ def test_a_png_that_ends_in_zeros_is_damaged(tmp_path):
 def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert images.find([str(tmp_path)]) == [tmp_path]
-
-
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    (tmp_path / "images").mkdir()
-    return Maker(tmp_path / "images")
-
-
-def test_images_of_one_plain_colour_are_said(tree):
-    for name in ("a", "b"):
-        tree.put(name, 10)
-    for number in range(3):
-        drawing = np.full((20 + number, 20, 4), 255, "u1")
-        drawing[:5, :, 3] = 0
-        Image.fromarray(drawing).save(tree.root / "a" / f"white-{number}.png")
-    for number in range(2):  # Pillow keeps the high bytes, all of them 0
-        values = RANDOM.integers(0, 256, (30 + number, 20, 3))
-        png16(tree.root / "a" / f"black-{number}.png", values)
-    has(tree.load(), "images of one plain colour", "a/white-0.png", "a/black-0.png")
-
-
-def test_annotations_among_the_images_are_said(tree):
-    for name in ("a", "masks"):
-        tree.put(name, 10)
-    first = sorted((tree.root / "a").iterdir())[0]
-    tree.put("other", 1)
-    (copied,) = (tree.root / "other").iterdir()
-    copied.rename(first.with_name(f"{first.stem}_mask.png"))
-    (tree.root / "other").rmdir()
-    notes = layouts.find(tree.root).notes
-    assert any("masks is a class here" in note for note in notes)
-    assert any("1 image named like an annotation" in note and "_mask.png" in note for note in notes)
-
-
-def test_a_split_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path):
-    for name in ("train/a", "train/b"):
-        tree.put(name)
-    Maker(tmp_path / "elsewhere").put("a")
-    (tree.root / "test").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="test is a link that is not followed"):
-        tree.load()
-
-
-def test_a_patience_has_epochs_to_choose_from():
-    split = splits.Split(np.zeros((10, 1, 1, 3), "u1"), np.zeros(10, "i8"))
-    many = splits.Split(np.zeros((1000, 1, 1, 3), "u1"), np.zeros(1000, "i8"))
-    dataset = type("", (), {"train": split, "validation": many})
-    assert progress.Progress.reports(200, dataset, 0) == 2
-    assert progress.Progress.reports(200, dataset, 5) == 20

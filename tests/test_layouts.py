@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_images import png16
 
 import data
 from transfer import layouts, plots
@@ -469,6 +470,41 @@ def test_a_folder_that_cant_be_read(tree, monkeypatch):
 
     monkeypatch.setattr(layouts.os, "scandir", refuse)
     tree.refuses("images/b can't be read: Permission denied")
+
+
+def test_images_of_one_plain_colour_are_said(tree):
+    for name in ("a", "b"):
+        tree.put(name, 10)
+    for number in range(3):
+        drawing = np.full((20 + number, 20, 4), 255, "u1")
+        drawing[:5, :, 3] = 0
+        Image.fromarray(drawing).save(tree.root / "a" / f"white-{number}.png")
+    for number in range(2):  # Pillow keeps the high bytes, all of them 0
+        values = np.random.default_rng(number).integers(0, 256, (30 + number, 20, 3))
+        png16(tree.root / "a" / f"black-{number}.png", values)
+    has(tree.load(), "images of one plain colour", "a/white-0.png", "a/black-0.png")
+
+
+def test_annotations_among_the_images_are_said(tree):
+    for name in ("a", "masks"):
+        tree.put(name, 10)
+    first = sorted((tree.root / "a").iterdir())[0]
+    tree.put("other", 1)
+    (copied,) = (tree.root / "other").iterdir()
+    copied.rename(first.with_name(f"{first.stem}_mask.png"))
+    (tree.root / "other").rmdir()
+    notes = layouts.find(tree.root).notes
+    assert any("masks is a class here" in note for note in notes)
+    assert any("1 image named like an annotation" in note and "_mask.png" in note for note in notes)
+
+
+def test_a_split_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path):
+    for name in ("train/a", "train/b"):
+        tree.put(name)
+    Maker(tmp_path / "elsewhere").put("a")
+    (tree.root / "test").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="test is a link that is not followed"):
+        tree.load()
 
 
 def test_folders_deeper_than_python_recurses(tree, tmp_path):

@@ -20,7 +20,7 @@ from test_features import built, rule
 from transfer import curve, depths, files, grid, pool, settings, sweeping, terminal
 from transfer.pool import Outcome
 from transfer.runs import Run
-from transfer.table import Row
+from transfer.table import Row, overlapping
 
 GRID = (*TINY, "--precision", "float32", "--depth", "head", "all", "--images-per-class", "5", "10")
 GRID += ("--seed", "3")
@@ -456,6 +456,12 @@ def test_the_shallowest_depth_within_one_standard_error_is_taken():
     assert "take all: 0.8000" in said and "it is the deepest" in said
 
 
+def test_a_depth_that_is_missing_may_be_deeper():
+    found = [point("head", 0.50), point("fire8", 0.80)]
+    assert "it is the deepest that can be judged" in curve.answer(found, complete=False)
+    assert "only one depth can be judged" in curve.answer(found[:1], complete=False)
+
+
 def test_it_says_where_no_difference_is_measurable():
     few = [point("head", 0.80), point("all", 0.81)]
     assert "no difference is measurable with these seeds" in curve.answer(few)
@@ -511,6 +517,33 @@ def test_folds_of_several_seeds_are_of_the_same_images():
     one, three = (curve.Point(10, "head", {}, Row(some)) for some in (runs[:5], runs))
     assert one.row.validation_images == three.row.validation_images == 200
     assert one.row.interval == three.row.interval and one.error == three.error
+
+
+def test_chance_in_the_images_counts_once():
+    """Where runs validate on different images, their spread has it already."""
+    same = point("head", 0.7, 0.8, 0.9).row
+    orders = [{"data": {"order": {"validation": str(number)}}} for number in range(3)]
+    apart = Row([
+        run._replace(metrics=run.metrics | order)
+        for run, order in zip(same.runs, orders, strict=True)
+    ])  # fmt: skip
+    by_seed = 0.1**2 / 3
+    assert apart.error == pytest.approx(by_seed**0.5)
+    assert same.error == pytest.approx((by_seed + 0.16 / 400) ** 0.5, rel=1e-2)
+    dropped = Row([
+        run._replace(metrics=run.metrics | {"config": run.config | {"near_duplicates": "drop"}})
+        for run in apart.runs
+    ])  # fmt: skip
+    assert (apart.validation_images, dropped.validation_images) == (1200, 400)
+
+
+def test_rows_are_compared_with_the_spread_of_their_seeds():
+    steady, spread = (
+        point("head", *some, images=10_000).row for some in ((0.55,) * 3, (0.5, 0.55, 0.6))
+    )
+    other = point("all", 0.53, images=10_000).row
+    assert steady.interval == pytest.approx(spread.interval)
+    assert (overlapping([steady, other]), overlapping([spread, other])) == (0, 1)
 
 
 def test_all_right_is_not_certain():

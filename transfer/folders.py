@@ -121,7 +121,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     notes = [f"left out: {counted(bad, 'image')} that can't be read"] if bad else []
     digests, hashes, colours, plain = ([kept[name][row] for row in good] for name in KNOWN)
     if any(plain):
-        names = shown(str(readable[i].path) for i in np.flatnonzero(plain))
+        names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(
             f"{counted(sum(plain), 'image')} of one plain colour: {names}; white drawings on a "
             "transparent background become white, and colours of 8 bits saved with 16 become black"
@@ -195,10 +195,8 @@ def _decode(root, entries, side, path):
         pixels = np.asarray(square)
         digest = images.digest(np.asarray(image)).hexdigest()
         phash = int(str(imagehash.phash(square)), 16)
-        colour, plain = (
-            pixels.mean(axis=(0, 1)).round(1).tolist(),
-            bool((pixels == pixels[0, 0]).all()),
-        )
+        colour = pixels.mean(axis=(0, 1)).round(1).tolist()
+        plain = bool((pixels == pixels[0, 0]).all())
         return pixels, (digest, phash, colour, plain), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))

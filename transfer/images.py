@@ -151,17 +151,15 @@ def decode(path: Path) -> Image.Image:
         if stat.S_ISFIFO(Path(path).stat().st_mode):  # to open it would wait for a writer
             raise Refused(f"{path} is a pipe: expected a file, of {', '.join(FORMATS)}")
         with Image.open(path, formats=FORMATS) as image:
-            if (
-                image.format == "PNG"
-            ):  # of the formats with checksums, the one that Pillow decodes without
-                image.verify()
-        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
                 raise Refused(
                     f"{path} has {width:,} x {height:,} pixels: expected {LARGEST_AREA:,} or fewer, "
                     f"and {LARGEST_SIDE:,} a side"
                 )
+            if image.format == "PNG":  # whose checksums Pillow does not compare when it decodes
+                with Image.open(path, formats=FORMATS) as checked:
+                    checked.verify()
             return _to_rgb(path, image)
     except UnidentifiedImageError:
         reason = "is empty" if not Path(path).stat().st_size else "is not an image"
@@ -179,28 +177,26 @@ def decode(path: Path) -> Image.Image:
 def _to_rgb(path, image):
     # How each tile of the file is decoded: 16 bits a channel are I;16B, RGB;16B and the like.
     deep = ";16" in str([tile.args for tile in image.tile])
-    clear = image.info.get("transparency")
     white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
     image = ImageOps.exif_transpose(image)
-    dark = False
+    brightest = 255
     if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
         values = np.asarray(image, np.float32) / 257
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
             raise Refused(
                 f"{path} has values beyond those of 16 bits: save it with 8 bits per channel"
             )
-        dark = 0 < values.max() < 64
+        brightest = values.max()
         if white_is_zero:
             values = 255 - values
-        if clear is not None:
+        if (clear := image.info.get("transparency")) is not None:
             values[np.asarray(image) == clear] = 255
         image = Image.fromarray(np.uint8(values))
     elif deep:
-        colours = image.convert("RGB").getextrema()
         alpha = image.getchannel("A").getextrema() if "A" in image.getbands() else (255, 255)
-        # Dark on a transparent ground is not dark.
-        dark = 0 < max(high for _, high in colours) < 64 and alpha in ((255, 255), (0, 0))
-    if dark:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
+        if alpha in ((255, 255), (0, 0)):  # dark on a transparent ground is not dark
+            brightest = max(high for _, high in image.convert("RGB").getextrema())
+    if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
             f"{path} has 16 bits or more per channel (or floating-point values), but uses 14 of them "
             "or fewer, and would be dark: save it with 8 bits per channel"

@@ -58,7 +58,7 @@ class _Folder:
     """A folder: its folders that hold images, by name, and its images.
 
     `useless` is one of the images below it that can't be used, or None, and `bare` lists its folders
-    that hold such alone. `links` are the names of its links that are not followed.
+    that hold such alone. `links` are the paths of its links that are not followed.
     """
 
     def __init__(self, path):
@@ -138,7 +138,7 @@ def _scan(root):
     Links are followed inside the folder, those to folders once each and never to one around them.
     """
     tree, real_root, entered = [_Folder(Path())], Path(os.path.realpath(root)), set()
-    kinds, links, hidden, hidden_folders = Counter(), [], [], []
+    kinds, hidden, hidden_folders = Counter(), [], []
 
     def leads_on(link):
         target = Path(os.path.realpath(link))
@@ -166,8 +166,7 @@ def _scan(root):
                     leads = not entry.is_symlink() or leads_on(root / path)
                     plain = leads and entry.is_file()
                     if not leads:
-                        links.append(path)
-                        folder.links.append(entry.name)
+                        folder.links.append(path)
                         folder.useless = path
                     elif entry.is_dir():
                         folder.folders[entry.name] = _Folder(path)
@@ -202,7 +201,7 @@ def _scan(root):
     empty = sorted(path for path in empty if path.parent not in empty)
     if empty:
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
-    if links:
+    if links := [link for folder in tree for link in folder.links]:
         found = (
             f"{counted(len(links), 'link')} out of the folder, to nothing, in a circle or to a folder "
             f"that another link leads to: {shown(links)}"
@@ -254,10 +253,10 @@ def _splits(names):
 def _by_split(root, base, splits):
     _refuse_bare(root, base)
     where = printable(root / base.path)
-    for name in base.links:
-        if name.casefold() in SPLIT_OF:
+    for link in base.links:
+        if link.name.casefold() in SPLIT_OF:
             raise ValueError(
-                f"{printable(root / base.path / name)} is a link that is not followed, out of the folder "
+                f"{printable(root / link)} is a link that is not followed, out of the folder "
                 "or to nothing: expected a folder; move or copy the images there"
             )
     by_split = {}

@@ -69,8 +69,10 @@ class Progress:
 
         A patience needs them all: what is not validated can't be the best epoch.
         """
+        if patience:
+            return min(epochs, REPORTS)
         seen = epochs * len(dataset.train.labels) / len(dataset.validation.labels)
-        return min(epochs, REPORTS, REPORTS if patience else max(int(seen), 1))
+        return min(epochs, REPORTS, max(int(seen), 1))
 
     def state(self):
         """Gives what `restore` needs to go on from here, as JSON has it."""

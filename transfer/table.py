@@ -33,8 +33,7 @@ ABOUT = (
     "Rows whose intervals overlap, those of several runs widened by their spread, are not called better "
     "or worse than each other. Between rows that validate on the same images this is conservative: what "
     "is hard in them is hard for both, so a difference may be real although the intervals overlap. Runs "
-    "from before validation images "
-    "were counted have no interval.\n\n"
+    "from before validation images were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
     "accuracy. A setting gets a column if rows differ in it, unless the difference merely follows from "
     "their regime, recipe and images per class; one that a flag set gets a column in any case. Extended "
@@ -133,6 +132,12 @@ class Row(NamedTuple):
             own[which] = run.metrics.get("validation_images")
         return splits
 
+    def _variance(self, count):
+        """Estimates p (1 - p), the variance of whether an image is right, from so many images."""
+        # Laplace's estimate of p, which is neither 0 nor 1 where all or none were right.
+        right = (self.mean(ACCURACY) * count + 1) / (count + 2)
+        return right * (1 - right)
+
     @property
     def error(self) -> float | None:
         """The standard error of the mean accuracy, or None where images were not counted.
@@ -143,9 +148,7 @@ class Row(NamedTuple):
         count = self.validation_images
         if not count:
             return None
-        # Laplace's estimate, which is neither 0 nor 1 where all or none were right.
-        right = (self.mean(ACCURACY) * count + 1) / (count + 2)
-        by_images = right * (1 - right) / count
+        by_images = self._variance(count) / count
         by_seed = (self.deviation(ACCURACY) or 0.0) ** 2 / len(self.runs)
         apart = any(len(own) > 1 for own in self._validated().values())
         return math.sqrt(max(by_seed, by_images) if apart else by_seed + by_images)
@@ -162,10 +165,8 @@ class Row(NamedTuple):
         count, error = self.validation_images, self.error
         if not count or not error:
             return None
-        mean = self.mean(ACCURACY)
-        right = (mean * count + 1) / (count + 2)
         # The number of images that would give a single run so large a standard error.
-        return results.wilson(mean, right * (1 - right) / error**2)
+        return results.wilson(self.mean(ACCURACY), self._variance(count) / error**2)
 
     def mean(self, column: Column) -> float:
         return statistics.fmean(column.of(run) for run in self.runs)
