@@ -8,6 +8,7 @@ evaluated on the test images, once: its folder keeps the figures. Table and plot
 the runs as comparison.md, .csv and .png.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -100,8 +101,7 @@ def matches(run, asked):
 def remove_plots(logs):
     """Removes the plots of an earlier call: they are of other tables than those that are there now."""
     for plot in logs.glob("comparison*.png"):
-        number = plot.stem.removeprefix("comparison").removeprefix("-")
-        if not number or number.isdecimal():
+        if re.fullmatch(r"comparison(-[1-9]\d?)?", plot.stem):
             plot.unlink()
 
 

@@ -23,7 +23,7 @@ import transfer  # noqa: F401  (from here on, Ctrl-C is one line)
 # isort: split
 import numpy as np
 
-from transfer import card, files, formats, page, runs, terminal
+from transfer import card, files, formats, page, runs, table, terminal
 
 VERIFIED = 2000  # validation images on which an exported model is compared
 TIMED = 50  # of them, one by one
@@ -85,7 +85,7 @@ def main(arguments=None):
 
 def export(asked):
     """Exports, verifies and keeps what was asked for; gives the exit status."""
-    run = runs.read(asked.run) if asked.run else runs.best(asked.logs, asked.data, "RUN")
+    run = runs.read(asked.run) if asked.run else table.best(asked.logs, asked.data, "RUN")
     runs.check_model(run.folder / "model.keras")
     needed = {"total_params", "validation_images"} - run.metrics.keys()
     if needed or "head" not in run.config:

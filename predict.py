@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transfer import files, formats, runs, terminal
+from transfer import files, formats, runs, table, terminal
 from transfer.recipes import LARGEST_SIZE
 from transfer.terminal import printable
 
@@ -202,7 +202,7 @@ def choose_model(asked):
     elif asked.run:
         run = runs.read(asked.run)
     else:
-        run = runs.best(asked.logs, asked.data, "--run or --model")
+        run = table.best(asked.logs, asked.data, "--run or --model")
     return asked.model or run.folder / "model.keras", run
 
 

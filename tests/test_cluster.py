@@ -13,7 +13,8 @@ from conftest import KERAS_HOME, ROOT, TINY, finish, start
 from test_sweep import GRID
 
 import data
-from transfer import network
+from transfer import checkpoints, grid, network, settings
+from transfer import cluster as transfer_cluster
 
 ray = pytest.importorskip("ray", reason="needs requirements-ray.txt")
 pytestmark = pytest.mark.slow
@@ -103,6 +104,22 @@ def test_nodes_that_share_no_folder(trials, expected, tmp_path):
     assert figures(logs) == expected
     for path in logs.glob("*/*/config.json"):
         assert json.loads(path.read_text())["logs"] == str(logs)
+
+
+def test_what_was_interrupted_sooner_replaces_no_run_that_was_further_on(tmp_path):
+    config = settings.Config("full", logs=str(tmp_path / "logs"), name="tiny")
+    trial = grid.Trial("all", config, "all")
+    contents = {}
+    for epochs in (2, 4):
+        folder = tmp_path / str(epochs)
+        folder.mkdir()
+        facts = {"settings": {"epochs": epochs}}
+        checkpoints.save(folder, epochs, [], facts, {})
+        paths = {path.name: path for path in folder.iterdir()}
+        contents[epochs] = {"run": transfer_cluster._packed(paths), "output": b"lines"}
+    for epochs, kept in ((2, 2), (4, 4), (2, 4)):
+        transfer_cluster._receive(trial, contents[epochs])
+        assert checkpoints.last(trial.folder)[1] == kept
 
 
 def test_hopeless_trials_are_stopped_early(tmp_path):

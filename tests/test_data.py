@@ -58,6 +58,12 @@ def test_arrays_of_an_npz_that_are_not_used_are_named(npz):
     assert dataset.notes == ("left out: 2 arrays: x_val, y_val",)
 
 
+def test_imbalance_of_an_npz_is_named(npz):
+    labels = np.array(([0, 1, 2, 3] * 6 + [4]) * 2)
+    (note,) = data.load(str(npz(y_train=labels))).notes
+    assert "largest class has 10 training images, the smallest 1" in note
+
+
 def test_an_image_of_an_npz_that_is_in_two_classes_is_named(npz):
     x_train = images(50)
     x_train[1], x_train[45] = x_train[0], x_train[2]

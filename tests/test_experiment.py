@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
+from PIL import Image
 
 import data
 from transfer import command_line, fitting, network, precision, recipes, settings, terminal
@@ -242,6 +243,27 @@ def test_evaluation_with_mirrored_copies_averages_both(trained, script, tmp_path
     )
     expected = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
     assert metrics["validation_loss"] == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.slow
+def test_left_and_right_are_told_apart_where_nothing_is_mirrored(script, tmp_path):
+    random = np.random.default_rng(0)
+    for name, half in (("Turn left", slice(16)), ("turn right", slice(16, 32))):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 100, (32, 32, 3), "uint8")
+            pixels[:, half] += 150
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    flags = (*TINY[2:6], "--data", tmp_path / "images", "--logs", tmp_path / "logs")
+    accuracies = []
+    for option in ("--mirror", "--no-mirror"):
+        result = script("train_full.py", *flags, "--name", option.strip("-"), option)
+        assert result.status == 0, result.err
+        noted = "turns Turn left into turn right" in result.out
+        assert noted == (option == "--mirror")
+        accuracies.append(float(result.out.split()[-1]))
+    assert accuracies[0] < 0.8 and accuracies[1] == 1
 
 
 def test_the_plot_of_the_losses(trained):

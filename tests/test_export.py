@@ -208,6 +208,11 @@ def test_what_is_beside_a_file_is_of_that_file(tmp_path):
     (tmp_path / formats.PREPROCESSING).write_text(json.dumps(known))
     with pytest.raises(ValueError, match="is not the model that preprocessor_config.json"):
         formats.beside(tmp_path / "model.onnx")
+    (tmp_path / "model.bin").write_bytes(b"weights of another")
+    known[formats.HASHES] = {"model.bin": "0" * 64}
+    (tmp_path / formats.PREPROCESSING).write_text(json.dumps(known))
+    with pytest.raises(ValueError, match="model.bin is not the model that"):
+        formats.beside(tmp_path / "model.xml")
 
 
 def test_what_answers_otherwise_is_not_kept(in_float32, script, tmp_path, monkeypatch):

@@ -83,6 +83,18 @@ def test_an_estimate_counts_the_frozen_part_where_its_features_are_not_kept():
         assert estimate(**passes, **changes) > estimate(**passes) + 0.9 * expected
 
 
+def test_what_mirrors_and_what_does_not():
+    dataset = data.load("shapes")
+    for recipe in ("tuned", "report"):
+        config = settings.Config("full", recipe=recipe, **settings.RECIPES[recipe])
+        assert settings.follow(config, dataset)[0].given == ""
+    config, _ = settings.follow(settings.Config("full", mirror=False, epochs=1), dataset)
+    assert config.given == "epochs mirror"
+    both = settings.Config("full", mirror=False, evaluation="mirrored")
+    with pytest.raises(ValueError, match="--evaluation mirrored contradicts --no-mirror"):
+        settings.follow(both, dataset)
+
+
 def test_what_is_given_goes_before_the_rule():
     given = {"epochs": 3, "weight_decay": 0.25, "batch_size": 7}
     chosen = recipes.settings("tuned", "full", 100, 32, given)

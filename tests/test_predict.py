@@ -416,6 +416,10 @@ def test_data_that_exist_are_told_apart_by_their_path(
         assert script("predict.py", *arguments, name).status == 0
     (tmp_path / "photos").mkdir()
     one_line(script("predict.py", *arguments, "photos/"), "is on photos/")
+    metrics["data"] |= {"source": str(tmp_path / "cifar10")}
+    path.write_text(json.dumps(metrics))
+    one_line(script("predict.py", *arguments, "cifar10"), "is on cifar10")
+    assert script("predict.py", *arguments, "./cifar10").status == 0
 
 
 def test_images_in_a_folder_that_cant_be_read_are_named(trained, script, picture, tmp_path):

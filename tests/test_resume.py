@@ -1,5 +1,6 @@
 """A run that was cut off goes on as if it had not been."""
 
+import errno
 import functools
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import signal
 import time
 
+import keras
 import numpy as np
 import pytest
 from conftest import REGIMES, TINY, finish, start
@@ -123,6 +125,21 @@ def test_an_extension_that_is_cut_off_is_no_finished_run(whole, command, tmp_pat
     assert json.loads((folder / "metrics.json").read_text())["epochs"] == 40
 
 
+def test_an_extension_that_saves_no_model_leaves_the_run_finished(
+    whole, script, one_line, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(whole("frozen"), tmp_path / "frozen" / "run")
+    before = {path: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    result = script("train_frozen.py", "--resume", folder, "--epochs", 5)
+    one_line(result, "No space left on device", f"{folder} is unchanged")
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.mark.slow
 def test_patience_goes_on(command, tmp_path):
     arguments = (*TINY, "--epochs", 9, "--early-stopping", 2, "--precision", "float32")
@@ -137,6 +154,18 @@ def test_patience_goes_on(command, tmp_path):
     process.communicate()
     assert command("train_frozen.py", "--resume", folder).status == 0
     assert figures(folder) == figures(tmp_path / "frozen" / "whole")
+
+
+def test_a_finished_run_without_a_checkpoint_does_not_begin_anew(
+    whole, command, one_line, tmp_path
+):
+    folder = shutil.copytree(whole("frozen"), tmp_path / "frozen" / "run")
+    for checkpoint in folder.glob("checkpoint-*.npz"):
+        checkpoint.write_bytes(b"")
+    before = {path: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+    result = command("train_frozen.py", "--resume", folder, "--epochs", 5)
+    one_line(result, f"{folder} can't be resumed: it has no whole checkpoint")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_refuses_what_differs(whole, command, one_line, tmp_path):

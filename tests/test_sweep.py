@@ -373,6 +373,17 @@ def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
         (one.trial.folder / "metrics.json").write_text(json.dumps(metrics))
         assert sweeping._state(one).status == status
     assert "extended it to 40 epochs" in sweeping._state(one).reason
+    # Where the rate does not decay, an extension is as a run that was planned for as many.
+    metrics["config"] = METRICS["config"] | {"epochs": 40}
+    (one.trial.folder / "metrics.json").write_text(json.dumps(metrics))
+    assert one.epochs == 2 and sweeping._state(one).status == "failed"
+
+
+def test_batches_as_large_as_all_images_are_named_as_the_same_run(tmp_path):
+    flags = ("--depth", "head", "--seed", 0, "--images-per-class", 5, "--batch-size", 100, 200)
+    asked = asked_for("--data", "shapes", "--weights", "none", *flags)
+    with pytest.raises(ValueError, match="head, batch size 100 and head, batch size 200 are the"):
+        sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
 
 
 def test_a_trial_is_named_after_the_content_of_its_weights(tmp_path):

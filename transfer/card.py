@@ -116,8 +116,8 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
     side = dataset.train.images.shape[1]
     size = {"height": side, "width": side}
     hashes = {"model.keras": files.digest(run.folder / "model.keras")}
-    made = [row.file for row in rows[1:] if (folder / row.file).is_file()]
-    hashes |= {name: files.digest(folder / name) for name in made}
+    made = [path for row in rows[1:] for path in FORMATS[row.name].paths(folder)]
+    hashes |= {path.name: files.digest(path) for path in made if path.is_file()}
     files.write_json(
         folder / PREPROCESSING,
         {"do_center_crop": True, "do_resize": True, "size": size, "do_rescale": False,
@@ -145,7 +145,7 @@ SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tu
 
 {table(rows)}
 
-Measured on {len(rows[0].labels):,} validation images, in float32; latency is the median of single-image calls on one \
+Measured on {_measured_on(rows[0], images)}, in float32; latency is the median of single-image calls on one \
 thread. "differs" is the largest difference in any probability from the Keras model's; "agrees" is the fraction of \
 images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson interval. After \
 training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
@@ -198,6 +198,13 @@ Network: SqueezeNet v1.1 by its authors, BSD 2-clause. Weights: {_weights(config
 under the terms of their source, which are not recorded here.
 """
     return text
+
+
+def _measured_on(row, images):
+    count = f"{len(row.labels):,}"
+    if len(row.labels) == images:
+        return f"the {count} validation images"
+    return f"{count} of the {images:,} validation images, equally many of each class where there are enough"
 
 
 def _head(name, metrics):

@@ -49,7 +49,7 @@ def read(folder, facts):
         Its arrays and its state, or `None` for both if there is none.
 
     Raises:
-        ValueError: The facts have changed.
+        ValueError: The facts have changed; or the run is finished, and none is whole.
     """
     for epoch in _epochs(folder):
         path = folder / f"checkpoint-{epoch}.npz"
@@ -60,7 +60,7 @@ def read(folder, facts):
                 raise ValueError("its sha256 does not match")
             known, state = kept["facts"], kept["state"]
         except (OSError, ValueError, KeyError) as error:
-            print(f"resume      {path} is damaged ({error}): going back to the one before")
+            print(f"resume      {path} is damaged ({error}): looking for the one before")
             continue
         for name in facts:
             if name != "settings" and known[name] != facts[name]:  # command_line compares those
@@ -68,6 +68,8 @@ def read(folder, facts):
                 raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files], state
+    if (folder / "metrics.json").exists():  # its model must not give way to one that begins anew
+        raise ValueError(f"{folder} can't be resumed: it has no whole checkpoint; start a new run")
     return None, None
 
 

@@ -20,7 +20,7 @@ import zipfile
 from pathlib import Path
 
 from data import SOURCES
-from transfer import files, layouts, pool, terminal
+from transfer import checkpoints, files, layouts, pool, terminal
 from transfer.grid import Trial
 from transfer.pool import Outcome
 
@@ -178,7 +178,8 @@ def _connect(address):
     # As many as a trial is given: TensorFlow would take those of the whole machine.
     threads = {f"TF_NUM_{kind}OP_THREADS": str(CPUS) for kind in ("INTRA", "INTER")}
     with tempfile.TemporaryDirectory() as code:
-        shutil.copytree(ROOT / "transfer", Path(code, "transfer"))
+        left_out = shutil.ignore_patterns("__pycache__", "node_modules")
+        shutil.copytree(ROOT / "transfer", Path(code, "transfer"), ignore=left_out)
         for script in ROOT.glob("*.py"):
             shutil.copy(script, code)
         environment = {"working_dir": code, "env_vars": threads}
@@ -334,6 +335,10 @@ def _receive(trial, content):
             archive.extractall(folder)
         if not folder.exists():  # it ended before it had one
             return
+        ended = any((folder / name).exists() for name in ("metrics.json", "stopped.json"))
+        done = [checkpoints.last(path)[1] for path in (folder, trial.folder) if path.exists()]
+        if not ended and done[0] < done[-1]:
+            return  # it began anew there, and was interrupted before it got as far as here
         config = located_config(trial)
         here = {key: getattr(config, key) for key in ("data", "weights", "logs")}
         for name in ("config.json", "metrics.json"):

@@ -55,7 +55,8 @@ def add_flag(parser, field, default, **options):
     option = "--" + field.name.replace("_", "-")
     kind = field.metadata.get("parse") or next(iter(typing.get_args(field.type)), field.type)
     if kind is bool:
-        parser.add_argument(option, action="store_true", help=field.metadata["help"])
+        switch = argparse.BooleanOptionalAction
+        parser.add_argument(option, action=switch, help=field.metadata["help"])
         return
     shown = field.metadata.get("shown", "depends on the images" if default is None else default)
     about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")

@@ -31,7 +31,7 @@ class Result(NamedTuple):
     `status` is waiting, running, finished, failed, interrupted, impossible, or stopped early by
     --stop-worst; `reason` says why it is none of the first three. A finished one has its `run`.
     `seconds` is an estimate. `images` is the `data.Dataset.identity` of its images, `weights` the
-    sha256 of the user's file that it begins with.
+    sha256 of the user's file that it begins with, `epochs` how many it is to train.
     """
 
     trial: Trial
@@ -41,6 +41,7 @@ class Result(NamedTuple):
     seconds: float = 0.0
     images: dict = {}
     weights: str | None = None
+    epochs: int = 0
 
 
 class Point(NamedTuple):

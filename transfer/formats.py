@@ -274,7 +274,7 @@ def beside(path: Path) -> tuple[list[str], int | None]:
     """
     folder = Path(os.path.abspath(path)).parent
     named, prepared = folder / LABELS, folder / PREPROCESSING
-    names, side, expected = [], None, None
+    names, side, hashes = [], None, {}
     try:
         if named.exists():
             names = named.read_text(encoding="utf-8").splitlines()
@@ -283,14 +283,17 @@ def beside(path: Path) -> tuple[list[str], int | None]:
             side = known["size"]["height"]
             if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
                 raise ValueError(f"expected a size of 1 to {LARGEST_SIDE}. Received: {side}")
-            expected = dict(known.get(HASHES, {})).get(path.name)
+            hashes = dict(known.get(HASHES, {}))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "
             f"{PREPROCESSING}): export the model again"
         ) from error
-    if expected and path.is_file() and expected != files.digest(path):
-        raise ValueError(
-            f"{path} is not the model that {PREPROCESSING} beside it describes: export it again"
-        )
+    weights = path.with_suffix(".bin")  # OpenVINO's, which are in a file of their own
+    for file in (path, weights) if path.suffix == ".xml" else (path,):
+        expected = hashes.get(file.name)
+        if expected and file.is_file() and expected != files.digest(file):
+            raise ValueError(
+                f"{file} is not the model that {PREPROCESSING} beside it describes: export it again"
+            )
     return names, side

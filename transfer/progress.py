@@ -89,8 +89,8 @@ class Progress:
     def reopen(self):
         """Marks a resumed run as unfinished, under its new settings; does nothing to a new run."""
         if self.as_it_was:
-            runs.reopen(self.folder, self.settings)
             self.as_it_was = False
+            runs.reopen(self.folder, self.settings)
 
     def epoch_end(self, epoch, model, trained, logs, report):
         """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it.
@@ -105,9 +105,9 @@ class Progress:
             return False
         self.epochs = epoch
         if not self.patience or logs["val_loss"] < self.best_loss:
-            self.reopen()
             with files.written_whole(self.folder / "model.keras") as part:
                 model.save(part)
+                self.reopen()
             self.kept_epoch, self.best_loss = self.epochs, logs["val_loss"]
         elif self.out_of_patience():
             trained.stop_training = True

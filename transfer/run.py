@@ -118,6 +118,12 @@ def _run(title, trainable, config, progress):
     print(f"data        {describe(dataset)}")
     for note in dataset.notes:
         print(f"note        {note}")
+    pair = left_and_right(dataset.class_names) if config.mirror else None
+    if pair:
+        print(
+            "note        training mirrors images, which turns {} into {} if these are each other's "
+            "mirror image: add --no-mirror then".format(*pair)
+        )
     if chosen:
         print(f"settings    {chosen}")
     print(f"weights     {config.weights}")
@@ -182,12 +188,23 @@ def _finish(dataset, config, progress, known, board):
     plots.save(plots.losses(progress.history, progress.kept_epoch), folder / "losses.png")
     runs.write_probabilities(folder / "validation.npz", probabilities)
     board.show_run(model, dataset, config, metrics)
+    (folder / "test.json").unlink(missing_ok=True)  # compare.py may have judged an earlier model
     files.write_json(folder / "metrics.json", metrics)
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
     low, high = results.wilson(accuracy, images)
     print(f"interval    validation accuracy on {images:,} images, 95 %: {low:.4f} to {high:.4f}")
     return metrics
+
+
+def left_and_right(class_names):
+    """Gives two classes whose names differ in left and right alone, or None."""
+    by_name = {name.lower(): name for name in class_names}
+    for name in by_name:
+        other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
+        if other != name and other in by_name:
+            return by_name[name], by_name[other]
+    return None
 
 
 def warn(metrics, dataset):

@@ -94,6 +94,10 @@ class Run(NamedTuple):
         """Says whether it ran on one of these data, by the name given to --data or the one printed."""
         about = self.metrics["data"]
         for name in names:
+            if name in data.SOURCES:
+                if about["source"] == name:
+                    return True
+                continue
             path = os.path.abspath(os.path.expanduser(name))
             # Older runs have the name as it was typed; and it may be a link to the folder.
             if about["source"] in (name, path):
@@ -287,39 +291,6 @@ def none_under(logs: str | Path) -> str:
 def rank(run: Run) -> tuple[float, float]:
     """Sorts runs, the best first: by validation accuracy, then by validation loss."""
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
-
-
-def best(logs: str | Path, source: str | None, option: str) -> Run:
-    """Finds the finished run of the highest validation accuracy.
-
-    Args:
-        logs: Folder of all runs.
-        source: Only runs on this data, if given.
-        option: What names a run instead, for the messages.
-
-    Raises:
-        ValueError: There is none, or the runs are on different images and not to be compared.
-    """
-    finished, _ = find(logs)
-    if not finished:
-        raise ValueError(f"{none_under(logs)}, or give {option}")
-    if source:
-        finished = [run for run in finished if run.is_on([source])]
-        if not finished:
-            raise ValueError(f"no finished run under {logs} is on {source}")
-    groups: dict[tuple, list[Run]] = {}
-    for run in finished:
-        groups.setdefault(run.comparable, []).append(run)
-    tops = [min(group, key=rank) for group in groups.values()]
-    if len(tops) > 1:
-        sources = {run.metrics["data"]["source"] for run in tops}
-        which = "--data or " if len(sources) == len(tops) else ""
-        choices = "; ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)
-        raise ValueError(
-            f"the runs under {logs} used different images: choose with {which}{option}. The best of "
-            f"each: {choices}"
-        )
-    return tops[0]
 
 
 def images_of(group: Sequence[Run]) -> data.Dataset:

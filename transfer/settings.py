@@ -108,7 +108,7 @@ class Config:
     # Reads several fire modules: worth most where the layers below are frozen or barely change.
     head: str = "pooled"
     # A mirrored truck is a truck.
-    mirror: bool = True
+    mirror: bool = flag(True, "train on mirrored copies of the images, too [on]")
     # Warm-up over the first tenth of the steps, then cosine decay to zero.
     schedule: str = "cosine"
 
@@ -122,7 +122,7 @@ class Config:
     fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
     # The epochs for which rate and averaging were planned before --resume extended the run.
     extended_from: str = ""
-    # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule.
+    # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule, and `mirror`.
     given: str = ""
 
     evaluation: str = flag(
@@ -226,8 +226,13 @@ def follow(config, dataset):
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
     line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
+    mirror = RECIPES[config.recipe].get("mirror", Config.mirror)
+    if config.mirror < mirror and config.evaluation == "mirrored":
+        raise ValueError("--evaluation mirrored contradicts --no-mirror: give only one of them")
     if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
-        chosen["given"] = " ".join(name for name in given if name not in RECIPES[config.recipe])
+        named = [name for name in given if name not in RECIPES[config.recipe]]
+        named += ["mirror"] if config.mirror != mirror else []
+        chosen["given"] = " ".join(named)
     return dataclasses.replace(config, **chosen), line if shown else ""
 
 

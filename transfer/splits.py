@@ -141,6 +141,7 @@ def divide(
         rows["train"], rows["validation"] = last
         rows["divided"] = rows["divided"][:0]
         notes = _shared(found, rows)
+        notes += _imbalance(_counts(found, rows["train"]), "training image")
     else:
         notes = _without_duplicates(found, rows)
         counts = _counts(found, rows["divided" if found.fractions else "train"])
@@ -149,7 +150,8 @@ def divide(
             enough(found.name, counts, found.class_names, found.fractions, *what)
         except ValueError as error:
             raise ValueError("; ".join([str(error), *notes])) from None
-        notes += _uneven(found, counts, "training image" if any(found.given) else "image")
+        noun = "training image" if any(found.given) else "image"
+        notes += _few(found, counts, noun) + _imbalance(counts, noun)
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
@@ -187,18 +189,18 @@ def divide(
     return {split: rows[split] for split in SPLITS}, planned, notes
 
 
-def _uneven(found, counts, noun):
-    """Gives lines on classes of few images, and on classes of which one has many times another's."""
-    notes = []
+def _few(found, counts, noun):
     few = [f"{found.class_names[i]} ({counts[i]})" for i in np.flatnonzero(counts < FEW)]
-    if few:
-        notes.append(f"classes with fewer than {counted(FEW, noun)}: {shown(few)}")
-    if counts.max() > 3 * counts.min():
-        notes.append(
-            f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; with "
-            "--class-weights balanced they weigh the same"
-        )
-    return notes
+    return [f"classes with fewer than {counted(FEW, noun)}: {shown(few)}"] if few else []
+
+
+def _imbalance(counts, noun):
+    if counts.max() <= 3 * counts.min():
+        return []
+    return [
+        f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; with "
+        "--class-weights balanced they weigh the same"
+    ]
 
 
 def _last_fifth(found, rows):

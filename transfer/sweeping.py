@@ -73,6 +73,7 @@ def begin(
                 seconds=seconds,
                 images=dataset.identity,
                 weights=weights,
+                epochs=whole.epochs,
             )
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
@@ -84,11 +85,15 @@ def begin(
     if marked != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
     named = [found[trial] for trial in grid.trials]
-    folders = Counter(one.trial.folder for one in named if one.status != "impossible")
-    if max(folders.values()) > 1:
-        raise ValueError(
-            "two values of a flag mean the same run, such as two copies of a file given to --weights"
-        )
+    by_folder: dict[Path, Trial] = {}
+    for one in named:
+        if one.status != "impossible":
+            other = by_folder.setdefault(one.trial.folder, one.trial)
+            if other is not one.trial:
+                raise ValueError(
+                    f"{other} and {one.trial} are the same run, as two copies of a file given to "
+                    "--weights are, or a batch size larger than the number of images: leave out one"
+                )
     states = [one if one.status == "impossible" else _state(one) for one in named]
     if stop_worst:
         states = [_stopped(one) for one in states]
@@ -121,7 +126,7 @@ def _state(one: Result) -> Result:
     if changed:
         reason = f"the {changed} changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
-    if run.config["extended_from"]:
+    if run.config["extended_from"] or run.config.get("epochs", one.epochs) > one.epochs:
         reason = (
             f"--resume extended it to {run.metrics['epochs']} epochs: remove {folder} to train it "
             "again, or choose another --logs"

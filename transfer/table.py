@@ -253,6 +253,37 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     )
 
 
+def best(logs: str | Path, source: str | None, option: str) -> Run:
+    """Finds the run that compare.py calls the best: the best one of the first row.
+
+    Args:
+        logs: Folder of all runs.
+        source: Only runs on this data, if given.
+        option: What names a run instead, for the messages.
+
+    Raises:
+        ValueError: There is none, or the runs are on different images and not to be compared.
+    """
+    finished, _ = runs.find(logs)
+    if not finished:
+        raise ValueError(f"{runs.none_under(logs)}, or give {option}")
+    if source:
+        finished = [run for run in finished if run.is_on([source])]
+        if not finished:
+            raise ValueError(f"no finished run under {logs} is on {source}")
+    groups = rank(one_a_seed(finished)[0])
+    tops = [rows[0].runs[0] for _, rows in groups]
+    if len(tops) > 1:
+        sources = {run.metrics["data"]["source"] for run in tops}
+        which = "--data or " if len(sources) == len(tops) else ""
+        choices = "; ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)
+        raise ValueError(
+            f"the runs under {logs} used different images: choose with {which}{option}. The best of "
+            f"each: {choices}"
+        )
+    return tops[0]
+
+
 def _description(row):
     """Describes the images of a row; those of the same images may be in folders of other names."""
     description = row.runs[0].metrics["data"]["description"]
