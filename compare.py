@@ -142,7 +142,7 @@ def print_test(figures):
 
 
 def test_figures(run, dataset):
-    """Gives a run's loss and accuracy on the test images; evaluates and prints them if not known.
+    """Returns a run's loss and accuracy on the test images; evaluates and prints them if not known.
 
     Raises:
         OSError, ValueError: The model can't be read, or the figures can't be saved.
@@ -182,8 +182,7 @@ def draw(title, rows, best, dataset, path):
     probabilities = validation_probabilities(best, dataset)
     images, labels = dataset.validation
     predicted = probabilities.argmax(axis=1)
-    matrix = np.zeros((len(dataset.class_names),) * 2, int)
-    np.add.at(matrix, (labels, predicted), 1)
+    matrix = results.confusion(labels, predicted, len(dataset.class_names))
     confidence = np.where(predicted == labels, -1, probabilities.max(axis=1))
     worst = np.argsort(-confidence, kind="stable")[: min(MISTAKES, int(np.sum(confidence >= 0)))]
     names = dataset.class_names
@@ -199,7 +198,7 @@ def draw(title, rows, best, dataset, path):
 
 
 def points(rows):
-    """Gives of each row what `plots.comparison` takes."""
+    """Returns for each row what `plots.comparison` takes."""
     found = []
     for row in rows:
         parameters, seconds, accuracy = map(row.mean, (PARAMETERS, SECONDS, ACCURACY))

@@ -253,7 +253,7 @@ def _middle(images):
 
 
 def _sha256(splits):
-    """Gives the sha256 of each split's images, of which there are the digest and the label."""
+    """Returns the sha256 of each split's images, of which there are the digest and the label."""
     sha256 = hashlib.sha256()
     for labelled in splits:
         sha256.update(len(labelled).to_bytes(8, "little"))

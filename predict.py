@@ -185,7 +185,7 @@ def open_exported(path, class_names=()):
 
 
 def choose_model(asked):
-    """Gives the path of the model asked for and its `runs.Run`, None where no run is known.
+    """Returns the path of the model asked for and its `runs.Run`, None where no run is known.
 
     Raises:
         OSError, ValueError: There is no such model.
@@ -233,7 +233,7 @@ def predict(model, paths, largest, enlarge):
 
 
 def classify(model, images):
-    """Gives images or errors back, with the probabilities of each image, None for an error."""
+    """Pairs images or errors with the probabilities of each image, None for an error."""
     import numpy as np
 
     probabilities = [None] * len(images)

@@ -278,7 +278,7 @@ def _published(path, name):
 
 
 def numbers_hash(path):
-    """Gives the sha256 of the numbers in a weights file of Keras 1 or 2, layer by layer."""
+    """Returns the sha256 of the numbers in a weights file of Keras 1 or 2, layer by layer."""
     sha256 = hashlib.sha256()
     with h5py.File(path) as file:
         for layer in sorted(map(_text, file.attrs["layer_names"])):

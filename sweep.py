@@ -76,7 +76,7 @@ def sweep(runs, asked):
 
 
 def workers(asked, waiting):
-    """Gives what trains the runs that wait: processes of this machine, or a Ray cluster."""
+    """Returns what trains the runs that wait: processes of this machine, or a Ray cluster."""
     if not asked.address:
         return Pool()
     terminal.import_keras()

@@ -68,7 +68,7 @@ CHANGES = (
 
 
 def steps(source, dataset):
-    """Gives for each step its name, its cause and its `Config`; the first is report, the last tuned."""
+    """Returns for each step its name, its cause and its `Config`; the first is report, the last tuned."""
     tuned_by_default = dataclasses.replace(train_frozen.DEFAULTS, data=source)
     goal, _ = settings.follow(tuned_by_default, dataset)
     report_settings = {"recipe": "report"} | settings.RECIPES["report"]

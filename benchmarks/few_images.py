@@ -86,7 +86,7 @@ def main(arguments=None):
 
 
 def plan(source, amounts):
-    """Gives for each amount what its trials have in common; taking all needs no random draw."""
+    """Returns for each amount what its trials have in common; taking all needs no random draw."""
     dataset = data.load(source, recipes.LARGEST_SIZE)
     images, classes = len(dataset.train.labels), len(dataset.class_names)
     drawn = [0 if amount in ("all", images / classes) else amount for amount in amounts]

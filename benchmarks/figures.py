@@ -28,7 +28,7 @@ BEGIN, END = "<!-- Made by benchmarks/figures.py. -->\n\n", "\n<!-- End. -->\n"
 
 
 def steps(source, folder):
-    """Gives each step's name and the command that measures it."""
+    """Returns each step's name and the command that measures it."""
     few = ("-m", "benchmarks.few_images", "--data", source)
     planned = {
         "report": (
@@ -91,7 +91,7 @@ def main(arguments=None):
 
 @functools.cache
 def logs_of(source):
-    """Gives the folder in which few_images.py leaves the runs on these images."""
+    """Returns the folder in which few_images.py leaves the runs on these images."""
     return few_images.LOGS / data.load(source).fingerprint[:12]
 
 
@@ -100,7 +100,7 @@ def sweep(source):
 
 
 def to_export(source):
-    """Gives the runs that are exported: of each regime, on 100 images per class and the report's."""
+    """Returns the runs that are exported: of each regime, on 100 images per class and the report's."""
     logs = logs_of(source)
     finished = runs.find(logs)[0] if logs.is_dir() else []
     asked = {("tuned", 100), ("report", 0)}
@@ -134,7 +134,7 @@ def write(root):
 
 
 def of_all_images(trials):
-    """Gives the trials of 4,000 images per class, on the last images of which most is known."""
+    """Returns the trials of 4,000 images per class, on the last images of which most is known."""
     by_images = {}
     for trial in trials:
         if trial["amount"] == 4000:
@@ -211,7 +211,7 @@ ABOUT = {
 
 
 def benchmark(path):
-    """Gives the figures of a benchmark, each with its images, commit and machine."""
+    """Returns the figures of a benchmark, each with its images, commit and machine."""
     return list(files.read_json(path).values()) if path.stem == "speed" else report.Rows(path).rows
 
 

@@ -54,11 +54,11 @@ class Rows:
         self.rows = kept["rows"]
 
     def known(self, what):
-        """Gives the row of what was measured, a dict that is part of it; None if there is none."""
+        """Returns the row of what was measured, a dict that is part of it; None if there is none."""
         return next((row for row in self.rows if what.items() <= row.items()), None)
 
     def measured(self, what, measure):
-        """Gives the row of what is measured: the one that is there, or `what` and `measure()`."""
+        """Returns the row of what is measured: the one that is there, or `what` and `measure()`."""
         if not (row := self.known(what)):
             start = time.perf_counter()
             row = what | measure()
@@ -84,7 +84,7 @@ def run_command(command, **options):
 
 @functools.cache
 def commit():
-    """Gives the commit that is measured, shortened."""
+    """Returns the commit that is measured, shortened."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

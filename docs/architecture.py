@@ -15,13 +15,13 @@ imports none that stands above it. An import that another arrow implies is not d
 
 
 def modules():
-    """Gives the path of each module of the project, by the name that it is imported by."""
+    """Returns the path of each module of the project, by the name that it is imported by."""
     paths = [*ROOT.glob("*.py"), *ROOT.glob("transfer/[!_]*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(paths)}
 
 
 def imports(path, known):
-    """Gives the names of the modules of the project that a file imports, anywhere in it."""
+    """Returns the names of the modules of the project that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -33,7 +33,7 @@ def imports(path, known):
 
 
 def reached(name, edges, via=()):
-    """Gives all modules that one imports, directly or through others.
+    """Returns all modules that one imports, directly or through others.
 
     Raises:
         ValueError: It imports itself.
@@ -45,7 +45,7 @@ def reached(name, edges, via=()):
 
 
 def drawn():
-    """Gives the content of docs/architecture.md."""
+    """Returns the content of docs/architecture.md."""
     paths = modules()
     edges = {name: imports(path, paths.keys()) for name, path in paths.items()}
     direct = {

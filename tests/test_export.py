@@ -140,7 +140,7 @@ def test_the_card_says_what_the_run_found(in_float32, script, tmp_path, monkeypa
 
 
 def pictures_of(path, images):
-    """Gives the pixels of a file as predict.py would read them, of the side of these images."""
+    """Returns the pixels of a file as predict.py would read them, of the side of these images."""
     from transfer.images import read
 
     return read(path, images.shape[1], enlarge=True)

@@ -147,7 +147,7 @@ def test_runs(seed, run, tmp_path):
 
 
 def with_another_value(value, draw):
-    """Gives a JSON value with one of its parts replaced by something that does not belong there."""
+    """Returns a JSON value with one of its parts replaced by something that does not belong there."""
     if isinstance(value, dict) and value and draw.random() < 0.9:
         key = draw.choice(list(value))
         return value | {key: with_another_value(value[key], draw)}

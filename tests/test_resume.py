@@ -30,7 +30,7 @@ def figures(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Gives a regime's run of four epochs that nothing interrupts."""
+    """Returns a regime's run of four epochs that nothing interrupts."""
     logs = tmp_path_factory.mktemp("whole")
     arguments = (*TINY, *EPOCHS, "--precision", "float32", "--logs", logs, "--name", "run")
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from transfer.recipes import all_views
+
 # In float32, 128 images of 288 px take 2 GB on their way; more at once are no faster.
 EVALUATION_BATCH = 128
 
@@ -52,7 +54,7 @@ class Batches:
         self.mirror = mirror
         self.shift = shift
         self.zoom = zoom
-        self.views = views if shift or zoom else 1 + mirror
+        self.views = all_views(views, mirror, shift, zoom)
         # For each place in the drawn epochs: number of the image and of its view, whether it is
         # mirrored, rows and columns moved.
         self.drawn = on_cpu(tf.Variable, np.zeros((0, 5), "int32"), shape=(None, 5))
@@ -123,7 +125,7 @@ class Batches:
         )
 
     def what_views(self):
-        """Gives all that the views of an image are made of, as JSON has it."""
+        """Returns all that the views of an image are made of, as JSON has it."""
         facts = {"views": self.views, "mirror": self.mirror}
         if self.views > 1 + self.mirror:
             facts |= {"seed": self.seed, "shift": self.shift, "zoom": self.zoom}
@@ -162,7 +164,7 @@ class Batches:
         return np.stack(moves), np.stack(boxes)
 
     def _fixed(self, view):
-        """Gives the moves and boxes of all images in one of the views that are no epoch's own."""
+        """Returns the moves and boxes of all images in one of the views that are no epoch's own."""
         if view < 1 + self.mirror:
             return np.tile([view, 0, 0], (len(self.images), 1)), self._whole()
         # A spawn key keeps them apart from those of the epochs.
@@ -188,7 +190,7 @@ class Batches:
 
 
 def views_of(config):
-    """Gives the settings of a run that say how `Batches` draws views, by the names of its arguments."""
+    """Returns the settings of a run that say how `Batches` draws views, by the names of its arguments."""
     names = ("seed", "mirror", "shift", "zoom", "views")
     return {name: getattr(config, name) for name in names}
 

@@ -132,7 +132,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
 
 def _spread(count, most):
-    """Gives the numbers of at most so many images, evenly spaced: those of a folder are sorted by class."""
+    """Returns the numbers of at most so many images, evenly spaced: those of a folder are sorted by class."""
     return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 

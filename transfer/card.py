@@ -127,7 +127,7 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
 
 
 def card(run: runs.Run, dataset: Any, rows: list[Row]) -> str:
-    """Gives the model card, in Markdown with a YAML head."""
+    """Returns the model card, in Markdown with a YAML head."""
     metrics, config = run.metrics, run.config
     about, images = metrics["data"], metrics["validation_images"]
     low, high = results.wilson(metrics["validation_accuracy"], images)
@@ -208,7 +208,7 @@ def _measured_on(row, images):
 
 
 def _head(name, metrics):
-    """Gives the YAML metadata. A string of JSON is one of YAML, but for its surrogate pairs."""
+    """Returns the YAML metadata. A string of JSON is one of YAML, but for its surrogate pairs."""
     accuracy = metrics["validation_accuracy"]
     return f"""\
 license: other
@@ -231,7 +231,7 @@ def _code(row):
 
 
 def _other_code(rows):
-    """Gives the code that runs the exported models after the first."""
+    """Returns the code that runs the exported models after the first."""
     if not rows[2:]:
         return ""
     blocks = "\n\n".join(f"```python\n{_code(row)}\n```" for row in rows[2:])
@@ -257,8 +257,7 @@ def _recipe(config):
 
 def _confusion(row, class_names):
     names = [terminal.literal(printable(name)) for name in class_names]
-    matrix = np.zeros((len(names),) * 2, int)
-    np.add.at(matrix, (row.labels, row.predicted), 1)
+    matrix = results.confusion(row.labels, row.predicted, len(names))
     body = [[name, *map(str, counts)] for name, counts in zip(names, matrix, strict=True)]
     return terminal.markdown_table(("", *names), body)
 

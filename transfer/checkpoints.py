@@ -74,7 +74,7 @@ def read(folder, facts):
 
 
 def last(folder):
-    """Gives the settings and the epochs of the last checkpoint that has both; `{}` and 0 if none has."""
+    """Returns the settings and the epochs of the last checkpoint that has both; `{}` and 0 if none has."""
     for epoch in _epochs(folder):
         with contextlib.suppress(OSError, ValueError, KeyError):
             return files.read_json(folder / f"checkpoint-{epoch}.json")["facts"]["settings"], epoch

@@ -160,7 +160,7 @@ class Cluster:
 
 
 def located_config(trial):
-    """Gives the settings of a trial with paths that hold in any working directory."""
+    """Returns the settings of a trial with paths that hold in any working directory."""
     logs = str(Path(trial.config.logs).resolve())
     return dataclasses.replace(trial.config.located(), logs=logs)
 
@@ -210,7 +210,7 @@ def _demand(address, resources):
 
 
 def _on(node):
-    """Gives the options of what is to run on one machine, by its id, whatever else runs there."""
+    """Returns the options of what is to run on one machine, by its id, whatever else runs there."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return {

@@ -65,7 +65,7 @@ def add_flag(parser, field, default, **options):
 
 
 def _resumed(parser, defaults, given):
-    """Gives the settings of the run to go on with; of them only the epochs may grow."""
+    """Returns the settings of the run to go on with; of them only the epochs may grow."""
     folder = Path(given.pop("resume"))
     try:
         known = files.read_json(folder / "config.json")

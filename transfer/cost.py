@@ -29,10 +29,10 @@ def seconds(depth, config, dataset):
     """
     images, validated = len(dataset.train.labels), len(dataset.validation.labels)
     area = (config.image_size / 160) ** 2
-    views = config.views or 1 + config.mirror
+    views = config.all_views or 1 + config.mirror
     reports = Progress.reports(config.epochs, dataset, config.early_stopping)
     frozen = TRAINED[depth] < FORWARD  # most of the network: its features are kept, if any are
-    kept = config.features == "cache" and (config.views or not (config.shift or config.zoom))
+    kept = config.features == "cache" and config.all_views
     passes = images * views + validated
     if not (frozen and kept):
         passes += validated * reports

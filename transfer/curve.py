@@ -78,7 +78,7 @@ class Point(NamedTuple):
 
 
 def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[Point]]:
-    """Gives for each number of images per class its depths, the shallowest first.
+    """Returns for each number of images per class its depths, the shallowest first.
 
     A combination of settings is left out if any of its trials was stopped early: the seeds that
     survived would be the lucky ones.
@@ -151,7 +151,7 @@ def answer(found: Sequence[Point], complete: bool = True) -> str:
 
 
 def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
-    """Gives a line for each number of images: which depth to take, and what is missing."""
+    """Returns a line for each number of images: which depth to take, and what is missing."""
     found, lines = points(results, varied), []
     for amount in dict.fromkeys(one.trial.config.images_per_class for one in results):
         asked = [one for one in results if one.trial.config.images_per_class == amount]
@@ -175,7 +175,7 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
 
 
 def markdown(results: Sequence[Result], varied: Sequence[str]) -> str:
-    """Gives sweep.md: for each number of images the answer and a table, then what failed."""
+    """Returns sweep.md: for each number of images the answer and a table, then what failed."""
     text = ["# How deep to unfreeze"]
     text.append("\n".join(f"- {line}" for line in answers(results, varied)))
     for amount, found in points(results, varied).items():
@@ -201,7 +201,7 @@ def markdown(results: Sequence[Result], varied: Sequence[str]) -> str:
 
 
 def comma_separated(results: Sequence[Result], varied: Sequence[str]) -> str:
-    """Gives sweep.csv: a line for each trial."""
+    """Returns sweep.csv: a line for each trial."""
     fixed = ["images_per_class", "seed"]
     others = [name for name in varied if name not in fixed]
     figures = ["validation_accuracy", "validation_loss", "seconds", "trainable_params"]

@@ -113,7 +113,7 @@ def _simplified(layer):
 
 
 def _pooled_apart():
-    """Gives the `call_function` of `clone_model` that pools what is concatenated before it is.
+    """Returns the `call_function` of `clone_model` that pools what is concatenated before it is.
 
     LiteRT's converter leaves a convolution in float32 if it reads a pooled concatenation that other
     layers read too, as the head does.

@@ -9,17 +9,17 @@ REGIMES = {"head": "frozen", "fire8": "last_fire", "all": "full"}
 
 
 def regime(depth: str) -> str:
-    """Gives the name of a depth's regime, under which its runs are kept."""
+    """Returns the name of a depth's regime, under which its runs are kept."""
     return REGIMES.get(depth, depth)
 
 
 def depth(name: str) -> str | None:
-    """Gives the depth of the regime of that name; None if it has another rule of what trains."""
+    """Returns the depth of the regime of that name; None if it has another rule of what trains."""
     return next((depth for depth in DEPTHS if regime(depth) == name), None)
 
 
 def rule(depth: str) -> Callable:
-    """Gives what says of a Keras layer whether it trains.
+    """Returns the function that says of a Keras layer whether it trains.
 
     Args:
         depth: One of `DEPTHS`.

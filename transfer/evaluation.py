@@ -44,7 +44,7 @@ def classifier(model, evaluation):
 
 
 def class_maps(model):
-    """Gives the class maps in which a network ends: how much each position counts towards each class.
+    """Returns the class maps in which a network ends: how much each position counts towards each class.
 
     Args:
         model: `keras.Model` from images to probabilities, of any head.

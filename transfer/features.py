@@ -131,7 +131,7 @@ class FeatureBatches(Batches):
 
 
 def predict(model, dataset, name, rows=slice(None)):
-    """Gives a model's output for the images of a split, from their kept features if there are any.
+    """Returns a model's output for the images of a split, from their kept features if there are any.
 
     Args:
         model: Functional `keras.Model` of one output, on pixels.
@@ -182,7 +182,7 @@ class Cache:
         }
 
     def load(self, parts):
-        """Gives the features of several parts of the data, computing those that are not there.
+        """Returns the features of several parts of the data, computing those that are not there.
 
         Args:
             parts: List of `(name of the split, its Batches)`, which have the views.

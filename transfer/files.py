@@ -20,7 +20,7 @@ def keras_home() -> Path:
 
 @contextlib.contextmanager
 def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
-    """Gives a path to write to that becomes `path` if all goes well, and disappears otherwise.
+    """Yields a path to write to that becomes `path` if all goes well, and disappears otherwise.
 
     What killed processes left of that file is removed.
 
@@ -54,7 +54,7 @@ def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """Gives a new folder that takes the place of `folder`, if all goes well, and disappears otherwise.
+    """Yields a new folder that takes the place of `folder`, if all goes well, and disappears otherwise.
 
     So do the folders around it, if they were not there.
 
@@ -156,7 +156,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def digest(path: Path) -> str:
-    """Gives the sha256 of a file, hexadecimal."""
+    """Returns the sha256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

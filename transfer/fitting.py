@@ -129,9 +129,8 @@ def train_head(model, dataset, config):
     def only_head(layer):
         return layer.name.startswith("head_")
 
-    # Views that are new each epoch are too many to keep.
     some_frozen = not all(layer.trainable for layer in model.layers if layer.weights)
-    keeps_features = some_frozen and (config.views or not (config.shift or config.zoom))
+    keeps_features = some_frozen and config.all_views
     # As the features are fixed, it is trained like the head of train_frozen.py.
     alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
@@ -171,7 +170,6 @@ def feed(model, dataset, config, standardised=False):
     drawn = views_of(config)
     training = Batches(dataset.train, classes, config.batch_size, **drawn)
     validation = Batches(dataset.validation, classes)
-    # Views that are new each epoch are too many to keep.
     kept = training.views and config.features == "cache"
     prefix, tail = split(model) if kept else (None, model)
     if prefix is None:
@@ -190,7 +188,7 @@ def feed(model, dataset, config, standardised=False):
 
 
 def class_weights(labels, kind):
-    """Gives each class, by its number, the weight that makes it count as much as any other.
+    """Returns each class, by its number, the weight that makes it count as much as any other.
 
     That is for the kind `balanced`; for `none` it gives None.
     """

@@ -46,7 +46,7 @@ class Folder(NamedTuple):
     notes: list[str]
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
-        """Gives some of the images, by number: uint8 (n, side, side, 3), mapped from the disk.
+        """Returns some of the images, by number: uint8 (n, side, side, 3), mapped from the disk.
 
         Images that are not contiguous, such as those of a drawn split, are copied to a file of
         their own, so that TensorFlow can take them without a copy in memory. The file has no name

@@ -35,11 +35,11 @@ class Format(NamedTuple):
     page: bool = False  # whether a page runs it, which needs class maps beside the probabilities
 
     def paths(self, folder: Path) -> list[Path]:
-        """Gives the paths of the model's files."""
+        """Returns the paths of the model's files."""
         return [folder / name for name in (self.file, *self.also)]
 
     def written(self, folder: Path) -> list[Path]:
-        """Gives the paths of all that is written, the page included."""
+        """Returns the paths of all that is written, the page included."""
         names = (*page.FILES, page.MODULES) if self.page else ()
         return [*self.paths(folder), *(folder / name for name in names)]
 
@@ -116,7 +116,7 @@ def write(model: Any, name: str, folder: Path, images: np.ndarray) -> None:
 
 
 def _int8_settings(images):
-    """Gives the converter's settings for full-integer quantization; images go in as uint8."""
+    """Returns the converter's settings for full-integer quantization; images go in as uint8."""
     import tensorflow as tf
 
     def representative():
@@ -190,7 +190,7 @@ class Runtime:
         self.side = shape[1] if isinstance(shape[1], int) and shape[1] > 0 else None
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
-        """Gives probabilities float32 (n, classes) of images uint8 (n, height, width, 3)."""
+        """Returns probabilities float32 (n, classes) of images uint8 (n, height, width, 3)."""
         return self._run(np.ascontiguousarray(images))
 
     # Each of these gives the dtype and the shape of the input, the number of classes, and the function

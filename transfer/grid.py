@@ -67,7 +67,7 @@ class Trial(NamedTuple):
         return Path(self.config.logs, "sweep", f"{self.config.regime}-{self.config.name}.txt")
 
     def begun(self) -> Config:
-        """Gives the settings with which to go on, if it was interrupted, or to begin."""
+        """Returns the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
             self.stopped.unlink(missing_ok=True)
             here = self.config.located()  # the images may have been moved
@@ -162,7 +162,7 @@ def _label(name, value):
 
 
 def _folds(parser, given):
-    """Gives the settings of one point of the grid: of each of its folds, if no single one is named."""
+    """Returns the settings of one point of the grid: of each of its folds, if no single one is named."""
     config = Config(regime="", **RECIPES[given.get("recipe", "tuned")] | given)
     if config.fold > config.folds:
         parser.error(f"argument --fold: expected --folds of {config.fold} or more as well")

@@ -116,7 +116,7 @@ def side(path: Path) -> int:
 
 
 def digest(pixels):
-    """Gives the sha256 of an image's size and pixels, uint8 (height, width, 3)."""
+    """Returns the sha256 of an image's size and pixels, uint8 (height, width, 3)."""
     sha256 = hashlib.sha256(f"{pixels.shape}".encode())
     sha256.update(np.ascontiguousarray(pixels))
     return sha256

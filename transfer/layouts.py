@@ -219,12 +219,12 @@ def _scan(root):
 
 
 def _folded(name):
-    """Gives what two names have in common that a reader, or another file system, takes for one."""
+    """Returns what two names have in common that a reader, or another file system, takes for one."""
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def _wrapped(folder):
-    """Gives the one folder in a folder where it holds the classes or splits, as in an archive."""
+    """Returns the one folder in a folder where it holds the classes or splits, as in an archive."""
     if len(folder.folders) != 1:
         return None
     ((name, only),) = folder.folders.items()
@@ -232,7 +232,7 @@ def _wrapped(folder):
 
 
 def _splits(names):
-    """Gives those of the names that are names of splits, each with its split.
+    """Returns those of the names that are names of splits, each with its split.
 
     Among a name's words a split counts only if there are names of several splits, one of them for
     training: `test_tube` may be a class.
@@ -283,7 +283,7 @@ def _by_split(root, base, splits):
 
 
 def _inner(folder):
-    """Gives the folder of the same name in a split's folder, as archives made on Kaggle have it."""
+    """Returns the folder of the same name in a split's folder, as archives made on Kaggle have it."""
     alone = list(folder.folders) == [folder.path.name] and not folder.images and not folder.bare
     inner = folder.folders[folder.path.name] if alone else folder
     return inner if inner.folders else folder
@@ -315,7 +315,7 @@ def _of_classes(root, base, split):
 
 
 def _annotations(entries):
-    """Gives lines on what is named like masks or other annotations, not like images of a class."""
+    """Returns lines on what is named like masks or other annotations, not like images of a class."""
     notes = []
     if classes := {e.class_name for e in entries if e.class_name.casefold() in ANNOTATED}:
         is_class = "is a class" if len(classes) == 1 else "are classes"

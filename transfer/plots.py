@@ -190,7 +190,7 @@ def sweep(title, depths, lines):
 
 
 def _front(costs, accuracies):
-    """Gives the points that no other one beats in both cost and accuracy, the cheapest first."""
+    """Returns the points that no other one beats in both cost and accuracy, the cheapest first."""
     front = []
     for cost, accuracy in sorted(zip(costs, accuracies, strict=True), key=lambda p: (p[0], -p[1])):
         if not front or accuracy > front[-1][1]:

@@ -3,7 +3,7 @@
 import math
 import time
 
-from transfer import files, runs
+from transfer import depths, files, runs
 from transfer.recipes import REPORTS
 
 
@@ -75,7 +75,7 @@ class Progress:
         return min(epochs, REPORTS, max(int(seen), 1))
 
     def state(self):
-        """Gives what `restore` needs to go on from here, as JSON has it."""
+        """Returns what `restore` needs to go on from here, as JSON has it."""
         names = ("epochs", "kept_epoch", "best_loss", "history", "seconds")
         return {name: getattr(self, name) for name in names}
 
@@ -143,4 +143,6 @@ class Progress:
             epoch = f"epoch {self.kept_epoch} of {self.total}"
             saved = f"{self.folder}/model.keras is the model after {epoch}"
             then = f"; --resume {self.folder} continues the run"
+            if self.folder.parent.name not in depths.REGIMES.values():  # which have a script
+                then = "; the same sweep continues the run"
         return saved + then if resumable else saved

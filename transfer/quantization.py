@@ -52,7 +52,7 @@ def equalise(model: keras.Model, images: np.ndarray) -> None:
 
 
 def _links(model):
-    """Gives pairs of layers' names: those whose channels, side by side, are read, and their readers."""
+    """Returns pairs of layers' names: those whose channels, side by side, are read, and their readers."""
     names = {layer.name for layer in model.layers}
     hidden = [f"head_fire{fire}_hidden" for fire in range(3, 10)]
     yield ["conv1"], ["fire2_squeeze1x1"]

@@ -31,8 +31,13 @@ def between(images: int, measured: dict[int, float]) -> float:
     return figure
 
 
+def all_views(views: int, mirror: bool, shift: float, zoom: float) -> int:
+    """Counts the views of an image that a run ever sees, by its settings; 0 if each epoch draws new ones."""
+    return views if shift or zoom else 1 + mirror
+
+
 def kept_views(images: int) -> int:
-    """Gives how many views of an image to keep features of, itself and its mirrored copy first.
+    """Returns how many views of an image to keep features of, itself and its mirrored copy first.
 
     Each view costs a pass through the frozen layers; only a small set of images needs many.
     """
@@ -137,7 +142,7 @@ TRAINED_SIZE, LARGEST_SIZE = 224, 288
 def settings(
     recipe: str, regime: str, images: int, side: int, given: dict[str, float]
 ) -> dict[str, float]:
-    """Gives the settings that a recipe chooses for so many images.
+    """Returns the settings that a recipe chooses for so many images.
 
     Args:
         recipe, regime: Names; a regime without a rule of its own takes that of `full`.

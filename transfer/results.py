@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from transfer.files import read_json
 from transfer.terminal import is_printable
 
@@ -32,7 +34,7 @@ TEST = {"loss": float, "accuracy": float}
 
 
 def wilson(accuracy: float, images: float) -> tuple[float, float]:
-    """Gives the 95 % Wilson score interval of an accuracy measured on so many images.
+    """Returns the 95 % Wilson score interval of an accuracy measured on so many images.
 
     Unlike accuracy ± 1.96 standard errors it holds for few images and near 0 and 1 too (Wilson
     1927, "Probable inference, the law of succession, and statistical inference", J. Am. Stat.
@@ -56,6 +58,18 @@ def wilson(accuracy: float, images: float) -> tuple[float, float]:
     return min(accuracy, max(low, 0.0)), max(accuracy, min(high, 1.0))
 
 
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts the images of each true class that are taken for each class, int (classes, classes).
+
+    Args:
+        labels, predicted: Their true and their predicted classes, int (n,).
+        classes: Number of classes.
+    """
+    matrix = np.zeros((classes, classes), int)
+    np.add.at(matrix, (labels, predicted), 1)
+    return matrix
+
+
 def read_test(folder: Path) -> dict | None:
     """Reads a run's test.json: its loss and accuracy on the test images; None if there are none."""
     try:
@@ -66,7 +80,7 @@ def read_test(folder: Path) -> dict | None:
 
 
 def training_accuracy(metrics: dict) -> float:
-    """Gives the training accuracy of the epoch whose model was kept, from a run's metrics."""
+    """Returns the training accuracy of the epoch whose model was kept, from a run's metrics."""
     history = metrics["history"]
     kept = metrics.get("best_epoch", metrics["epochs"])
     return history["accuracy"][history["epoch"].index(kept)]

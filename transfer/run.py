@@ -198,7 +198,7 @@ def _finish(dataset, config, progress, known, board):
 
 
 def left_and_right(class_names):
-    """Gives two classes whose names differ in left and right alone, or None."""
+    """Returns two classes whose names differ in left and right alone, or None."""
     by_name = {name.lower(): name for name in class_names}
     for name in by_name:
         other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")

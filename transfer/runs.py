@@ -58,7 +58,7 @@ class Run(NamedTuple):
         return *self.fingerprint, self.config["near_duplicates"]
 
     def export(self, kind: str) -> Path:
-        """Gives the folder of an export of its model: of a format, or of `all`."""
+        """Returns the folder of an export of its model: of a format, or of `all`."""
         return self.folder / f"export-{kind}"
 
     def is_of(self, identity: dict) -> bool:

@@ -166,8 +166,13 @@ class Config:
         "", "name of the run's folder (default: recipe and time)", parse=terminal.filled
     )
 
+    @property
+    def all_views(self) -> int:
+        """The number of views of an image; 0 if each epoch draws new ones, too many to keep."""
+        return recipes.all_views(self.views or 0, self.mirror, self.shift or 0.0, self.zoom or 0.0)
+
     def located(self) -> "Config":
-        """Gives these settings with paths that hold in any working directory."""
+        """Returns these settings with paths that hold in any working directory."""
         return dataclasses.replace(self, **located(dataclasses.asdict(self)))
 
 
@@ -187,7 +192,7 @@ RECIPES = {
 
 
 def learnt(config):
-    """Gives the settings on which it depends what a run learns, those that --resume can't change.
+    """Returns the settings on which it depends what a run learns, those that --resume can't change.
 
     Of the epochs, that is the number for which a schedule or an average was planned first.
     """
@@ -237,7 +242,7 @@ def follow(config, dataset):
 
 
 def located(settings):
-    """Gives those of the settings that are paths as they hold in any working directory: absolute."""
+    """Returns those of the settings that are paths as they hold in any working directory: absolute."""
     known = {"data": data.SOURCES, "weights": runs.WEIGHTS}
     return {
         key: os.path.abspath(os.path.expanduser(settings[key]))

@@ -204,14 +204,14 @@ def _imbalance(counts, noun):
 
 
 def _last_fifth(found, rows):
-    """Gives the first four fifths and the last, or None where either lacks a class."""
+    """Returns the first four fifths and the last, or None where either lacks a class."""
     held_out = len(rows) // 5
     parts = rows[:-held_out], rows[-held_out:]
     return parts if all(_counts(found, part).all() for part in parts) else None
 
 
 def _shared(found, rows):
-    """Gives lines on images that stand in two splits of a source whose splits stay as they are."""
+    """Returns lines on images that stand in two splits of a source whose splits stay as they are."""
     notes, held_out = [], {}
     for split, others in (
         ("test", ""),
@@ -228,7 +228,7 @@ def _shared(found, rows):
 
 
 def _copies(found, rows):
-    """Gives for each split its images that are copies of one before, each with that one."""
+    """Returns for each split its images that are copies of one before, each with that one."""
     first, copies = {}, {}
     for split in ("test", "validation", "train", "divided"):
         pairs = [(i, first.setdefault(found.digests[i], i)) for i in rows[split].tolist()]
@@ -237,7 +237,7 @@ def _copies(found, rows):
 
 
 def _contradictions(found, copies, used):
-    """Gives a line on copies that stand in two classes; `used` says what becomes of their labels."""
+    """Returns a line on copies that stand in two classes; `used` says what becomes of their labels."""
     pairs = [pair for own in copies.values() for pair in own]
     pairs = [(i, known) for i, known in pairs if found.labels[i] != found.labels[known]]
     if not pairs:

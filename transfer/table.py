@@ -121,7 +121,7 @@ class Row(NamedTuple):
         return max(sum(own.values()) for own in splits.values())
 
     def _validated(self):
-        """Gives for each seed whose folds make up a whole, or None, its validation splits' sizes."""
+        """Returns for each seed whose folds make up a whole, or None, its validation splits' sizes."""
         splits = {}
         for run in self.runs:
             fold, order = run.config["fold"], run.metrics["data"].get("order", {})
@@ -172,7 +172,7 @@ class Row(NamedTuple):
         return statistics.fmean(column.of(run) for run in self.runs)
 
     def deviation(self, column: Column) -> float | None:
-        """Gives the standard deviation over the runs, or None of one run."""
+        """Returns the standard deviation over the runs, or None of one run."""
         values = [column.of(run) for run in self.runs]
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -192,7 +192,7 @@ class Row(NamedTuple):
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Gives the settings by which runs are told apart."""
+    """Returns the settings by which runs are told apart."""
     metrics = run.metrics
     # Precision as it was: "auto" is another one on other hardware.
     known = run.config | {key: metrics[key] for key in ("regime", "recipe", "precision")}
@@ -201,7 +201,7 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def identity(run):
-    """Gives what all runs of a row have in common."""
+    """Returns what all runs of a row have in common."""
     return run.fingerprint, frozenset(settings(run).items())
 
 
@@ -348,7 +348,7 @@ def show(value: str | float | None) -> str:
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]], list[bool]]:
-    """Gives the head and the cells of a table, lists of strings, and which columns are of figures."""
+    """Returns the head and the cells of a table, lists of strings, and which columns are of figures."""
     chosen = [setting(key) for key in differing(rows)]
     columns = [*LABELS, *chosen, *FIGURES]
     folds = ["folds"] if any(row.settings["folds"] for row in rows) else []
@@ -379,7 +379,7 @@ def text_table(rows: Sequence[Row]) -> str:
 
 
 def markdown(groups: Sequence[tuple[str, list[Row]]]) -> str:
-    """Gives the tables in Markdown, and what their figures mean."""
+    """Returns the tables in Markdown, and what their figures mean."""
     text = ["# Comparison of runs"]
     for description, rows in groups:
         head, body, _ = cells(rows)
@@ -388,7 +388,7 @@ def markdown(groups: Sequence[tuple[str, list[Row]]]) -> str:
 
 
 def comma_separated(groups: Sequence[tuple[str, list[Row]]]) -> str:
-    """Gives all rows as .csv: the columns that are always there, then settings that rows differ in."""
+    """Returns all rows as .csv: the columns that are always there, then settings that rows differ in."""
     fixed = ["optimizer", "image_size"]
     differ = itertools.chain(*(differing(rows) for _, rows in groups))
     extra = [key for key in dict.fromkeys(differ) if key not in fixed]

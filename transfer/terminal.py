@@ -114,7 +114,7 @@ def is_printable(name: str) -> bool:
 
 
 def printable(name: object) -> str:
-    """Gives a path or name as one line that any terminal takes, whatever is in it."""
+    """Returns a path or name as one line that any terminal takes, whatever is in it."""
     return str(name) if is_printable(str(name)) else ascii(str(name))[1:-1]
 
 
@@ -150,7 +150,7 @@ def duration(seconds):
 
 
 def first_line(error):
-    """Gives the first line of an error's message, or its kind where it has none."""
+    """Returns the first line of an error's message, or its kind where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
