@@ -126,6 +126,21 @@ def kernels(source):
             yield {"kernels": name, "precision": precision, "milliseconds": milliseconds}
 
 
+def start(source):
+    """Seconds to full's first training step, and a step after it, by what lays out the optimizer's graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = subset(source, 1_000, folder)
+        config = plain("full", data=part, image_size=32, averaging=0.1, precision="float32")
+        rounds = [
+            {graph: fresh(first_step, config, graph == "ours") for graph in ("Keras", "ours")}
+            for _ in range(REPEATS)
+        ]
+        for graph, figures in rounds[0].items():
+            yield {"graph": graph} | {
+                key: statistics.median(each[graph][key] for each in rounds) for key in figures
+            }
+
+
 def pipeline(source):
     """Training steps a second: the real batches, against one fixed batch."""
     with tempfile.TemporaryDirectory() as folder:
@@ -170,7 +185,7 @@ def sizes(source):
 SECTIONS = {
     section.__name__: section
     for section in (
-        *(frozen, last_fire, full, float32, step, kernels, pipeline, images, sizes, memory),
+        *(frozen, last_fire, full, float32, step, kernels, start, pipeline, images, sizes, memory),
     )
 }
 
@@ -245,6 +260,22 @@ def keras_step(config):
     }
 
 
+def first_step(config, lean):
+    """Times full's first execution on a fixed batch, the building of its graph included, and later ones.
+
+    Returns:
+        A dict of `first`, in seconds, and of the `milliseconds` of a later step.
+    """
+    model, training = prepare(config, lean)
+    batches = iter(fixed(training, steps=None))
+    began = time.perf_counter()
+    model.make_train_function()
+    float(model.train_function(batches)["loss"])
+    first = time.perf_counter() - began
+    seconds = median_seconds(lambda: model.train_function(batches))
+    return {"first": first, "milliseconds": 1000 * seconds / model.steps_per_execution}
+
+
 def training_operations(model):
     """Counts additions and multiplications of a training step, for one image, in convolutions.
 
@@ -282,8 +313,8 @@ def step_rates(config):
     return {name: statistics.median(each[1:]) for name, each in rates.items()}
 
 
-def prepare(config):
-    """Makes what run.run() trains, and its training batches."""
+def prepare(config, lean=True):
+    """Makes what run.run() trains, and its training batches; without `lean`, the optimizer is Keras' own."""
     keras = terminal.import_keras()
     from transfer import fitting, network
 
@@ -293,7 +324,8 @@ def prepare(config):
     model, _ = network.build(config, len(dataset.class_names))
     network.set_trainable(model, trainable(config))
     trained, training, _ = fitting.feed(model, dataset, config)
-    fitting.compile_model(trained, fitting.lean(fitting.make_optimizer(config, steps=10_000)))
+    optimizer = fitting.make_optimizer(config, steps=10_000)
+    fitting.compile_model(trained, fitting.lean(optimizer) if lean else optimizer)
     return trained, training
 
 

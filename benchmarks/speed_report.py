@@ -94,6 +94,13 @@ def _kernels(rows):
     )
 
 
+def _start(rows):
+    return terminal.markdown_table(
+        ("optimizer's graph", "first step, s", "a step after it, ms"),
+        [(row["graph"], f"{row['first']:.1f}", f"{row['milliseconds']:.1f}") for row in rows],
+    )
+
+
 def _pipeline(rows):
     return terminal.markdown_table(
         ("regime", "steps per second", "with one fixed batch", "fraction"),
@@ -151,6 +158,7 @@ TABLES = {
     "float32": _regimes,
     "step": _step,
     "kernels": _kernels,
+    "start": _start,
     "pipeline": _pipeline,
     "memory": _memory,
     "images": _images,

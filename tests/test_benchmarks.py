@@ -25,6 +25,7 @@ SECTIONS = {
         {"kernels": "Eigen", "precision": "float32", "milliseconds": 10.0},
         {"kernels": "oneDNN", "precision": "mixed_bfloat16", "milliseconds": 5.0},
     ],
+    "start": [{"graph": "Keras", "first": 28.04, "milliseconds": 79.0}],
     "pipeline": [{"regime": "full", "real": 19.0, "fixed": 20.0}],
     "images": [
         {"images": count, "frozen": 1 + count / 1e3, "last_fire": 2.0, "full": count / 1e2}
@@ -66,6 +67,7 @@ def test_tables_and_picture_show_the_figures(tmp_path):
     assert "| frozen | 40 | 400 | 10.0 | float32 | 0.8000 | 0.8100 |" in text
     assert "| float32 | 2.00 | 3.00 | 1.50 | 100 | 200 | 50% |" in text
     assert "| oneDNN | mixed_bfloat16 | 5.00 | 2.00 |" in text
+    assert "| Keras | 28.0 | 79.0 |" in text
     assert "| full | 19.0 | 20.0 | 95.0% |" in text
     assert "| full | 1.25 | 1.50 |" in text
     assert "- frozen: 1.0 s and 1.00 s for each 1,000 images; the figures are within 0%" in text
