@@ -7,6 +7,9 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
+import threading
 import time
 
 import keras
@@ -263,6 +266,30 @@ def unfinished(trained, tmp_path):
     folder = shutil.copytree(trained.frozen.folder, tmp_path / "logs" / "frozen" / "tiny")
     (folder / "metrics.json").unlink()
     return folder
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1])
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_who_waits_for_a_lock_says_so_and_gets_it(tmp_path, capsys):
+    path = tmp_path / "lock"
+    path.touch()
+    command = [sys.executable, "-c", HOLD, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with files.held(path) as alone:
+            assert alone is False
+        assert not capsys.readouterr().out
+        threading.Timer(0.1, process.stdin.close).start()
+        with files.held(path, "waiting") as alone:
+            assert alone is True
+    assert capsys.readouterr().out == "waiting\n"
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(unfinished, script, one_line):

@@ -194,28 +194,14 @@ class Cache:
         Raises:
             OSError: The disk has no room for them, or can't be written to; nothing is written then.
         """
+        lock = self.folder / f"{_key(sorted(self.facts.items()))}.lock"
         with contextlib.suppress(OSError):  # what is there already can be read all the same
             self.folder.mkdir(parents=True, exist_ok=True)
+            lock.touch()
         files.clear_parts(self.folder)
-        with self._locked():
+        # What another process computes by this prefix may be the same.
+        with files.held(lock, "features    another run is computing some: waiting for it"):
             return self._load(parts)
-
-    @contextlib.contextmanager
-    def _locked(self):
-        """Lets another process that computes features by this prefix finish: they may be the same."""
-        path = self.folder / f"{_key(sorted(self.facts.items()))}.lock"
-        with contextlib.ExitStack() as stack:
-            # Not every system has locks, nor every file system; and the file may be another user's.
-            with contextlib.suppress(ImportError, OSError):
-                import fcntl
-
-                file = stack.enter_context(path.open("w"))
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    print("features    another run is computing some: waiting for it", flush=True)
-                    fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _load(self, parts):
         found = [self.read(part) for part in parts]

@@ -107,11 +107,15 @@ def _part(target):
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[bool | None]:
+def held(path: Path, waiting: str = "") -> Iterator[bool | None]:
     """Locks a file or folder, if no other process does.
 
-    Gives whether this process got the lock; None where there are no locks, as on some network file
+    Yields whether this process got the lock; None where there are no locks, as on some network file
     systems.
+
+    Args:
+        path: Path of the file or folder, which exists.
+        waiting: If given, a line to print before it waits for another process to let go.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -120,10 +124,14 @@ def held(path: Path) -> Iterator[bool | None]:
             # A network file system may want a descriptor that can be written to.
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError:
-            alone = False
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                alone = bool(waiting)
+                if waiting:
+                    print(waiting, flush=True)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
         except (ImportError, OSError):
             alone = None
         yield alone

@@ -52,15 +52,8 @@ def train(model, trainable, dataset, config, facts, progress):
     optimizer.build(trained.trainable_variables)
     variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
     if state:
-        if [variable.shape for variable in variables] != [array.shape for array in arrays]:
-            terminal.stop(
-                f"{progress.folder} can't be resumed: its checkpoint was written by another version "
-                "of this project; start a new run"
-            )
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
-        for layer in normalizations(trained):
-            layer.finalize_state()
+        with terminal.one_line_errors():
+            restore(trained, variables, arrays, progress.folder)
         print(f"resume      after epoch {progress.epochs} of {config.epochs}", flush=True)
 
     # A progress bar per epoch, unless there would be hundreds.
@@ -77,22 +70,22 @@ def train(model, trainable, dataset, config, facts, progress):
             checkpoints.save(progress.folder, progress.epochs, variables, facts, state)
             progress.judge()
 
-    trained.fit(
-        training.dataset(at_once),
-        epochs=config.epochs // at_once,
+    callbacks = [
+        board,
+        keras.callbacks.TerminateOnNaN(),
+        averaging,
+        keras.callbacks.LambdaCallback(on_epoch_end=report),
+    ]
+    fit(
+        trained,
+        training,
+        config,
+        at_once,
+        callbacks,
         initial_epoch=done // at_once,
         validation_data=validation.dataset(),
-        class_weight=class_weights(dataset.train.labels, config.class_weights),
-        shuffle=False,  # Batches does
         validation_freq=[epoch // at_once for epoch in progress.reported],
         verbose=1 if bars else 0,
-        callbacks=[
-            training.drawn_each_epoch(at_once),
-            board,
-            keras.callbacks.TerminateOnNaN(),
-            averaging,
-            keras.callbacks.LambdaCallback(on_epoch_end=report),
-        ],
     )
     if progress.diverged:
         terminal.stop(
@@ -102,6 +95,41 @@ def train(model, trainable, dataset, config, facts, progress):
     if config.early_stopping:
         print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
     return board
+
+
+def fit(model, batches, config, at_once, callbacks=(), **options):
+    """Fits a compiled model for the epochs of a `Config`.
+
+    Args:
+        model, batches: The model, and the `Batches` that train it.
+        at_once: How many of the epochs are one of Keras' fit().
+        callbacks, options: Of that.
+    """
+    model.fit(
+        batches.dataset(at_once),
+        epochs=config.epochs // at_once,
+        class_weight=class_weights(batches.labels, config.class_weights),
+        shuffle=False,  # Batches does
+        callbacks=[batches.drawn_each_epoch(at_once), *callbacks],
+        **options,
+    )
+
+
+def restore(model, variables, arrays, folder):
+    """Gives a model and its optimizer, by their Keras variables, the values of a checkpoint.
+
+    Raises:
+        ValueError: These are of other shapes.
+    """
+    if [variable.shape for variable in variables] != [array.shape for array in arrays]:
+        raise ValueError(
+            f"{folder} can't be resumed: its checkpoint was written by another version of this "
+            "project; start a new run"
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    for layer in normalizations(model):
+        layer.finalize_state()
 
 
 class Averaging(keras.callbacks.Callback):
@@ -142,15 +170,7 @@ def train_head(model, dataset, config):
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
     compile_model(tail, lean(make_optimizer(config, steps=config.epochs * len(training))))
-    block = epochs_at_once(config.epochs)
-    tail.fit(
-        training.dataset(block),
-        epochs=config.epochs // block,
-        class_weight=class_weights(dataset.train.labels, config.class_weights),
-        shuffle=False,
-        verbose=0,
-        callbacks=[training.drawn_each_epoch(block)],
-    )
+    fit(tail, training, config, epochs_at_once(config.epochs), verbose=0)
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
     print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)
 
