@@ -32,8 +32,8 @@ demo: .venv/installed
 	    done; \
 	done
 	$(VENV) compare.py $(LOGS_FLAG)
-	@echo "What to see: on features pretrained on other synthetic images (weights drawn), 20 images per class"
-	@echo "are enough for any regime; from random weights (none), no depth of unfreezing makes up for that."
+	@echo "What to look for: on features pretrained on other synthetic images (weights drawn), 20 images per class"
+	@echo "are enough for any regime; with random weights (none), they are too few, however many layers are trained."
 
 # Pretrains the weights `drawn`, on synthetic images: 20 minutes on two cores.
 drawn-weights: .venv/installed

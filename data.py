@@ -171,8 +171,8 @@ def _load_folder(root, image_size, on_bad_image, folds):
     name, drawn = printable(root), [split for split in SPLITS[1:] if split not in layout.own]
     if folds and "validation" in layout.own:
         raise ValueError(
-            f"{name} has a validation folder of its own: expected none for {folds} folds, which cut "
-            "training and validation images anew; move its images into the training folder"
+            f"{name} has a validation folder of its own: expected none for {folds} folds, which divide "
+            "training and validation images again; move its images into the training folder"
         )
     class_names = sorted({entry.class_name for entry in layout.entries})
     number = {class_name: label for label, class_name in enumerate(class_names)}

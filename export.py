@@ -1,4 +1,4 @@
-"""Exports a trained model: for phones, camera boards, browsers, other languages and runtimes.
+"""Exports a trained model: for phones, embedded boards, browsers, other languages and runtimes.
 
     python export.py --format litert --int8          # the best run; or name the folder of another one
     python export.py --format web                    # a page that runs it in a browser
@@ -48,7 +48,7 @@ def main(arguments=None):
         "--all", action="store_true", help="every format whose packages are installed"
     )
     parser.add_argument(
-        "--int8", action="store_true", help="litert in integers, a quarter as large"
+        "--int8", action="store_true", help="quantize litert to int8, a quarter of the size"
     )
     parser.add_argument("--output", type=Path, help="folder to make [RUN/export-FORMAT]")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export there")
@@ -56,7 +56,7 @@ def main(arguments=None):
         "--max-accuracy-drop",
         type=float,
         default=0.01,
-        help="largest drop in validation accuracy that is allowed in int8 [0.01]",
+        help="largest drop in validation accuracy allowed for int8 [0.01]",
     )
     parser.add_argument(
         "--data", help="use the best run on this data; same value as --data in training"

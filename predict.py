@@ -23,7 +23,7 @@ DRAWN = 100  # images in a plot, at most
 
 
 def main(arguments=None):
-    parser = terminal.Parser(description="Names what is in images.", allow_abbrev=False)
+    parser = terminal.Parser(description="Classifies images.", allow_abbrev=False)
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", help="files, folders or patterns such as '*.jpg'"
     )
@@ -155,7 +155,9 @@ def open_run(path, run):
             "the size of the images it was trained on are unknown"
         )
     if len(class_names) != model.output_shape[-1]:
-        raise ValueError(f"{path} has {model.output_shape[-1]} classes, its run {len(class_names)}")
+        raise ValueError(
+            f"{path} has {model.output_shape[-1]} classes, but its run has {len(class_names)}"
+        )
     largest = side or model.get_layer("resize").height
     return Opened(classifier(model, evaluation), class_names, largest, bool(side), model)
 
@@ -179,7 +181,7 @@ def open_exported(path, class_names=()):
         )
     if len(class_names) != model.classes:
         raise ValueError(
-            f"{path} has {model.classes} classes, its {formats.LABELS} {len(class_names)}"
+            f"{path} has {model.classes} classes, but its {formats.LABELS} has {len(class_names)}"
         )
     return Opened(model, class_names, side or LARGEST_SIZE, bool(side))
 

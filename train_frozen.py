@@ -1,4 +1,4 @@
-"""How far does a classifier get on features that never saw these images?
+"""How accurate is a classifier on frozen features, which were not trained on these images?
 
 python train_frozen.py --images-per-class 100    # 72.0 ± 0.5 % validation (3 seeds, cifar10-jpeg)
 """

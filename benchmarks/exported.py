@@ -26,7 +26,7 @@ from transfer import card, files, formats, page, runs, terminal
 
 RESULTS = Path(__file__).with_name("exported.json")
 COLUMNS = (
-    "run", "format", "bytes", "ms an image", "times LiteRT's speed", "differs", "agrees", "accuracy",
+    "run", "format", "bytes", "ms per image", "times LiteRT's speed", "max difference", "agreement", "accuracy",
 )  # fmt: skip
 IMAGES = 50
 
@@ -96,7 +96,7 @@ def tables(rows):
         ]
     pages = [
         f"- {row['run']}, {row['image_size']} px: first answer {row['first_answer']:.2f} s after "
-        f"opening, then {row['page_milliseconds']:.1f} ms an image"
+        f"opening, then {row['page_milliseconds']:.1f} ms per image"
         for row in rows
     ]
     table = terminal.markdown_table(COLUMNS, lines)

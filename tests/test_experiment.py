@@ -260,7 +260,7 @@ def test_left_and_right_are_told_apart_where_nothing_is_mirrored(script, tmp_pat
     for option in ("--mirror", "--no-mirror"):
         result = script("train_full.py", *flags, "--name", option.strip("-"), option)
         assert result.status == 0, result.err
-        noted = "turns Turn left into turn right" in result.out
+        noted = "if Turn left and turn right are mirror images" in result.out
         assert noted == (option == "--mirror")
         accuracies.append(float(result.out.split()[-1]))
     assert accuracies[0] < 0.8 and accuracies[1] == 1

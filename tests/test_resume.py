@@ -167,7 +167,7 @@ def test_a_finished_run_without_a_checkpoint_does_not_begin_anew(
         checkpoint.write_bytes(b"")
     before = {path: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
     result = command("train_frozen.py", "--resume", folder, "--epochs", 5)
-    one_line(result, f"{folder} can't be resumed: it has no whole checkpoint")
+    one_line(result, f"{folder} can't be resumed: it has no intact checkpoint")
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -15,7 +15,15 @@ from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
 from transfer.settings import NOT_LEARNT
 from transfer.terminal import printable
 
-COLUMNS = ("format", "file", "bytes", "ms an image", "differs", "agrees", "validation accuracy")
+COLUMNS = (
+    "format",
+    "file",
+    "bytes",
+    "ms per image",
+    "max difference",
+    "agreement",
+    "validation accuracy",
+)
 CODE = {
     "litert": """\
 from ai_edge_litert.interpreter import Interpreter  # pip install ai-edge-litert
@@ -146,7 +154,7 @@ SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tu
 {table(rows)}
 
 Measured on {_measured_on(rows[0], images)}, in float32; latency is the median of single-image calls on one \
-thread. "differs" is the largest difference in any probability from the Keras model's; "agrees" is the fraction of \
+thread. "max difference" is the largest difference in any probability from the Keras model's; "agreement" is the fraction of \
 images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson interval. After \
 training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
 model's accuracy was {metrics["validation_accuracy"]:.4f} [{low:.3f}, {high:.3f}] and its loss \

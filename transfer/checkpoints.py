@@ -60,7 +60,7 @@ def read(folder, facts):
                 raise ValueError("its sha256 does not match")
             known, state = kept["facts"], kept["state"]
         except (OSError, ValueError, KeyError) as error:
-            print(f"resume      {path} is damaged ({error}): looking for the one before")
+            print(f"resume      {path} is damaged ({error}): trying the one before it")
             continue
         for name in facts:
             if name != "settings" and known[name] != facts[name]:  # command_line compares those
@@ -69,7 +69,7 @@ def read(folder, facts):
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files], state
     if (folder / "metrics.json").exists():  # its model must not give way to one that begins anew
-        raise ValueError(f"{folder} can't be resumed: it has no whole checkpoint; start a new run")
+        raise ValueError(f"{folder} can't be resumed: it has no intact checkpoint; start a new run")
     return None, None
 
 

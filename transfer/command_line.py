@@ -76,7 +76,7 @@ def _resumed(parser, defaults, given):
         settings = learnt(saved) if trained else {}
     except FileNotFoundError:
         parser.error(
-            f"argument --resume: {folder} can't be resumed: it has no config.json, so it is no run"
+            f"argument --resume: {folder} can't be resumed: it has no config.json, so it is not a run"
         )
     except (OSError, ValueError, TypeError) as error:
         parser.error(f"argument --resume: {folder} can't be resumed ({terminal.reason(error)})")
@@ -93,8 +93,8 @@ def _resumed(parser, defaults, given):
             )
     if "data" not in given and not data.exists(saved.data):
         parser.error(
-            f"argument --resume: {saved.data}, with the images of {folder}, no longer exists: say "
-            "where they are now with --data"
+            f"argument --resume: {saved.data}, with the images of {folder}, no longer exists: use "
+            "--data to say where they are now"
         )
     epochs = given.get("epochs", saved.epochs)
     if finished and epochs == saved.epochs:

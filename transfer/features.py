@@ -200,7 +200,7 @@ class Cache:
             lock.touch()
         files.clear_parts(self.folder)
         # What another process computes by this prefix may be the same.
-        with files.held(lock, "features    another run is computing some: waiting for it"):
+        with files.held(lock, "features    another run is computing features: waiting for it"):
             return self._load(parts)
 
     def _load(self, parts):
@@ -212,7 +212,7 @@ class Cache:
         if missing:
             if not os.access(self.folder, os.W_OK):
                 raise OSError(
-                    f"{self.folder} can't be written to: move KERAS_HOME, or use --features none"
+                    f"{self.folder} can't be written to: set KERAS_HOME to another folder, or use --features none"
                 )
             free = shutil.disk_usage(self.folder).free
             if needed > free:

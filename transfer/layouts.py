@@ -86,7 +86,7 @@ def find(root: Path) -> Layout:
         loose.append(base)
         base = only
     if base.path.parts:
-        notes.insert(0, f"{printable(base.path)}/ is used: nothing else in the folder has images")
+        notes.insert(0, f"{printable(base.path)}/ is used: no other folder beside it has images")
     if not base.folders:
         kind = (
             "images, but no folder of them for each class" if base.images else f"no images{others}"

@@ -113,7 +113,11 @@ def _run(title, trainable, config, progress):
         "trainable_params": network.count(model.trainable_weights),
         "total_params": network.count(model.weights),
     }
-    print("regime      {}: {:,} of {:,} parameters train".format(config.regime, *params.values()))
+    print(
+        "regime      {}: {:,} of {:,} parameters are trained".format(
+            config.regime, *params.values()
+        )
+    )
     print(f"recipe      {config.recipe}, seed {config.seed}")
     print(f"data        {describe(dataset)}")
     for note in dataset.notes:
@@ -121,8 +125,8 @@ def _run(title, trainable, config, progress):
     pair = left_and_right(dataset.class_names) if config.mirror else None
     if pair:
         print(
-            "note        training mirrors images, which turns {} into {} if these are each other's "
-            "mirror image: add --no-mirror then".format(*pair)
+            "note        training mirrors images: if {} and {} are mirror images of each other, add "
+            "--no-mirror".format(*pair)
         )
     if chosen:
         print(f"settings    {chosen}")

@@ -69,7 +69,7 @@ class Config:
     )
     epochs: int | None = flag(None, "passes over the training images", minimum=1)
     batch_size: int | None = flag(None, "images per training step", minimum=1)
-    learning_rate: float | None = flag(None, "the optimizer's learning rate at its peak", above=0)
+    learning_rate: float | None = flag(None, "the optimizer's peak learning rate", above=0)
     # A step shrinks each weight by this times the learning rate (Adam's; decoupled: arXiv 1711.05101).
     weight_decay: float | None = flag(None, "weight decay of the layers that train", minimum=0)
     # Before the classifier, as in the paper.
@@ -77,7 +77,7 @@ class Config:
         None, "fraction of the classifier's inputs dropped in training", minimum=0, below=1
     )
     shift: float | None = flag(
-        None, "how far training images move, as a fraction of their side", minimum=0, below=1
+        None, "how far training images are shifted, as a fraction of their side", minimum=0, below=1
     )
     zoom: float | None = flag(
         None, "how much smaller random crops may be, as a fraction of the side", minimum=0, below=1
@@ -97,7 +97,9 @@ class Config:
         maximum=10,
     )
     # A random head would distort the layers below it.
-    head_epochs: int | None = flag(None, "epochs that first train the head alone", minimum=0)
+    head_epochs: int | None = flag(
+        None, "epochs for which the head is first trained alone", minimum=0
+    )
 
     optimizer: str = flag("adam", "the optimizer", choices=tuple(OPTIMIZERS))
     early_stopping: int = flag(

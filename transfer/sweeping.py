@@ -91,8 +91,8 @@ def begin(
             other = by_folder.setdefault(one.trial.folder, one.trial)
             if other is not one.trial:
                 raise ValueError(
-                    f"{other} and {one.trial} are the same run, as two copies of a file given to "
-                    "--weights are, or a batch size larger than the number of images: leave out one"
+                    f"{other} and {one.trial} are the same run, as --weights files of equal content and "
+                    "batch sizes above the number of images make no difference: leave out one"
                 )
     states = [one if one.status == "impossible" else _state(one) for one in named]
     if stop_worst:
