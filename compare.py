@@ -55,7 +55,7 @@ def compare(asked):
         terminal.stop(runs.none_under(asked.logs))
     chosen = [run for run in finished if matches(run, asked)]
     if not chosen:
-        options = " ".join(f"--{option}" for option in FILTERS if getattr(asked, option))
+        options = " and ".join(f"--{option}" for option in FILTERS if getattr(asked, option))
         terminal.stop(
             f"none of the {len(finished)} finished runs under {asked.logs} match the options "
             f"{options}: without these, compare.py lists all"
@@ -84,7 +84,7 @@ def compare(asked):
         try:
             report_best(description, rows, asked.logs / name)
         except runs.Gone as gone:
-            print(f"Not evaluated or drawn: {gone}", end="\n\n")
+            print(f"Not evaluated or drawn: {gone}; move the images back", end="\n\n")
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:

@@ -205,6 +205,7 @@ def choose_model(asked):
         run = runs.read(asked.run)
     else:
         run = table.best(asked.logs, asked.data, "--run or --model")
+        terminal.complain(f"using the model of {run.folder}")
     return asked.model or run.folder / "model.keras", run
 
 

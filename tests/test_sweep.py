@@ -379,11 +379,12 @@ def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
     assert one.epochs == 2 and sweeping._state(one).status == "failed"
 
 
-def test_batches_as_large_as_all_images_are_named_as_the_same_run(tmp_path):
+def test_batches_as_large_as_all_images_are_one_run(tmp_path, capsys):
     flags = ("--depth", "head", "--seed", 0, "--images-per-class", 5, "--batch-size", 100, 200)
     asked = asked_for("--data", "shapes", "--weights", "none", *flags)
-    with pytest.raises(ValueError, match="head, batch size 100 and head, batch size 200 are the"):
-        sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
+    ((one,), _) = sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
+    assert str(one.trial) == "head, batch size 100"
+    assert "head, batch size 200 is the same run as head, batch size 100" in capsys.readouterr().out
 
 
 def test_a_trial_is_named_after_the_content_of_its_weights(tmp_path):

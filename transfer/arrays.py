@@ -113,7 +113,8 @@ def _checked_split(images, labels, name, path):
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
             f"{path}: x_{name} should be uint8 images of shape (n, height, width, 3) for RGB, or (n, "
-            f"height, width) or (n, height, width, 1) for grey. Received: {images.dtype} {images.shape}"
+            "height, width) or (n, height, width, 1) for grey, with values from 0 (black) to 255 (white). "
+            f"Received: {images.dtype} {images.shape}"
         )
     if not images.size:
         raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
@@ -128,8 +129,8 @@ def _checked_split(images, labels, name, path):
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise ValueError(
-            f"{path}: y_{name} should be {len(images)} whole numbers, one per image. "
-            f"Received: {labels.dtype} {labels.shape}"
+            f"{path}: y_{name} should be {len(images)} whole numbers, one per image, counted from 0 "
+            f"(and class_names their names). Received: {labels.dtype} {labels.shape}"
         )
     if labels.min() < 0 or labels.max() > (len(images) if name == "train" else 2**63) - 1:
         raise ValueError(

@@ -60,7 +60,9 @@ def read(folder, facts):
                 raise ValueError("its sha256 does not match")
             known, state = kept["facts"], kept["state"]
         except (OSError, ValueError, KeyError) as error:
-            print(f"resume      {path} is damaged ({error}): trying the one before it")
+            missing = isinstance(error, FileNotFoundError)
+            how = "missing" if missing else f"damaged ({error})"
+            print(f"resume      {path} is {how}: trying the one before it")
             continue
         for name in facts:
             if name != "settings" and known[name] != facts[name]:  # command_line compares those

@@ -35,7 +35,8 @@ def begin(
         stop_worst: Does not resume trials that were stopped early.
 
     Returns:
-        A `Result` for each trial, and the fingerprint of the images.
+        A `Result` for each trial, one for those that are the same run, and the fingerprint of the
+        images.
 
     Raises:
         ValueError: The images are not what they should be, or too few; the folder holds the sweep of
@@ -85,15 +86,16 @@ def begin(
     if marked != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
     named = [found[trial] for trial in grid.trials]
-    by_folder: dict[Path, Trial] = {}
-    for one in named:
+    # Such as of two batch sizes above the number of images, or of a copy of the weights.
+    by_folder: dict[Path, Result] = {}
+    for one in list(named):
         if one.status != "impossible":
-            other = by_folder.setdefault(one.trial.folder, one.trial)
-            if other is not one.trial:
-                raise ValueError(
-                    f"{other} and {one.trial} are the same run, as --weights files of equal content and "
-                    "batch sizes above the number of images make no difference: leave out one"
+            other = by_folder.setdefault(one.trial.folder, one)
+            if other is not one:
+                print(
+                    f"note        {one.trial} is the same run as {other.trial}: it is trained once"
                 )
+                named.remove(one)
     states = [one if one.status == "impossible" else _state(one) for one in named]
     if stop_worst:
         states = [_stopped(one) for one in states]
@@ -128,8 +130,8 @@ def _state(one: Result) -> Result:
         return one._replace(status="failed", reason=reason)
     if run.config["extended_from"] or run.config.get("epochs", one.epochs) > one.epochs:
         reason = (
-            f"--resume extended it to {run.metrics['epochs']} epochs: remove {folder} to train it "
-            "again, or choose another --logs"
+            f"--resume extended it to {run.metrics['epochs']} epochs: move {folder} out of --logs to "
+            "train it again"
         )
         return one._replace(status="failed", reason=reason)
     return one._replace(status="finished", reason="", run=run)

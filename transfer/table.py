@@ -36,7 +36,7 @@ ABOUT = (
     "from before validation images were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
     "accuracy. A setting gets a column if rows differ in it, unless the difference merely follows from "
-    "their regime, recipe and images per class; one that a flag set gets a column in any case. Extended "
+    "their regime, recipe and images per class, and no flag set it. Extended "
     "runs add a column of their own. The column `run` names the best run of a row.\n"
 )
 
@@ -264,13 +264,17 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
     Raises:
         ValueError: There is none, or the runs are on different images and not to be compared.
     """
-    finished, _ = runs.find(logs)
+    everything, _ = runs.find(logs)
+    finished = everything
     if not finished:
         raise ValueError(f"{runs.none_under(logs)}, or give {option}")
     if source:
         finished = [run for run in finished if run.is_on([source])]
         if not finished:
-            raise ValueError(f"no finished run under {logs} is on {source}")
+            known = terminal.shown(sorted({run.metrics["data"]["source"] for run in everything}))
+            raise ValueError(
+                f"no finished run under {logs} is on {source}: expected one of {known}, or {option}"
+            )
     groups = rank(one_a_seed(finished)[0])
     tops = [rows[0].runs[0] for _, rows in groups]
     if len(tops) > 1:
