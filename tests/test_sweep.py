@@ -379,6 +379,23 @@ def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
     assert one.epochs == 2 and sweeping._state(one).status == "failed"
 
 
+def test_what_is_unusual_about_the_images_is_said_once(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for name, count in (("left", 12), ("right", 40)):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 256, (32, 32, 3), "uint8")
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    asked = asked_for("--data", tmp_path / "images", "--weights", "none", "--depth", "head", "all")
+    sweeping.begin(asked, str(tmp_path / "images"), tmp_path / "logs", skip_impossible=False)
+    out = capsys.readouterr().out
+    assert out.count("note        the largest class has 40 images, the smallest 12") == 1
+    assert (
+        out.count("note        training mirrors images: if left and right are mirror images") == 1
+    )
+
+
 def test_batches_as_large_as_all_images_are_one_run(tmp_path, capsys):
     flags = ("--depth", "head", "--seed", 0, "--images-per-class", 5, "--batch-size", 100, 200)
     asked = asked_for("--data", "shapes", "--weights", "none", *flags)

@@ -120,14 +120,8 @@ def _run(title, trainable, config, progress):
     )
     print(f"recipe      {config.recipe}, seed {config.seed}")
     print(f"data        {describe(dataset)}")
-    for note in dataset.notes:
+    for note in notes(dataset, config):
         print(f"note        {note}")
-    pair = left_and_right(dataset.class_names) if config.mirror else None
-    if pair:
-        print(
-            "note        training mirrors images: if {} and {} are mirror images of each other, add "
-            "--no-mirror".format(*pair)
-        )
     if chosen:
         print(f"settings    {chosen}")
     print(f"weights     {config.weights}")
@@ -201,14 +195,17 @@ def _finish(dataset, config, progress, known, board):
     return metrics
 
 
-def left_and_right(class_names):
-    """Returns two classes whose names differ in left and right alone, or None."""
-    by_name = {name.lower(): name for name in class_names}
+def notes(dataset, config):
+    """Returns lines on what is unusual about the images, and about training on them."""
+    by_name = {name.lower(): name for name in dataset.class_names} if config.mirror else {}
     for name in by_name:
         other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
         if other != name and other in by_name:
-            return by_name[name], by_name[other]
-    return None
+            return *dataset.notes, (
+                f"training mirrors images: if {by_name[name]} and {by_name[other]} are mirror images "
+                "of each other, add --no-mirror"
+            )
+    return dataset.notes
 
 
 def warn(metrics, dataset):

@@ -15,6 +15,7 @@ from transfer import cost, curve, depths, files, runs, terminal
 from transfer.curve import Result
 from transfer.grid import Grid, Trial
 from transfer.pool import PROCESSES, Outcome
+from transfer.run import notes
 from transfer.settings import follow
 from transfer.terminal import counted
 
@@ -64,6 +65,9 @@ def begin(
                 found |= {trial: Result(trial, "impossible", str(error)) for trial in trials}
                 continue
             raise
+        if not fingerprint:  # what is noted of other amounts and seeds is much the same
+            for note in notes(dataset, trials[0].config):
+                print(f"note        {note}")
         fingerprint = dataset.fingerprint
         for trial in trials:
             whole, _ = follow(trial.config, dataset)
