@@ -178,7 +178,8 @@ def _load_folder(root, image_size, on_bad_image, folds):
     number = {class_name: label for label, class_name in enumerate(class_names)}
     fractions = dict.fromkeys(drawn, 0.1)
     counts = Counter(entry.class_name for entry in layout.entries if entry.split in (None, "train"))
-    splits.enough(name, [counts[class_name] for class_name in class_names], class_names, fractions)
+    images = np.array([counts[class_name] for class_name in class_names])
+    splits.enough(name, images, class_names, fractions)
 
     folder = folders.load(root, layout, image_size, on_bad_image)
     files = [

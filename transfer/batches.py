@@ -186,7 +186,7 @@ class Batches:
         return np.stack([mirrored, *shifts], axis=1), boxes
 
     def _whole(self):
-        return np.tile(np.float32([0, 0, 1, 1]), (len(self.images), 1))
+        return np.tile(np.array([0, 0, 1, 1], np.float32), (len(self.images), 1))
 
 
 def views_of(config):

@@ -183,7 +183,7 @@ def show_features(folder, model, dataset):
     for place, image in enumerate(images):
         row, column = (THUMBNAIL * number for number in divmod(place, columns))
         thumbnail = Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL))
-        sprite[row : row + THUMBNAIL, column : column + THUMBNAIL] = thumbnail
+        sprite[row : row + THUMBNAIL, column : column + THUMBNAIL] = np.asarray(thumbnail)
     files = folder / "projector"
     files.mkdir(exist_ok=True)
     np.savetxt(files / "features.tsv", values, fmt="%.4g", delimiter="\t")

@@ -10,6 +10,7 @@ import dataclasses
 import getpass
 import hashlib
 import io
+import logging
 import os
 import shutil
 import socket
@@ -186,7 +187,9 @@ def _connect(address):
         try:
             if port.isdecimal() and "://" not in address:  # Ray would knock for half a minute
                 socket.create_connection((host, int(port)), timeout=5).close()
-            ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="error")
+            ray.init(
+                address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR
+            )
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             reason = terminal.first_line(error)
             raise OSError(

@@ -146,9 +146,9 @@ def _copy_weights(trained, made):
             raise ValueError(
                 f"model.keras is not the model of its metrics.json: it has no layer {layer.name}"
             )
-        kernel, bias = map(np.float64, known[layer.name].get_weights())
+        kernel, bias = (weights.astype("f8") for weights in known[layer.name].get_weights())
         if layer.name == "conv1" and centered:
-            bias = bias - np.einsum("hwcf,c->f", kernel, np.float64(squeezenet.BGR_MEANS))
+            bias = bias - np.einsum("hwcf,c->f", kernel, np.array(squeezenet.BGR_MEANS))
             kernel = kernel[:, :, ::-1]
         if layer.name.endswith("_hidden"):
             norm = known[layer.name.replace("_hidden", "_norm")]

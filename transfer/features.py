@@ -142,11 +142,10 @@ def predict(model, dataset, name, rows=slice(None)):
     few = type(images)(*(array[rows] for array in images))
     prefix, tail = split(model)
     kept = prefix and Cache(prefix, dataset).read((name, Batches(images, classes)))
+    batches = Batches(few, classes)
     if kept:
-        kept = kept._replace(rows=kept.rows[rows])
-        model, batches = tail, FeatureBatches(kept, few, classes)
-    else:
-        batches = Batches(few, classes)
+        model = tail
+        batches = FeatureBatches(kept._replace(rows=kept.rows[rows]), few, classes)
     return model.predict(batches.dataset(), verbose=0)
 
 
@@ -172,7 +171,7 @@ class Cache:
         self.folder = files.keras_home() / "features"
         weights = hashlib.sha256()
         for array in prefix.get_weights():
-            weights.update(np.ascontiguousarray(array))
+            weights.update(array.tobytes())
         self.facts = {
             "version": VERSION,
             "weights": weights.hexdigest(),

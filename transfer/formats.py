@@ -121,7 +121,7 @@ def _int8_settings(images):
 
     def representative():
         for image in images:
-            pixels = np.float32(image[np.newaxis])
+            pixels = image[np.newaxis].astype(np.float32)
             # So that its input takes uint8 as it is, however dark the images are.
             pixels[:, 0, :2] = [[0], [255]]
             yield [pixels]

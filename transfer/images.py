@@ -118,7 +118,7 @@ def side(path: Path) -> int:
 def digest(pixels):
     """Returns the sha256 of an image's size and pixels, uint8 (height, width, 3)."""
     sha256 = hashlib.sha256(f"{pixels.shape}".encode())
-    sha256.update(np.ascontiguousarray(pixels))
+    sha256.update(pixels.tobytes())
     return sha256
 
 

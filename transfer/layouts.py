@@ -183,38 +183,38 @@ def _scan(root):
             raise OSError(
                 f"{printable(root / folder.path)} can't be read: {error.strerror}"
             ) from error
-    empty = set()
+    below_nothing = set()
     for folder in reversed(tree):
         for name, below in list(folder.folders.items()):
             if not below.images and not below.folders:
                 del folder.folders[name]
-                empty.add(below.path)
+                below_nothing.add(below.path)
                 if below.useless:
                     folder.bare.append(below)
                     folder.useless = below.useless
     notes, others = [], ""
     if kinds:
         each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
-        found = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
-        others = f", but {found}"
-        notes.append(f"left out: {found}")
-    empty = sorted(path for path in empty if path.parent not in empty)
+        files = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
+        others = f", but {files}"
+        notes.append(f"left out: {files}")
+    empty = sorted(path for path in below_nothing if path.parent not in below_nothing)
     if empty:
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links := [link for folder in tree for link in folder.links]:
-        found = (
+        dropped = (
             f"{counted(len(links), 'link')} out of the folder, to nothing, in a circle or to a folder "
             f"that another link leads to: {shown(links)}"
         )
-        others += f"{' and' if others else ', but'} {found}"
-        notes.append(f"not followed: {found}")
+        others += f"{' and' if others else ', but'} {dropped}"
+        notes.append(f"not followed: {dropped}")
     if hidden:
         notes.append(
             f"left out: {counted(len(hidden), 'hidden file')} named like an image: {shown(hidden)}"
         )
     if hidden_folders:
-        found = counted(len(hidden_folders), "hidden folder")
-        notes.append(f"left out: {found}: {shown(hidden_folders)}")
+        many = counted(len(hidden_folders), "hidden folder")
+        notes.append(f"left out: {many}: {shown(hidden_folders)}")
     return tree[0], notes, others
 
 

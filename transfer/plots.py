@@ -285,7 +285,9 @@ def explanations(images):
 def overlay(image, evidence):
     """Darkens an image and lays the evidence over it as a heat map; returns uint8 (height, width, 3)."""
     height, width, _ = image.shape
-    smooth = Image.fromarray(np.float32(evidence)).resize((width, height), Image.BILINEAR)
+    smooth = Image.fromarray(np.float32(evidence)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
     weight = np.asarray(smooth)[..., np.newaxis]
     heat = 255 * colormaps["inferno"](weight[..., 0])[..., :3]
     return np.uint8(np.clip(0.45 * image + 0.55 * heat, 0, 255))

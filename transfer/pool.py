@@ -32,44 +32,40 @@ class Pool:
     """The processes of this machine."""
 
     def __init__(self):
-        self.workers = [None] * PROCESSES
-        self.busy = {}
+        self.idle: list[_Worker] = []
+        self.busy: dict[_Worker, Trial] = {}
 
     def free(self) -> int:
         """Says how many trials can be started at once."""
-        return len(self.workers) - len(self.busy)
+        return PROCESSES - len(self.busy)
 
     def start(self, trial: Trial) -> None:
-        place = next(i for i in range(len(self.workers)) if i not in self.busy)
-        worker = self.workers[place]
-        if worker is None or not worker.process.is_alive():
-            self.workers[place] = _Worker()
-        self.busy[place] = trial
-        self.workers[place].connection.send(trial)
+        self.idle = [worker for worker in self.idle if worker.process.is_alive()]
+        worker = self.idle.pop() if self.idle else _Worker()
+        self.busy[worker] = trial
+        worker.connection.send(trial)
 
     def finished(self, seconds: float) -> list[tuple[Trial, Outcome]]:
         """Waits up to so many seconds for trials that have ended; gives them."""
-        by_connection = {self.workers[place].connection: place for place in self.busy}
+        ready = wait([worker.connection for worker in self.busy], seconds)
         ended = []
-        for ready in wait(list(by_connection), seconds):
-            place = by_connection[ready]
+        for worker in [worker for worker in self.busy if worker.connection in ready]:
             try:
-                outcome = self.workers[place].connection.recv()
+                outcome = worker.connection.recv()
+                self.idle.append(worker)
             except (EOFError, OSError):
-                outcome = Outcome("died", self.workers[place].end())
-                self.workers[place] = None
-            ended.append((self.busy.pop(place), outcome))
+                outcome = Outcome("died", worker.end())
+            ended.append((self.busy.pop(worker), outcome))
         return ended
 
     def interrupt(self) -> None:
         """Passes Ctrl-C on to the trials that are being trained."""
-        for place in self.busy:
+        for worker in self.busy:
             with contextlib.suppress(OSError):  # it died meanwhile
-                self.workers[place].connection.send(None)  # if it has not begun yet
-                os.kill(self.workers[place].process.pid, signal.SIGINT)
+                worker.interrupt()
 
     def close(self) -> None:
-        for worker in filter(None, self.workers):
+        for worker in [*self.idle, *self.busy]:
             worker.connection.close()
 
 
@@ -85,10 +81,15 @@ class _Worker:
         signal.signal(signal.SIGINT, before)
         theirs.close()
 
+    def interrupt(self) -> None:
+        assert self.process.pid  # it was started
+        self.connection.send(None)  # if it has not begun yet
+        os.kill(self.process.pid, signal.SIGINT)
+
     def end(self) -> str:
         """Says how the process died."""
         self.process.join()
-        code = self.process.exitcode
+        code = self.process.exitcode or 0
         if code < 0:
             return f"its process was killed ({signal.Signals(-code).name}); perhaps memory ran out"
         return f"its process ended with status {code}"
@@ -108,7 +109,9 @@ def _serve(connection):
 
 
 def _stop_with_the_sweep():
-    multiprocessing.parent_process().join()
+    sweep = multiprocessing.parent_process()
+    assert sweep  # this process was started by it
+    sweep.join()
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -63,7 +63,7 @@ def _run_one(title, trainable, config, hopeless):
     with terminal.one_line_errors():
         check_weights(config.weights)
         if config.resume:
-            folder, made = Path(config.resume), ()
+            folder, made = Path(config.resume), []
             if not os.access(folder, os.W_OK):
                 raise OSError(f"{folder} can't be resumed: it can't be written to")
         else:

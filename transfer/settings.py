@@ -239,7 +239,7 @@ def follow(config, dataset):
     if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
         named = [name for name in given if name not in RECIPES[config.recipe]]
         named += ["mirror"] if config.mirror != mirror else []
-        chosen["given"] = " ".join(named)
+        config = dataclasses.replace(config, given=" ".join(named))
     return dataclasses.replace(config, **chosen), line if shown else ""
 
 
