@@ -82,6 +82,15 @@ def begin(
             )
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
+    _refuse_another_sweep(logs, fingerprint)
+    named = _without_equals([found[trial] for trial in grid.trials])
+    states = [one if one.status == "impossible" else _state(one) for one in named]
+    if stop_worst:
+        states = [_stopped(one) for one in states]
+    return states, fingerprint
+
+
+def _refuse_another_sweep(logs: Path, fingerprint: str) -> None:
     mark = logs / MARK
     try:
         marked = files.read_json(mark) if mark.exists() else {"data": fingerprint}
@@ -89,21 +98,17 @@ def begin(
         raise ValueError(f"{error}: remove it if the runs beside it are of these images") from None
     if marked != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
-    named = [found[trial] for trial in grid.trials]
-    # Such as of two batch sizes above the number of images, or of a copy of the weights.
-    by_folder: dict[Path, Result] = {}
-    for one in list(named):
-        if one.status != "impossible":
-            other = by_folder.setdefault(one.trial.folder, one)
-            if other is not one:
-                print(
-                    f"note        {one.trial} is the same run as {other.trial}: it is trained once"
-                )
-                named.remove(one)
-    states = [one if one.status == "impossible" else _state(one) for one in named]
-    if stop_worst:
-        states = [_stopped(one) for one in states]
-    return states, fingerprint
+
+
+def _without_equals(named: list[Result]) -> list[Result]:
+    """Leaves out what is the same run as one before, such as with two batch sizes above all images."""
+    kept: dict[Path | Trial, Result] = {}
+    for one in named:
+        # What is impossible has no folder of its own.
+        other = kept.setdefault(one.trial if one.status == "impossible" else one.trial.folder, one)
+        if other is not one:
+            print(f"note        {one.trial} is the same run as {other.trial}: it is trained once")
+    return list(kept.values())
 
 
 def plan(found: Sequence[Result], logs: Path) -> str:
