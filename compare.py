@@ -84,7 +84,7 @@ def compare(asked):
         try:
             report_best(description, rows, asked.logs / name)
         except runs.Gone as gone:
-            print(f"Not evaluated or drawn: {gone}; move the images back", end="\n\n")
+            print(f"Not evaluated or drawn: {gone}", end="\n\n")
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:
@@ -101,7 +101,7 @@ def matches(run, asked):
 def remove_plots(logs):
     """Removes the plots of an earlier call: they are of other tables than those that are there now."""
     for plot in logs.glob("comparison*.png"):
-        if re.fullmatch(r"comparison(-[1-9]\d?)?", plot.stem):
+        if re.fullmatch(r"comparison(-[2-9]|-[1-9]\d)?", plot.stem):
             plot.unlink()
 
 

@@ -93,4 +93,4 @@ def step_milliseconds(precision, batch_size=32, size=96, classes=10, dropout=0.5
 
 if __name__ == "__main__":
     for precision in sys.argv[1:] or ("float32", "bfloat16"):
-        print(f"{precision}: {step_milliseconds(precision):.2f} ms an image")
+        print(f"{precision}: {step_milliseconds(precision):.2f} ms per image")

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import statistics
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 import compare
 import data
+import predict
 from transfer import files, plots, results, runs, table
 
 
@@ -403,7 +405,9 @@ def test_the_best_model_is_that_of_the_best_row_not_of_the_luckiest_seed(write, 
     older = write("older", 0.95, regime="full", seed=0)
     os.utime(older / "metrics.json", (0, 0))
     assert f"Best by validation accuracy: {steady[0]}\n" in shown().out
-    assert table.best(tmp_path, None, "--run").folder == steady[0]
+    asked = SimpleNamespace(model=None, run=None, logs=tmp_path, data=None)
+    assert predict.choose_model(asked)[1].folder == steady[0]
+    assert table.best(tmp_path, None, "RUN").folder == steady[0]
 
 
 def test_other_images_of_the_same_name_are_told_apart(write, script, tmp_path):
@@ -671,7 +675,7 @@ def test_the_best_runs_images_are_read_as_it_read_them(write, tmp_path, monkeypa
 
 def test_plots_of_an_earlier_table_are_removed(write, script, tmp_path):
     write("run", 0.5)  # its images are gone, so that it isn't drawn
-    mine = ["comparison-2024.png", "comparison-mine.png", "comparison2.png"]
+    mine = ["comparison-1.png", "comparison-2024.png", "comparison-mine.png", "comparison2.png"]
     names = ["comparison.png", "comparison-2.png", "comparison-13.png", *mine]
     for name in names:
         (tmp_path / name).touch()

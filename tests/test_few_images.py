@@ -90,9 +90,14 @@ def test_what_mirrors_and_what_does_not():
         assert settings.follow(config, dataset)[0].given == ""
     config, _ = settings.follow(settings.Config("full", mirror=False, epochs=1), dataset)
     assert config.given == "epochs mirror"
-    both = settings.Config("full", mirror=False, evaluation="mirrored")
-    with pytest.raises(ValueError, match="--evaluation mirrored contradicts --no-mirror"):
-        settings.follow(both, dataset)
+    assert settings.follow(config, dataset) == (config, "")
+
+
+def test_mirrored_evaluation_of_what_is_not_mirrored_is_refused(script, one_line, tmp_path):
+    flags = ("--no-mirror", "--evaluation", "mirrored", "--data", "shapes", "--logs", tmp_path)
+    for name in ("train_full.py", "sweep.py"):
+        one_line(script(name, *flags), "--evaluation mirrored contradicts --no-mirror")
+        assert not list(tmp_path.iterdir())
 
 
 def test_what_is_given_goes_before_the_rule():

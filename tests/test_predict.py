@@ -59,7 +59,9 @@ def test_takes_the_best_finished_run(trained, script, picture):
     best = max(REGIMES, key=lambda r: getattr(trained, r).metrics["validation_accuracy"])
     runs = {regime: getattr(trained, regime).folder for regime in REGIMES}
     out = {r: script("predict.py", picture, "--run", folder).out for r, folder in runs.items()}
-    assert script("predict.py", picture, "--logs", trained.logs).out == out[best]
+    result = script("predict.py", picture, "--logs", trained.logs)
+    assert result.out == out[best]
+    assert result.err == f"predict.py: using the model of {runs[best]}\n"
     assert script("predict.py", picture, "--model", runs[best] / "model.keras").out == out[best]
     assert len(set(out.values())) > 1
 

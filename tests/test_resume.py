@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import keras
@@ -18,7 +17,7 @@ import pytest
 from conftest import REGIMES, TINY, finish, start
 from PIL import Image
 
-from transfer import files
+from transfer import files, progress
 
 EPOCHS = ("--epochs", "4")
 
@@ -165,10 +164,17 @@ def test_a_finished_run_without_a_checkpoint_does_not_begin_anew(
     folder = shutil.copytree(whole("frozen"), tmp_path / "frozen" / "run")
     for checkpoint in folder.glob("checkpoint-*.npz"):
         checkpoint.write_bytes(b"")
-    before = {path: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
-    result = command("train_frozen.py", "--resume", folder, "--epochs", 5)
+    kept = [folder / name for name in ("model.keras", "metrics.json", "validation.npz")]
+    before = [path.read_bytes() for path in kept]
+    resume = ("train_frozen.py", "--resume", folder, "--epochs", 5)
+    result = command(*resume)
     one_line(result, f"{folder} can't be resumed: it has no intact checkpoint")
-    assert {path: path.read_bytes() for path in before} == before
+    assert "checkpoint-4.npz is damaged" in result.out
+    (folder / "checkpoint-4.npz").unlink()
+    result = command(*resume)
+    one_line(result, f"{folder} can't be resumed: it has no intact checkpoint")
+    assert "checkpoint-4.npz is missing" in result.out
+    assert [path.read_bytes() for path in kept] == before
 
 
 def test_refuses_what_differs(whole, command, one_line, tmp_path):
@@ -268,6 +274,17 @@ def unfinished(trained, tmp_path):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("regime", "words"),
+    [("full", "; --resume {} continues"), ("fire6", "; the same sweep continues")],
+)
+def test_what_is_kept_says_how_to_go_on(regime, words, tmp_path):
+    """Only depths that have a script can be resumed by it."""
+    reached = progress.Progress(tmp_path / regime / "run")
+    reached.kept_epoch = 1
+    assert words.format(tmp_path / regime / "run") in reached.kept()
+
+
 HOLD = """
 import fcntl, sys
 file = open(sys.argv[1])
@@ -277,7 +294,7 @@ sys.stdin.read()
 """
 
 
-def test_who_waits_for_a_lock_says_so_and_gets_it(tmp_path, capsys):
+def test_who_waits_for_a_lock_says_so_and_gets_it(tmp_path, monkeypatch):
     path = tmp_path / "lock"
     path.touch()
     command = [sys.executable, "-c", HOLD, path]
@@ -285,11 +302,16 @@ def test_who_waits_for_a_lock_says_so_and_gets_it(tmp_path, capsys):
         process.stdout.readline()
         with files.held(path) as alone:
             assert alone is False
-        assert not capsys.readouterr().out
-        threading.Timer(0.1, process.stdin.close).start()
+        said = []
+
+        def release(text, **_):
+            said.append(text)
+            process.stdin.close()
+
+        monkeypatch.setattr("builtins.print", release)
         with files.held(path, "waiting") as alone:
             assert alone is True
-    assert capsys.readouterr().out == "waiting\n"
+    assert said == ["waiting"]
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(unfinished, script, one_line):

@@ -328,7 +328,10 @@ def _unpacked(what, home, folder=None):
 
 
 def _receive(trial, content):
-    """Puts the folder of a run that comes back into --logs, whole, with the paths of this machine."""
+    """Puts the folder of a run that comes back into --logs, whole, with the paths of this machine.
+
+    A run that has not ended does not replace one that has done more epochs.
+    """
     trial.output.parent.mkdir(parents=True, exist_ok=True)
     trial.output.write_bytes(content["output"])
     trial.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -341,7 +344,7 @@ def _receive(trial, content):
         ended = any((folder / name).exists() for name in ("metrics.json", "stopped.json"))
         done = [checkpoints.last(path)[1] for path in (folder, trial.folder) if path.exists()]
         if not ended and done[0] < done[-1]:
-            return  # it began anew there, and was interrupted before it got as far as here
+            return  # it began anew there
         config = located_config(trial)
         here = {key: getattr(config, key) for key in ("data", "weights", "logs")}
         for name in ("config.json", "metrics.json"):

@@ -208,9 +208,9 @@ def feed(model, dataset, config, standardised=False):
 
 
 def class_weights(labels, kind):
-    """Returns each class, by its number, the weight that makes it count as much as any other.
+    """Returns for each class, by its number, the weight that makes it count as much as any other.
 
-    That is for the kind `balanced`; for `none` it gives None.
+    That is for the kind `balanced`; for `none`, None.
     """
     if kind == "none":
         return None

@@ -289,8 +289,8 @@ def beside(path: Path) -> tuple[list[str], int | None]:
             f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "
             f"{PREPROCESSING}): export the model again"
         ) from error
-    weights = path.with_suffix(".bin")  # OpenVINO's, which are in a file of their own
-    for file in (path, weights) if path.suffix == ".xml" else (path,):
+    also = [name for each in FORMATS.values() if each.file == path.name for name in each.also]
+    for file in (path, *map(path.with_name, also)):
         expected = hashes.get(file.name)
         if expected and file.is_file() and expected != files.digest(file):
             raise ValueError(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import data
 from transfer import depths, terminal
 from transfer.command_line import FLAGS, add_flag, check_range, parse_config
-from transfer.settings import RECIPES, Config, check_weights
+from transfer.settings import RECIPES, Config, check_flags, check_weights
 
 DEPTHS = ("head", "fire9", "fire8", "fire6", "fire4", "all")
 SEEDS = (0, 1, 2)
@@ -164,6 +164,8 @@ def _label(name, value):
 def _folds(parser, given):
     """Returns the settings of one point of the grid: of each of its folds, if no single one is named."""
     config = Config(regime="", **RECIPES[given.get("recipe", "tuned")] | given)
+    with terminal.one_line_errors():
+        check_flags(config)
     if config.fold > config.folds:
         parser.error(f"argument --fold: expected --folds of {config.fold} or more as well")
     folds = range(1, config.folds + 1) if config.folds and not config.fold else [config.fold]

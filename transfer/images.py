@@ -155,7 +155,7 @@ def decode(path: Path) -> Image.Image:
             if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
                 raise Refused(
                     f"{path} has {width:,} x {height:,} pixels: expected {LARGEST_AREA:,} or fewer, "
-                    f"and {LARGEST_SIDE:,} a side"
+                    f"and at most {LARGEST_SIDE:,} a side"
                 )
             if image.format == "PNG":  # whose checksums Pillow does not compare when it decodes
                 with Image.open(path, formats=FORMATS) as checked:

@@ -13,7 +13,7 @@ import data
 from transfer import checkpoints, cost, depths, files, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
-from transfer.settings import check_weights, follow, learnt
+from transfer.settings import check_flags, check_weights, follow, learnt
 
 
 def run(title, trainable, config, hopeless=None):
@@ -61,6 +61,7 @@ def print_result(title, loss, accuracy):
 
 def _run_one(title, trainable, config, hopeless):
     with terminal.one_line_errors():
+        check_flags(config)
         check_weights(config.weights)
         if config.resume:
             folder, made = Path(config.resume), []
@@ -197,7 +198,8 @@ def _finish(dataset, config, progress, known, board):
 
 def notes(dataset, config):
     """Returns lines on what is unusual about the images, and about training on them."""
-    by_name = {name.lower(): name for name in dataset.class_names} if config.mirror else {}
+    flags = config.mirror and not config.resume
+    by_name = {name.lower(): name for name in dataset.class_names} if flags else {}
     for name in by_name:
         other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
         if other != name and other in by_name:

@@ -306,7 +306,7 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     known = [key for key in data.SETTINGS if key in config]
     # The others are the defaults of `data.load`.
     how = {key: config[key] for key in known if config[key] != BEFORE.get(key)}
-    reason = "no longer exists"
+    reason = "no longer exists: move the images back"
     if there:
         reason = "has changed since: its images, or their splits, are no longer the run's"
     for source in there:

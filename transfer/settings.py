@@ -233,14 +233,27 @@ def follow(config, dataset):
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
     line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
-    mirror = RECIPES[config.recipe].get("mirror", Config.mirror)
-    if config.mirror < mirror and config.evaluation == "mirrored":
-        raise ValueError("--evaluation mirrored contradicts --no-mirror: give only one of them")
+    named = config.given.split()
     if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
         named = [name for name in given if name not in RECIPES[config.recipe]]
-        named += ["mirror"] if config.mirror != mirror else []
-        config = dataclasses.replace(config, given=" ".join(named))
+    if config.mirror != _recipes_mirror(config) and "mirror" not in named:
+        named.append("mirror")
+    config = dataclasses.replace(config, given=" ".join(named))
     return dataclasses.replace(config, **chosen), line if shown else ""
+
+
+def _recipes_mirror(config):
+    return RECIPES[config.recipe].get("mirror", Config.mirror)
+
+
+def check_flags(config):
+    """Refuses flags that contradict each other, before images are read.
+
+    Raises:
+        ValueError: They do.
+    """
+    if _recipes_mirror(config) and not config.mirror and config.evaluation == "mirrored":
+        raise ValueError("--evaluation mirrored contradicts --no-mirror: give only one of them")
 
 
 def located(settings):

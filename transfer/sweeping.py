@@ -66,7 +66,8 @@ def begin(
                 continue
             raise
         if not fingerprint:  # what is noted of other amounts and seeds is much the same
-            for note in notes(dataset, trials[0].config):
+            configs = [trial.config for trial in grid.trials]
+            for note in notes(dataset, max(configs, key=lambda config: config.mirror)):
                 print(f"note        {note}")
         fingerprint = dataset.fingerprint
         for trial in trials:
@@ -139,7 +140,7 @@ def _state(one: Result) -> Result:
         return one._replace(status="failed", reason=reason)
     if run.config["extended_from"] or run.config.get("epochs", one.epochs) > one.epochs:
         reason = (
-            f"--resume extended it to {run.metrics['epochs']} epochs: move {folder} out of --logs to "
+            f"--resume extended it to {run.config.get('epochs', run.metrics['epochs'])} epochs: move {folder} out of --logs to "
             "train it again"
         )
         return one._replace(status="failed", reason=reason)

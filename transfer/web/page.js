@@ -145,7 +145,7 @@ async function decoded(file, bytes) {
     if (width * height > LARGEST_AREA || Math.max(width, height) > LARGEST_SIDE) {
       throw new Refusal(`${file.name} has ${width.toLocaleString("en")} x ${height.toLocaleString("en")} ` +
         `pixels: expected ${LARGEST_AREA.toLocaleString("en")} or fewer, ` +
-        `and ${LARGEST_SIDE.toLocaleString("en")} a side.`);
+        `and at most ${LARGEST_SIDE.toLocaleString("en")} a side.`);
     }
     if (webpOrientation(bytes) > 1) {
       throw new Refusal(`${file.name} has an EXIF rotation, which browsers ignore in WebP files: save it upright.`);
