@@ -92,5 +92,7 @@ def prune(folder, kept):
 
 def _epochs(folder):
     """Epochs of which there is a checkpoint, the last first."""
-    names = (re.fullmatch(r"checkpoint-(\d+)\.json", path.name) for path in folder.iterdir())
+    names = (
+        re.fullmatch(r"checkpoint-(\d+)\.json", path.name) for path in folder.glob("checkpoint-*")
+    )
     return sorted((int(name[1]) for name in names if name), reverse=True)

@@ -342,8 +342,7 @@ def _receive(trial, content):
         if not folder.exists():  # it ended before it had one
             return
         ended = any((folder / name).exists() for name in ("metrics.json", "stopped.json"))
-        done = [checkpoints.last(path)[1] for path in (folder, trial.folder) if path.exists()]
-        if not ended and done[0] < done[-1]:
+        if not ended and checkpoints.last(folder)[1] < checkpoints.last(trial.folder)[1]:
             return  # it began anew there
         config = located_config(trial)
         here = {key: getattr(config, key) for key in ("data", "weights", "logs")}

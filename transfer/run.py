@@ -121,7 +121,7 @@ def _run(title, trainable, config, progress):
     )
     print(f"recipe      {config.recipe}, seed {config.seed}")
     print(f"data        {describe(dataset)}")
-    for note in notes(dataset, config):
+    for note in notes(dataset, mirror=config.mirror and not config.resume):
         print(f"note        {note}")
     if chosen:
         print(f"settings    {chosen}")
@@ -196,10 +196,9 @@ def _finish(dataset, config, progress, known, board):
     return metrics
 
 
-def notes(dataset, config):
+def notes(dataset, mirror):
     """Returns lines on what is unusual about the images, and about training on them."""
-    flags = config.mirror and not config.resume
-    by_name = {name.lower(): name for name in dataset.class_names} if flags else {}
+    by_name = {name.lower(): name for name in dataset.class_names} if mirror else {}
     for name in by_name:
         other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
         if other != name and other in by_name:

@@ -238,8 +238,8 @@ def follow(config, dataset):
         named = [name for name in given if name not in RECIPES[config.recipe]]
     if config.mirror != _recipes_mirror(config) and "mirror" not in named:
         named.append("mirror")
-    config = dataclasses.replace(config, given=" ".join(named))
-    return dataclasses.replace(config, **chosen), line if shown else ""
+    whole = dataclasses.replace(config, given=" ".join(named), **chosen)
+    return whole, line if shown else ""
 
 
 def _recipes_mirror(config):

@@ -66,8 +66,7 @@ def begin(
                 continue
             raise
         if not fingerprint:  # what is noted of other amounts and seeds is much the same
-            configs = [trial.config for trial in grid.trials]
-            for note in notes(dataset, max(configs, key=lambda config: config.mirror)):
+            for note in notes(dataset, any(trial.config.mirror for trial in grid.trials)):
                 print(f"note        {note}")
         fingerprint = dataset.fingerprint
         for trial in trials:
@@ -139,10 +138,8 @@ def _state(one: Result) -> Result:
         reason = f"the {changed} changed while it was trained: remove {folder} to train it again"
         return one._replace(status="failed", reason=reason)
     if run.config["extended_from"] or run.config.get("epochs", one.epochs) > one.epochs:
-        reason = (
-            f"--resume extended it to {run.config.get('epochs', run.metrics['epochs'])} epochs: move {folder} out of --logs to "
-            "train it again"
-        )
+        epochs = run.config.get("epochs", run.metrics["epochs"])
+        reason = f"--resume extended it to {epochs} epochs: move {folder} out of --logs to train it again"
         return one._replace(status="failed", reason=reason)
     return one._replace(status="finished", reason="", run=run)
 

@@ -264,18 +264,16 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
     Raises:
         ValueError: There is none, or the runs are on different images and not to be compared.
     """
-    everything, _ = runs.find(logs)
-    finished = everything
+    finished, _ = runs.find(logs)
     if not finished:
         raise ValueError(f"{runs.none_under(logs)}, or give {option}")
-    if source:
-        finished = [run for run in finished if run.is_on([source])]
-        if not finished:
-            known = terminal.shown(sorted({run.metrics["data"]["source"] for run in everything}))
-            raise ValueError(
-                f"no finished run under {logs} is on {source}: expected one of {known}, or {option}"
-            )
-    groups = rank(one_a_seed(finished)[0])
+    chosen = [run for run in finished if not source or run.is_on([source])]
+    if not chosen:
+        known = terminal.shown(sorted({run.metrics["data"]["source"] for run in finished}))
+        raise ValueError(
+            f"no finished run under {logs} is on {source}: expected one of {known}, or {option}"
+        )
+    groups = rank(one_a_seed(chosen)[0])
     tops = [rows[0].runs[0] for _, rows in groups]
     if len(tops) > 1:
         sources = {run.metrics["data"]["source"] for run in tops}
