@@ -1,6 +1,6 @@
 """Where images come from: every source becomes the same three splits of uint8 RGB images.
 
-python data.py cifar10   # a first look: counts, and a grid of images of each class
+python data.py cifar10   # a preview: counts, notes, and a grid of images of each class
 
 load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
 load("FILE.npz")         x_train, y_train, x_test, y_test, like Keras' own mnist.npz
@@ -282,7 +282,10 @@ SOURCES = {"cifar10": _load_cifar10, "shapes": shapes.draw}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser(description="Draws a first look at a source of images.", allow_abbrev=False)
+    parser = Parser(
+        description="Previews a source of images: counts, notes and a grid of examples.",
+        allow_abbrev=False,
+    )
     parser.add_argument("source", help=f"{', '.join(SOURCES)}, FILE.npz or a folder")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split [0]")
     parser.add_argument(
@@ -307,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def preview(asked):
-    """Prints and draws a first look at what was asked for."""
+    """Prints and draws the preview that was asked for."""
     with one_line_errors():
         dataset = load(
             asked.source,

@@ -389,7 +389,7 @@ def pixels(size, preprocessing="caffe"):
 
 
 def replace_head(backbone, classes, head="conv", dropout=0.5):
-    """Puts a new classifier on SqueezeNet's last fire module.
+    """Puts a new classifier on SqueezeNet's fire modules.
 
     Args:
         backbone: A model from `SqueezeNet()`, with or without its top.

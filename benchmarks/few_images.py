@@ -209,7 +209,7 @@ def write(trials, path):
     about = (
         "# Few images per class\n\n"
         "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
-        "over the seeds (mean validation loss); below it the mean seconds of a trial on two cores, "
+        "over the seeds (mean validation loss); below it the mean seconds of a run on two cores, "
         "from start to end, features and waiting for other work on the machine included. The "
         "linear classifier is scikit-learn's LogisticRegressionCV, on pooled features of fire3 to fire9."
     )

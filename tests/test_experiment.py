@@ -338,6 +338,20 @@ def test_a_rule_that_matches_no_layer_is_an_error():
 
 
 @pytest.mark.parametrize("optimizer", settings.OPTIMIZERS)
+def test_without_weight_decay_weights_stay_as_they_are(optimizer):
+    config = settings.Config(
+        regime="any",
+        optimizer=optimizer,
+        learning_rate=0.1,
+        weight_decay=0.0,
+        schedule="constant",
+    )
+    weight = keras.Variable([1.0])
+    fitting.make_optimizer(config, steps=1).apply([keras.ops.zeros(1)], [weight])
+    assert float(weight[0]) == 1
+
+
+@pytest.mark.parametrize("optimizer", settings.OPTIMIZERS)
 def test_optimizers(optimizer):
     config = settings.Config(
         regime="full", optimizer=optimizer, learning_rate=1e-3, weight_decay=0.0

@@ -79,7 +79,7 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
     for name in names:
         if not name.strip() or not is_printable(name) or counts[name.strip()] > 1:
             raise ValueError(
-                f"{path}: class_names should be printable and different, in more than the spaces around them. "
+                f"{path}: class_names should be printable and different (spaces around them don't count). "
                 f"Received: {name!r}"
             )
     notes = [f"left out: {counted(len(others), 'array')}: {shown(others)}"] if others else []
@@ -91,7 +91,9 @@ def _refuse_bomb(path):
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > 1e9 and size > 100 * path.stat().st_size:
-        raise ValueError(f"{path} would grow a hundredfold, to {size / 1e9:.0f} GB: it is refused")
+        raise ValueError(
+            f"{path} would unpack to {size / 1e9:.0f} GB, more than 100 times its size: refused"
+        )
 
 
 def _read_array(file, name, path):

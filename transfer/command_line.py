@@ -28,7 +28,7 @@ def parse_config(defaults, arguments=None):
         of range ends the program with one line and exit status 2.
     """
     parser = terminal.Parser(
-        description=f"Trains SqueezeNet, regime {defaults.regime}.",
+        description=f"Trains SqueezeNet in the regime {defaults.regime}.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )

@@ -112,7 +112,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         if layouts.find(root).entries != entries or _states(root, entries) != states:
             path.with_suffix(".json").unlink()
             raise ValueError(
-                f"{printable(root)} changed while it was read: try again once nothing changes it"
+                f"{printable(root)} changed while it was read: wait until nothing writes to it, then try again"
             )
         kept = _read(path)
     good = [row for row, digest in enumerate(kept["digests"]) if digest]

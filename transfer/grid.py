@@ -99,12 +99,14 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
         choices=depths.DEPTHS,
         default=list(DEPTHS),
         metavar="DEPTH",
-        help=f"what trains: {', '.join(depths.DEPTHS)} [{' '.join(DEPTHS)}]",
+        help="the lowest layers that train, with all above them: head (the classifier alone), "
+        f"{', '.join(depths.DEPTHS[1:])} [{' '.join(DEPTHS)}]",
     )
     defaults = Config(regime="")
     for field in FLAGS:
         if field.name not in OWN:
-            several = {} if field.name in ONCE or field.type is bool else {"nargs": "+"}
+            once = field.name in (*ONCE, *VALIDATED_ON) or field.type is bool
+            several = {} if once else {"nargs": "+"}
             shown = " ".join(map(str, SEEDS)) if field.name == "seed" else None
             add_flag(parser, field, shown or getattr(defaults, field.name), **several)
     asked = parser.parse_args(arguments)

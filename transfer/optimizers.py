@@ -19,8 +19,9 @@ def make_optimizer(config, steps):
         )
     multiple, settings = OPTIMIZERS[config.optimizer]
     settings = settings | {"learning_rate": rate}
-    if config.weight_decay:
-        settings["weight_decay"] = config.weight_decay / multiple  # it is multiplied by the rate
+    # It is multiplied by the rate. None means none, but 0.004 to AdamW.
+    decay = config.weight_decay / multiple
+    settings["weight_decay"] = decay if decay or config.optimizer == "adamw" else None
     if config.averaging:
         momentum = math.exp(-1 / (config.averaging * steps))
         settings |= {"use_ema": True, "ema_momentum": momentum}

@@ -103,7 +103,9 @@ class Config:
 
     optimizer: str = flag("adam", "the optimizer", choices=tuple(OPTIMIZERS))
     early_stopping: int = flag(
-        0, "stop once the validation loss has not fallen for this many epochs; 0: never", minimum=0
+        0,
+        "stop at the first validation at which the loss has not fallen for this many epochs; 0: never",
+        minimum=0,
     )
     # Caffe's BGR and means: without them no channel has the values the weights were trained on.
     preprocessing: str = "caffe"
@@ -116,7 +118,7 @@ class Config:
 
     # 0 stands for all, and for one run.
     images_per_class: int = flag(
-        0, "train on this many of each class, drawn at random by the seed", minimum=1, shown="all"
+        0, "train on this many of each class, chosen at random by the seed", minimum=1, shown="all"
     )
     folds: int = flag(
         0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"

@@ -116,7 +116,7 @@ def plan(found: Sequence[Result], logs: Path) -> str:
     waiting = [one for one in found if one.status == "waiting"]
     if not waiting:
         return f"sweep       {counted(len(found), 'run')} in {logs}, none to train"
-    faster = cost.AT_ONCE if PROCESSES > 1 else 1
+    faster = cost.AT_ONCE if min(PROCESSES, len(waiting)) > 1 else 1
     estimate = cost.said(sum(one.seconds for one in waiting) / faster)
     return (
         f"sweep       {counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: {estimate}"
