@@ -103,7 +103,7 @@ def load(
         A `Dataset` of square images: of others, the largest central square. The last fifth of the
         training images, in the order of the source, is held out for validation: for CIFAR-10 that
         gives 40,000 / 10,000 / 10,000, as in the 2018 report. If that fifth or the rest lacks a
-        class, a fifth of each class is held out. Of a folder's images a tenth is for validation and
+        class, or the fifth has far more or fewer of one than a fifth, a fifth of each class is held out. Of a folder's images a tenth is for validation and
         a tenth for test, if it has no folders for them.
 
     Raises:

@@ -95,6 +95,19 @@ def test_views_that_would_all_be_the_same_are_refused(script, one_line, tmp_path
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "about"),
+    [
+        (("--views", 2, "--zoom", 0.5), "--views 2: expected 3 or more"),
+        (("--views", 1, "--no-mirror", "--shift", 0.2), "--views 1: expected 2 or more"),
+        (("--shift", 0.01), "less than a pixel"),
+    ],
+)
+def test_views_that_differ_in_nothing_are_refused(script, one_line, tmp_path, flags, about):
+    one_line(script("train_frozen.py", *TINY, *flags, "--logs", tmp_path / "logs"), about)
+    assert not (tmp_path / "logs").exists()
+
+
 def test_pretraining_takes_no_unknown_argument(script, one_line):
     one_line(script("transfer/pretraining.py", "--nonsense"), "--nonsense")
 

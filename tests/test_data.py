@@ -42,6 +42,19 @@ def test_splits_are_in_file_order_and_disjoint(npz):
     assert dataset.class_names == ("0", "1", "2", "3", "4")
 
 
+def test_a_last_fifth_of_mostly_one_class_is_not_the_validation_set(npz):
+    random = np.random.default_rng(0)
+    labels = np.concatenate([random.permutation(np.arange(800) % 2), np.ones(200, int)])
+    path = npz(x_train=images(1000), y_train=labels, y_test=np.arange(10) % 2)
+    dataset = data.load(str(path))
+    assert np.bincount(dataset.validation.labels).tolist() == [80, 120]
+    assert any("far more or fewer of one" in note for note in dataset.notes)
+    shuffled = data.load(
+        str(npz(x_train=images(1000), y_train=random.permutation(labels), y_test=np.arange(10) % 2))
+    )
+    np.testing.assert_array_equal(shuffled.validation.images, images(1000)[800:])
+
+
 def test_of_an_npz_that_is_not_square_the_middle_is_seen(npz):
     wide, tall = images(50, (8, 12, 3)), images(10, (12, 8, 3), seed=1)
     dataset = data.load(str(npz(x_train=wide, x_test=wide[:10])))

@@ -13,7 +13,7 @@ from conftest import IMAGES, ROOT, TINY, WEIGHTS
 from PIL import Image
 
 import data
-from transfer import images
+from transfer import folders, images
 from transfer.settings import Config, follow
 
 
@@ -89,6 +89,45 @@ def test_images_of_other_sizes_are_shrunk_or_enlarged_to_one(root):
     put(root / "dog", noise(10, 9, (200, 90, 3)), "jpg")
     put(root / "eel", noise(10, 10, (9, 9, 3)))
     assert data.load(str(root), image_size=48).train.images.shape[1:] == (48, 48, 3)
+
+
+def test_one_large_image_does_not_enlarge_all_others(root):
+    before = data.load(str(root)).train.images.shape
+    Image.fromarray(noise(1, 7, (400, 400, 3))[0]).save(root / "ant" / "large.png")
+    assert data.load(str(root)).train.images.shape[1:] == before[1:]
+
+
+def test_what_could_not_be_read_is_named_and_tried_again(root, monkeypatch):
+    broken, decode = ["000.png", "001.png"], images.decode
+
+    def failing(path):
+        if path.parent.name == "ant" and path.name in broken:
+            raise OSError(f"{path} can't be read: the disk")
+        return decode(path)
+
+    monkeypatch.setattr(images, "decode", failing)
+    for _ in range(2):
+        (note, *_) = data.load(str(root), on_bad_image="skip").notes
+        assert note == "left out: 2 images that can't be read: ant/000.png, ant/001.png"
+    with pytest.raises(ValueError, match="2 images that can't be read"):
+        data.load(str(root))
+    broken.clear()
+    assert data.load(str(root), on_bad_image="skip").notes == ()
+
+
+def test_images_of_several_pages_are_named(root):
+    first, *others = map(Image.fromarray, noise(3, 9))
+    first.save(root / "bee" / "pages.tif", save_all=True, append_images=others)
+    (note,) = data.load(str(root)).notes
+    assert note == (
+        "1 image of several pages or frames, of which only the first is used: bee/pages.tif"
+    )
+
+
+def test_decoded_images_that_disappear_are_one_line(root, monkeypatch):
+    monkeypatch.setattr(folders, "_read", lambda path: None)
+    with pytest.raises(OSError, match="removed or changed"):
+        data.load(str(root))
 
 
 def test_a_split_of_the_readers_own(root, tmp_path):

@@ -62,3 +62,57 @@ def test_a_png_that_ends_in_zeros_is_damaged(tmp_path):
 def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert images.find([str(tmp_path)]) == [tmp_path]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_undone_in_a_tiff_of_any_mode(tmp_path, mode, orientation):
+    upright = np.zeros((20, 30), "u1")
+    upright[:10, :15] = 200
+    stored = [  # by the corner at which row 0 and column 0 of the file lie
+        upright, upright[:, ::-1], upright[::-1, ::-1], upright[::-1], upright.T,
+        np.rot90(upright), np.rot90(upright, 2).T, np.rot90(upright, -1),
+    ][orientation - 1]  # fmt: skip
+    image = Image.fromarray(stored)
+    image = image.convert(mode) if mode != "I;16" else Image.fromarray(stored.astype("u2") * 257)
+    image.save(tmp_path / "a.tif", tiffinfo={274: orientation})
+    pixels = np.asarray(images.decode(tmp_path / "a.tif"))
+    assert pixels.shape == (20, 30, 3)
+    np.testing.assert_allclose(pixels[..., 0], upright, atol=1)
+
+
+def test_odd_exif_data_of_a_rotated_photograph_do_no_harm(tmp_path):
+    orientation = struct.pack(">HHIHH", 274, 3, 1, 6, 0)
+    resolution = struct.pack(">HHI4s", 282, 2, 3, b"72\0\0")  # as text, which should be a fraction
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + orientation + resolution + bytes(4)
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.jpg", exif=exif)
+    assert images.decode(tmp_path / "a.jpg").size == (20, 30)
+
+
+def test_a_dark_image_with_a_few_clear_pixels_is_refused(tmp_path):
+    values = np.full((16, 16, 4), 4000)
+    values[..., 3] = 65535
+    values[0, 0, 3] = 0
+    with pytest.raises(images.Refused, match="would be dark"):
+        images.read(png16(tmp_path / "a.png", values), 64)
+
+
+def test_the_transparent_colour_of_a_png_is_in_its_own_bits(tmp_path):
+    header = struct.pack(">IIBBBBB", 2, 2, 4, 0, 0, 0, 0)  # grey of 4 bits: 5 and 9
+    content = chunk(b"IHDR", header) + chunk(b"tRNS", b"\0\5")
+    content += chunk(b"IDAT", zlib.compress(b"\0\x59" * 2)) + chunk(b"IEND", b"")
+    (tmp_path / "4.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    np.testing.assert_array_equal(images.read(tmp_path / "4.png", 9)[0, :, 0], [255, 153])
+    values = np.full((9, 9, 3), 200 * 257)
+    values[0] = 100 * 257
+    clear = png16(tmp_path / "16.png", values, chunk(b"tRNS", struct.pack(">3H", *[100 * 257] * 3)))
+    np.testing.assert_array_equal(images.read(clear, 9)[:2, 0, 0], [255, 200])
+
+
+def test_a_dark_bmp_of_16_bits_in_all_is_read(tmp_path):
+    rows = np.full((8, 8), (3 << 11) + (6 << 5) + 3, "<u2").tobytes()  # RGB565
+    masks = struct.pack("<3I", 0xF800, 0x07E0, 0x001F)
+    info = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 16, 3, len(rows), 0, 0, 0, 0)
+    start = struct.pack("<2sIHHI", b"BM", 66 + len(rows), 0, 0, 66)
+    (tmp_path / "a.bmp").write_bytes(start + info + masks + rows)
+    assert images.read(tmp_path / "a.bmp", 64).max() < 30

@@ -498,6 +498,35 @@ def test_annotations_among_the_images_are_said(tree):
     assert any("1 image named like an annotation" in note and "_mask.png" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_images", "train_masks"),
+        ("images_part_1", "images_part_2"),
+        ("Images", "Ground Truth"),
+    ],
+)
+def test_images_and_annotations_by_other_names_are_refused(tree, names):
+    for name in names:
+        tree.put(name)
+    with pytest.raises(ValueError, match="images and their annotations"):
+        layouts.find(tree.root)
+
+
+@pytest.mark.parametrize("name", ["batch_", "fold", "HAM10000_images_part_"])
+def test_pieces_of_one_set_are_said(tree, name):
+    for number in "12":
+        tree.put(f"{name}{number}")
+    assert any("if they are parts of one set" in note for note in layouts.find(tree.root).notes)
+
+
+@pytest.mark.parametrize("names", ["12", ("class1", "class2"), ("mask", "no_mask")])
+def test_classes_that_are_numbered_are_classes(tree, names):
+    for name in names:
+        tree.put(name)
+    assert not any("parts of one set" in note for note in layouts.find(tree.root).notes)
+
+
 def test_a_split_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path):
     for name in ("train/a", "train/b"):
         tree.put(name)

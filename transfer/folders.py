@@ -1,8 +1,8 @@
 """A user's own images: decoded once to squares of one size, and memory-mapped from the disk.
 
 layouts.py says which image belongs to which class and split. Only the largest central square of an
-image is used. All squares have the same side: the image size asked for, or that of the largest
-square in the folder if it is smaller. They are kept under $KERAS_HOME/images in the order in which
+image is used. All squares have the same side: the image size asked for, or the largest side that a
+tenth of the folder's images have, if that is smaller. They are kept under $KERAS_HOME/images in the order in which
 they were found, so that a different seed, fold or subset needs no decoding again.
 """
 
@@ -20,9 +20,9 @@ import numpy as np
 from transfer import files, images, layouts, terminal
 from transfer.terminal import counted, printable, shown
 
-VERSION = 6  # of the files' layout
+VERSION = 7  # of the files' layout
 CHUNK = 256
-KNOWN = ("digests", "hashes", "colours", "plain")  # of each image
+KNOWN = ("digests", "hashes", "colours", "plain", "frames")  # of each image
 
 
 class Folder(NamedTuple):
@@ -106,8 +106,14 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         ) from error
     path = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.bin"
     kept = _read(path)
-    # What can't be read is read again to say why, and as it may have been the disk.
-    if kept is None or (None in kept["digests"] and on_bad_image == "stop"):
+    if kept:  # what could not be read is tried again: it may have been the disk
+        unread = [e for e, digest in zip(entries, kept["digests"], strict=True) if not digest]
+        errors = [error for entry in unread if (error := _error(root, entry))]
+        if len(errors) < len(unread):
+            kept = None
+        elif errors and on_bad_image == "stop":
+            _refuse(root, errors, len(entries), on_bad_image)
+    if kept is None:
         _write(path, root, entries, image_size, on_bad_image)
         if layouts.find(root).entries != entries or _states(root, entries) != states:
             path.with_suffix(".json").unlink()
@@ -115,16 +121,24 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
                 f"{printable(root)} changed while it was read: wait until nothing writes to it, then try again"
             )
         kept = _read(path)
+    if kept is None:
+        raise OSError(f"{path} was removed or changed while it was written: try again")
     good = [row for row, digest in enumerate(kept["digests"]) if digest]
     readable = [entries[row] for row in good]
-    bad = len(entries) - len(good)
-    notes = [f"left out: {counted(bad, 'image')} that can't be read"] if bad else []
-    digests, hashes, colours, plain = ([kept[name][row] for row in good] for name in KNOWN)
+    notes = []
+    if bad := [entry.path for row, entry in enumerate(entries) if not kept["digests"][row]]:
+        notes.append(f"left out: {counted(len(bad), 'image')} that can't be read: {shown(bad)}")
+    digests, hashes, colours, plain, frames = ([kept[name][row] for row in good] for name in KNOWN)
     if any(plain):
         names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(
             f"{counted(sum(plain), 'image')} of one plain colour: {names}; white drawings on a "
             "transparent background become white, and colours of 8 bits saved with 16 become black"
+        )
+    if several := [entry.path for entry, count in zip(readable, frames, strict=True) if count > 1]:
+        notes.append(
+            f"{counted(len(several), 'image')} of several pages or frames, of which only the first is "
+            f"used: {shown(several)}"
         )
     return Folder(readable, digests, hashes, colours, kept["side"], path, good, notes)
 
@@ -158,8 +172,8 @@ def _write(path, root, entries, image_size, on_bad_image):
         readable = [
             entry for entry, digest in zip(entries, known["digests"], strict=True) if digest
         ]
-        if bad and (smaller := _side(root, readable, image_size)) < side:
-            side = smaller
+        if bad and (other := _side(root, readable, image_size)) != side:
+            side = other
             known, _ = _decode(root, entries, side, whole)
         sha256 = files.digest(whole)
     files.write_json(path.with_suffix(".json"), {"side": side, "sha256": sha256} | known)
@@ -171,9 +185,22 @@ def _refuse_full(folder, needed):
 
 
 def _side(root, entries, image_size):
-    """Side of the squares: the largest square of the folder, or `image_size` where that is less."""
+    """Side of the squares: the largest that a tenth of the images have, or `image_size` if it is less.
+
+    A few large images among small ones must not decide how all of them are seen.
+    """
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return min(image_size, max(pool.map(lambda e: images.side(root / e.path), entries)))
+        sides = sorted(filter(None, pool.map(lambda e: images.side(root / e.path), entries)))
+    return min(image_size, sides[-1 - (len(sides) - 1) // 10] if sides else 0)
+
+
+def _error(root, entry):
+    """Returns why an image can't be read, or None if it can."""
+    try:
+        images.decode(root / entry.path)
+    except (OSError, ValueError) as error:
+        return error
+    return None
 
 
 def _decode(root, entries, side, path):
@@ -197,7 +224,7 @@ def _decode(root, entries, side, path):
         phash = int(str(imagehash.phash(square)), 16)
         colour = pixels.mean(axis=(0, 1)).round(1).tolist()
         plain = bool((pixels == pixels[0, 0]).all())
-        return pixels, (digest, phash, colour, plain), None
+        return pixels, (digest, phash, colour, plain, images.frames(root / entry.path)), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
     known, bad = {name: [] for name in KNOWN}, []

@@ -105,8 +105,7 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     defaults = Config(regime="")
     for field in FLAGS:
         if field.name not in OWN:
-            once = field.name in (*ONCE, *VALIDATED_ON) or field.type is bool
-            several = {} if once else {"nargs": "+"}
+            several = {} if field.name in ONCE or field.type is bool else {"nargs": "+"}
             shown = " ".join(map(str, SEEDS)) if field.name == "seed" else None
             add_flag(parser, field, shown or getattr(defaults, field.name), **several)
     asked = parser.parse_args(arguments)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from transfer import terminal
@@ -25,6 +25,25 @@ UNREADABLE = {
     ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
 }  # fmt: skip
 JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
+# What undoes the orientation that EXIF data give (Exif 2.3, section 4.6.4 A).
+UPRIGHT = dict(
+    enumerate(
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        2,
+    )
+)
+# By which Pillow multiplies a PNG's levels of grey, but not the one that is transparent.
+STEPS = {"L;2": 85, "L;4": 17}
+# The share of clear pixels from which a dark image counts as a drawing on a transparent ground.
+GROUND = 0.05
 # Of EXIF data that are damaged, Pillow takes what it can.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 # An image is refused by its header: a few bytes can stand for more pixels than there is memory.
@@ -115,6 +134,16 @@ def side(path: Path) -> int:
         return 0
 
 
+def frames(path: Path) -> int:
+    """Counts the pages or frames of an image that can be read, of which `read` reads the first."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            # MPO is a photograph in JPEG and what the camera made of it, such as a preview.
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:  # noqa: BLE001  (what is damaged behind the first one is not read)
+        return 1
+
+
 def digest(pixels):
     """Returns the sha256 of an image's size and pixels, uint8 (height, width, 3)."""
     sha256 = hashlib.sha256(f"{pixels.shape}".encode())
@@ -128,7 +157,7 @@ def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
     With `enlarge`, a smaller one is brought to that side, as those of a folder are to train on.
 
     The image is rotated as its EXIF data say and put on white where it is transparent; of an
-    animation the first frame is read.
+    animation or of several pages the first is read.
 
     Returns:
         uint8 (side, side, 3), RGB.
@@ -150,7 +179,8 @@ def decode(path: Path) -> Image.Image:
     try:
         if stat.S_ISFIFO(Path(path).stat().st_mode):  # to open it would wait for a writer
             raise Refused(f"{path} is a pipe: expected a file, of {', '.join(FORMATS)}")
-        with Image.open(path, formats=FORMATS) as image:
+        # By its path, Pillow would map an uncompressed TIFF, with the sides of a rotated one swapped.
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
                 raise Refused(
@@ -166,19 +196,29 @@ def decode(path: Path) -> Image.Image:
         raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
     except IsADirectoryError:
         raise OSError(f"{path} is a folder without images: expected {', '.join(FORMATS)}") from None
-    except (FileNotFoundError, PermissionError) as error:
-        raise OSError(f"{path} can't be read: {error.strerror}") from error
     except Refused:
         raise
+    except MemoryError:
+        raise OSError(f"{path} can't be read: there is too little memory") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise OSError(f"{path} can't be read: {error.strerror}") from error
         raise OSError(f"{path} is damaged: {error}") from error
 
 
 def _to_rgb(path, image):
     # How each tile of the file is decoded: 16 bits a channel are I;16B, RGB;16B and the like.
-    deep = ";16" in str([tile.args for tile in image.tile])
+    kinds = [str(tile.args) for tile in image.tile]
+    deep = any(";16" in kind for kind in kinds) and image.format != "BMP"  # which has 16 in all
     white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
-    image = ImageOps.exif_transpose(image)
+    clear = image.info.get("transparency")
+    if clear is not None and kinds and kinds[0] in STEPS:
+        image.info["transparency"] = clear * STEPS[kinds[0]]
+    elif isinstance(clear, tuple) and deep:
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    image.load()
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    image = image.copy() if turn is None else image.transpose(turn)
     brightest = 255
     if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
         values = np.asarray(image, np.float32) / 257
@@ -193,8 +233,8 @@ def _to_rgb(path, image):
             values[np.asarray(image) == clear] = 255
         image = Image.fromarray(np.uint8(values))
     elif deep:
-        alpha = image.getchannel("A").getextrema() if "A" in image.getbands() else (255, 255)
-        if alpha in ((255, 255), (0, 0)):  # dark on a transparent ground is not dark
+        alpha = np.asarray(image.getchannel("A")) if "A" in image.getbands() else np.array(255)
+        if not GROUND < (alpha < 128).mean() < 1:
             brightest = max(high for _, high in image.convert("RGB").getextrema())
     if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(

@@ -28,8 +28,10 @@ SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
 # Names of what data sets for detection and segmentation have beside each other: no classes.
 ANNOTATED = {
     "images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "annotations",
-    "segmentationclass", "segmentationobject",
+    "segmentationclass", "segmentationobject", "groundtruth",
 }  # fmt: skip
+# What the pieces of one set are called.
+PIECES = {"part", "batch", "chunk", "fold", "shard"}
 # What such files add to the name of the image that they belong to.
 ANNOTATION = re.compile("(.+)[-_ ](mask|seg|segmentation|label|annotation|gt)([-_ ]?[0-9]+)?", re.I)
 EXPECTED = (
@@ -231,6 +233,17 @@ def _wrapped(folder):
     return None if only.images or name.casefold() in SPLIT_OF else only
 
 
+def _words(name):
+    """Returns the words of a name, without its numbers, in lower case."""
+    return [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\d_A-Za-z]+", name)]
+
+
+def _is_annotated(name):
+    """Says whether a name is one of `ANNOTATED`, perhaps with a split's or a piece's (train_masks)."""
+    words = [word for word in _words(name) if word not in SPLIT_OF and word not in PIECES]
+    return name.casefold() in ANNOTATED or "".join(words) in ANNOTATED
+
+
 def _splits(names):
     """Returns those of the names that are names of splits, each with its split.
 
@@ -239,8 +252,7 @@ def _splits(names):
     """
     exact, by_words = {}, {}
     for name in names:
-        words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
-        words = [word.casefold().removesuffix("set") for word in words]
+        words = [word.removesuffix("set") for word in _words(name)]
         meant = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
         if name.casefold() in SPLIT_OF:
             exact[name] = SPLIT_OF[name.casefold()]
@@ -317,9 +329,16 @@ def _of_classes(root, base, split):
 def _annotations(entries):
     """Returns lines on what is named like masks or other annotations, not like images of a class."""
     notes = []
-    if classes := {e.class_name for e in entries if e.class_name.casefold() in ANNOTATED}:
+    names = sorted({entry.class_name for entry in entries})
+    words = [_words(name) for name in names]
+    if words[0] and words.count(words[0]) == len(words) and {*words[0]} & (PIECES | ANNOTATED):
+        notes.append(
+            f"{shown(names)} are classes here: if they are parts of one set, sort its images into a "
+            "folder for each class"
+        )
+    if classes := [name for name in names if _is_annotated(name)]:
         is_class = "is a class" if len(classes) == 1 else "are classes"
-        notes.append(f"{shown(sorted(classes))} {is_class} here: move annotations elsewhere")
+        notes.append(f"{shown(classes)} {is_class} here: move annotations elsewhere")
     originals = {(entry.path.parent, entry.path.stem) for entry in entries}
     masks = [
         entry.path
@@ -344,7 +363,7 @@ def _check_classes(where, entries):
             raise ValueError(
                 f"{where}: the class {name!r} has a name that can't be printed: rename it"
             )
-    if len(found) > 1 and all(name.casefold() in ANNOTATED for name in found):
+    if len(found) > 1 and all(map(_is_annotated, found)):
         raise ValueError(
             f"{where} has {shown(sorted(found))}, which look like images and their annotations, not "
             f"like classes: {EXPECTED}"

@@ -18,10 +18,10 @@ def make_optimizer(config, steps):
             0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
         )
     multiple, settings = OPTIMIZERS[config.optimizer]
-    settings = settings | {"learning_rate": rate}
-    # It is multiplied by the rate. None means none, but 0.004 to AdamW.
-    decay = config.weight_decay / multiple
-    settings["weight_decay"] = decay if decay or config.optimizer == "adamw" else None
+    decay = config.weight_decay / multiple  # it is multiplied by the rate
+    if not decay and config.optimizer != "adamw":  # of which None means 0.004
+        decay = None
+    settings = settings | {"learning_rate": rate, "weight_decay": decay}
     if config.averaging:
         momentum = math.exp(-1 / (config.averaging * steps))
         settings |= {"use_ema": True, "ema_momentum": momentum}

@@ -227,6 +227,18 @@ def follow(config, dataset):
             f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
             "mirrored copy are all the views there are"
         )
+    fixed = 1 + config.mirror
+    if 0 < given.get("views", 0) <= fixed:
+        raise ValueError(
+            f"--views {given['views']}: expected {fixed + 1} or more, as the first "
+            f"{'two are the image and its mirrored copy' if config.mirror else 'is the image itself'}; "
+            "--shift 0 --zoom 0 leaves it at that"
+        )
+    if 0 < given.get("shift", 0) * side < 1:
+        raise ValueError(
+            f"--shift {given['shift']:g} is less than a pixel of images of {side} x {side}: expected "
+            f"{1 / side:.3g} or more, or 0"
+        )
     if "learning_rate" not in given:
         chosen["learning_rate"] *= multiple
     shown = [

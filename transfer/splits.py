@@ -156,8 +156,8 @@ def divide(
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
             notes.append(
-                "the last fifth of the training images lacks a class, or holds every image of one: "
-                "a fifth of each class is held out for validation instead"
+                "the last fifth of the training images lacks a class, or holds every image of one, "
+                "or far more or fewer of one than a fifth: a fifth of each class is held out for validation instead"
             )
     del rows["divided"]
     if folds:
@@ -204,10 +204,18 @@ def _imbalance(counts, noun):
 
 
 def _last_fifth(found, rows):
-    """Returns the first four fifths and the last, or None where either lacks a class."""
+    """Returns the first four fifths and the last, or None where classes are unevenly divided.
+
+    That is where either lacks a class, or where the last has far more or fewer of one than a random
+    fifth would: by a quarter, and by five standard deviations of a Poisson distribution.
+    """
     held_out = len(rows) // 5
     parts = rows[:-held_out], rows[-held_out:]
-    return parts if all(_counts(found, part).all() for part in parts) else None
+    if not all(_counts(found, part).all() for part in parts):
+        return None
+    expected = _counts(found, rows) / 5
+    beyond = np.abs(_counts(found, parts[1]) - expected)
+    return None if (beyond > np.maximum(expected / 4, 5 * np.sqrt(expected))).any() else parts
 
 
 def _shared(found, rows):
