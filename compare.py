@@ -33,7 +33,7 @@ FILTERS = {
 
 
 def main(arguments=None):
-    parser = terminal.Parser(description="Compares the finished runs.", allow_abbrev=False)
+    parser = terminal.Parser(description="Compares the finished runs.")
     parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     parser.add_argument("--regime", nargs="+", help="only runs of these regimes")
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
@@ -94,8 +94,8 @@ def compare(asked):
 
 
 def matches(run, asked):
-    chosen = {option: getattr(asked, option) for option in FILTERS}
-    return all(FILTERS[option](run, names) for option, names in chosen.items() if names)
+    asked_for = ((fits, getattr(asked, option)) for option, fits in FILTERS.items())
+    return all(fits(run, names) for fits, names in asked_for if names)
 
 
 def remove_plots(logs):
@@ -161,7 +161,7 @@ def evaluate(run, dataset, split):
     terminal.import_keras()
     from transfer import evaluation
 
-    return evaluation.evaluate(run.folder / "model.keras", dataset, split, run.config["evaluation"])
+    return evaluation.evaluate(run.model, dataset, split, run.config["evaluation"])
 
 
 def validation_probabilities(run, dataset):
@@ -183,16 +183,16 @@ def draw(title, rows, best, dataset, path):
     images, labels = dataset.validation
     predicted = probabilities.argmax(axis=1)
     matrix = results.confusion(labels, predicted, len(dataset.class_names))
-    confidence = np.where(predicted == labels, -1, probabilities.max(axis=1))
-    worst = np.argsort(-confidence, kind="stable")[: min(MISTAKES, int(np.sum(confidence >= 0)))]
+    confidence, wrong = probabilities.max(axis=1), np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     names = dataset.class_names
     mistakes = [(images[i], names[labels[i]], names[predicted[i]], confidence[i]) for i in worst]
-    curves, seen = [], set()
+    leaders = {}
     for row in rows:  # the best first
-        run = row.runs[0]
-        if run.metrics["regime"] not in seen:
-            seen.add(run.metrics["regime"])
-            curves.append((run.metrics["regime"], name(row, rows), run.metrics["history"]))
+        leaders.setdefault(row.settings["regime"], row)
+    curves = [
+        (regime, name(row, rows), row.runs[0].metrics["history"]) for regime, row in leaders.items()
+    ]
     figure = plots.comparison(title, curves, points(rows), matrix, names, mistakes)
     plots.save(figure, path)
 

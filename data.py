@@ -12,7 +12,7 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from transfer.terminal import (
     import_keras,
     one_line_errors,
     printable,
+    say,
     shown,
 )
 
@@ -76,6 +77,20 @@ class Dataset(NamedTuple):
         return {"sha256": self.fingerprint, "class_names": names, "order": self.order}
 
 
+class _Source(NamedTuple):
+    """A source, before the seed divides it.
+
+    `found` has what is known of each image. `take` returns some of them, by their numbers, ascending:
+    uint8 (n, side, side, 3). `description`, `notes` and `files` are those of the `Dataset`.
+    """
+
+    found: splits.Found
+    take: Callable[[np.ndarray], np.ndarray]
+    description: str
+    notes: list[str]
+    files: list[dict[str, str]] | None = None
+
+
 def load(
     source: str,
     image_size: int | None = None,
@@ -117,19 +132,20 @@ def load(
     path = Path(os.path.expanduser(source))  # Path.expanduser() has a RuntimeError for ~nobody
     also = []
     if source in SOURCES:
-        found, take, about = _arrays(source)
+        loaded = _arrays(source)
         if path.is_dir():
             also = [f"{source} is also a folder here: --data ./{source} takes that"]
     elif path.is_dir():
-        found, take, about = _load_folder(path, image_size or LARGEST_SIZE, on_bad_image, folds)
+        loaded = _load_folder(path, image_size or LARGEST_SIZE, on_bad_image, folds)
     elif path.suffix.lower() == ".npz":
         there = path.stat() if path.is_file() else None
-        found, take, about = _arrays(source, there and (there.st_size, there.st_mtime_ns))
+        loaded = _arrays(source, there and (there.st_size, there.st_mtime_ns))
     else:
         raise ValueError(
             f"unknown data {printable(source)!r}: expected {', '.join(SOURCES)} or the path of an .npz "
             "file or of a folder with a folder of images for each class"
         )
+    found, files = loaded.found, loaded.files
     rows, planned, notes = splits.divide(
         found, seed, images_per_class, folds, fold, near_duplicates
     )
@@ -139,25 +155,21 @@ def load(
         pixels + int(label).to_bytes(8, "little")
         for pixels, label in zip(found.digests, found.labels, strict=True)
     ]
-    parts = {}
-    for given, image in zip(found.given, labelled, strict=True):
-        parts.setdefault(given, []).append(image)
-    if "validation" in parts:
-        parts.setdefault("test", [])  # one folder held out for validation is not one for test
-    files = about["files"]
-    train, validation, test = (Split(take(rows[name]), found.labels[rows[name]]) for name in SPLITS)
+    train, validation, test = (
+        Split(loaded.take(rows[name]), found.labels[rows[name]]) for name in SPLITS
+    )
     return Dataset(
         train,
         validation,
         test,
-        found.class_names,
-        _sha256(sorted(parts[given]) for given in (None, *SPLITS) if given in parts),
-        {name: _sha256([[labelled[i] for i in rows[name]]]) for name in SPLITS},
-        about["description"],
-        files and {name: [files[i] for i in rows[name]] for name in SPLITS},
-        (*about["notes"], *also, *notes),
-        {name: [found.digests[i].hex() for i in rows[name]] for name in SPLITS},
-        planned,
+        class_names=found.class_names,
+        fingerprint=_fingerprint(found.given, labelled),
+        order={name: _sha256([[labelled[i] for i in rows[name]]]) for name in SPLITS},
+        description=loaded.description,
+        files=files and {name: [files[i] for i in rows[name]] for name in SPLITS},
+        notes=(*loaded.notes, *also, *notes),
+        digests={name: [found.digests[i].hex() for i in rows[name]] for name in SPLITS},
+        planned=planned,
     )
 
 
@@ -187,14 +199,14 @@ def _load_folder(root, image_size, on_bad_image, folds):
         for entry, digest in zip(folder.entries, folder.digests, strict=True)
     ]
     found = splits.Found(
-        name,
-        np.array([number[entry.class_name] for entry in folder.entries], "i8"),
-        [bytes.fromhex(digest) for digest in folder.digests],
-        np.array(folder.hashes, "u8"),
-        np.array(folder.colours, "f8"),
-        [entry.split for entry in folder.entries],
-        tuple(class_names),
-        fractions,
+        name=name,
+        labels=np.array([number[entry.class_name] for entry in folder.entries], "i8"),
+        digests=[bytes.fromhex(digest) for digest in folder.digests],
+        hashes=np.array(folder.hashes, "u8"),
+        colours=np.array(folder.colours, "f8"),
+        given=[entry.split for entry in folder.entries],
+        class_names=tuple(class_names),
+        fractions=fractions,
         in_order=False,
         title=lambda i: files[i]["file"],
     )
@@ -206,8 +218,7 @@ def _load_folder(root, image_size, on_bad_image, folds):
                     f"there is no {split} folder: a tenth of the training images, drawn by the "
                     f"seed, is held out for {split}"
                 )
-    about = {"description": f"{printable(root.resolve().name)}/", "files": files, "notes": notes}
-    return found, folder.take, about
+    return _Source(found, folder.take, f"{printable(root.resolve().name)}/", notes, files)
 
 
 @functools.lru_cache(maxsize=1)  # the runs of a sweep are on the same images
@@ -225,14 +236,14 @@ def _of_arrays(source, train, test, class_names, description, notes=()):
         train, test = (Split(_middle(images), labels) for images, labels in (train, test))
         notes.append(f"images are {width} x {height}: only the largest central square is used")
     found = splits.Found(
-        printable(source),
-        np.concatenate([train.labels, test.labels]),
-        [digest(image).digest() for split in (train, test) for image in split.images],
-        None,
-        None,
-        [None] * count + ["test"] * len(test.images),
-        tuple(class_names),
-        {"validation": 0.2},
+        name=printable(source),
+        labels=np.concatenate([train.labels, test.labels]),
+        digests=[digest(image) for split in (train, test) for image in split.images],
+        hashes=None,
+        colours=None,
+        given=[None] * count + ["test"] * len(test.images),
+        class_names=tuple(class_names),
+        fractions={"validation": 0.2},
         in_order=True,
         title=lambda i: f"x_train[{i}]" if i < count else f"x_test[{i - count}]",
     )
@@ -243,7 +254,7 @@ def _of_arrays(source, train, test, class_names, description, notes=()):
             return images[rows[0] - first : rows[-1] - first + 1]
         return images[rows - first]
 
-    return found, take, {"description": description, "files": None, "notes": notes}
+    return _Source(found, take, description, notes)
 
 
 def _middle(images):
@@ -251,6 +262,16 @@ def _middle(images):
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return images[:, top : top + side, left : left + side]
+
+
+def _fingerprint(given, labelled):
+    """Returns the sha256 of all images, by the splits that the user gave them, whatever their order."""
+    parts = {}
+    for split, image in zip(given, labelled, strict=True):
+        parts.setdefault(split, []).append(image)
+    if "validation" in parts:
+        parts.setdefault("test", [])  # one folder held out for validation is not one for test
+    return _sha256(sorted(parts[split]) for split in (None, *SPLITS) if split in parts)
 
 
 def _sha256(splits):
@@ -283,8 +304,7 @@ SOURCES = {"cifar10": _load_cifar10, "shapes": shapes.draw}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(
-        description="Previews a source of images: counts, notes and a grid of examples.",
-        allow_abbrev=False,
+        description="Previews a source of images: counts, notes and a grid of examples."
     )
     parser.add_argument("source", help=f"{', '.join(SOURCES)}, FILE.npz or a folder")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split [0]")
@@ -322,13 +342,13 @@ def preview(asked):
 
         plots.save(plots.preview(dataset), asked.output)
     for name, split in zip(SPLITS, dataset[:3], strict=True):
-        print(f"{name:12}{len(split.images):,} images")
+        say(name, f"{len(split.images):,} images")
     names = dataset.class_names
     listed = ", ".join(names) if len(names) <= 20 else shown(names)
-    print(f"{'classes':12}{len(names)}: {listed}")
+    say("classes", f"{len(names)}: {listed}")
     for note in dataset.notes:
-        print(f"{'note':12}{note}")
-    print(f"{'plot':12}{asked.output}")
+        say("note", note)
+    say("plot", asked.output)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import transfer  # noqa: F401  (from here on, Ctrl-C is one line)
 import numpy as np
 
 from transfer import card, files, formats, page, runs, table, terminal
+from transfer.terminal import say
 
 VERIFIED = 2000  # validation images on which an exported model is compared
 TIMED = 50  # of them, one by one
@@ -34,7 +35,7 @@ AGREES = 0.9  # fraction of images, below which int8 is warned about
 
 
 def main(arguments=None):
-    parser = terminal.Parser(description="Exports a trained model.", allow_abbrev=False)
+    parser = terminal.Parser(description="Exports a trained model.")
     parser.add_argument(
         "run",
         metavar="RUN",
@@ -86,22 +87,13 @@ def main(arguments=None):
 def export(asked):
     """Exports, verifies and keeps what was asked for; gives the exit status."""
     run = runs.read(asked.run) if asked.run else table.best(asked.logs, asked.data, "RUN")
-    runs.check_model(run.folder / "model.keras")
+    runs.check_model(run.model)
     needed = {"total_params", "validation_images"} - run.metrics.keys()
     if needed or "head" not in run.config:
         raise ValueError(
             f"{run.folder} was trained with an older version of this project: train it again"
         )
-    names = []
-    if asked.all:
-        for name in formats.FORMATS:
-            if lacking := formats.missing(name):
-                print(f"skipped     {name}: {' and '.join(lacking)} missing")
-            else:
-                names.append(name)
-    else:
-        names.append(asked.format + " int8" * asked.int8)
-        formats.check(names[0])
+    names = chosen_formats(asked)
     kind = "all" if asked.all else names[0].replace(" ", "-")
     # A path such as new/.. means something else once new is made.
     output = Path(os.path.realpath(asked.output)) if asked.output else run.export(kind)
@@ -116,24 +108,41 @@ def export(asked):
             "train a new run on them where they are now"
         ) from gone
     terminal.import_keras()
-    print(f"run         {run.folder}", flush=True)
+    say("run", run.folder, flush=True)
     with files.folder_written_whole(output, check) as part:
         rows, failed = convert(run, dataset, names, part, asked.max_accuracy_drop)
         if len(rows) == 1:
             raise failed[0]
         print(card.table(rows))
         card.write(part, run, dataset, rows)
-    print(f"export      {output}")
+    say("export", output)
     if "web" in {row.name for row in rows}:
         folder = shlex.quote(str(output))
-        print(
-            f"page        python -m http.server --directory {folder}, then open http://localhost:8000"
-        )
+        say("page", f"python -m http.server --directory {folder}, then open http://localhost:8000")
         if not page.has_runtime():
             terminal.complain(f"the page still needs ONNX Runtime: {page.INSTALL} {folder}")
     for error in failed:
         terminal.complain(error)
     return int(bool(failed))
+
+
+def chosen_formats(asked):
+    """Returns the names of the formats asked for; of all, says which lack packages.
+
+    Raises:
+        OSError: The one that is asked for does.
+    """
+    if not asked.all:
+        name = f"{asked.format} int8" if asked.int8 else asked.format
+        formats.check(name)
+        return [name]
+    names = []
+    for name in formats.FORMATS:
+        if lacking := formats.missing(name):
+            say("skipped", f"{name}: {' and '.join(lacking)} missing")
+        else:
+            names.append(name)
+    return names
 
 
 def one_thread():
@@ -173,16 +182,15 @@ def convert(run, dataset, names, folder, max_drop):
     seed, classes = run.config["seed"], len(dataset.class_names)
     images, labels = balanced(dataset.validation, classes, VERIFIED, seed)
     some, _ = balanced(dataset.train, classes, CALIBRATION, seed)
-    path = run.folder / "model.keras"
-    trained = evaluation.load(path)
+    trained = evaluation.load(run.model)
     judged = evaluation.classifier(deployment.in_float32(trained), run.config["evaluation"])
-    reference = measure(judged, [path], images)
-    rows, failed = [card.Row("Keras, float32", path.name, reference, reference, labels)], []
+    reference = measure(judged, [run.model], images)
+    rows, failed = [card.Row("Keras, float32", run.model.name, reference, reference, labels)], []
     side = images.shape[1]
     for name in names:
         known = formats.FORMATS[name]
         paths = known.paths(folder)
-        print(f"{name:<11} {known.file}", flush=True)
+        say(name, known.file, flush=True)
         try:
             size, calibration = side if known.fixed else None, some if known.int8 else None
             model = deployment.network(trained, run, size, calibration, known.page)

@@ -23,7 +23,7 @@ DRAWN = 100  # images in a plot, at most
 
 
 def main(arguments=None):
-    parser = terminal.Parser(description="Classifies images.", allow_abbrev=False)
+    parser = terminal.Parser(description="Classifies images.")
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", help="files, folders or patterns such as '*.jpg'"
     )
@@ -111,7 +111,7 @@ def open_model(asked):
     exported = exported_litert(run) if run and not (asked.model or asked.explain) else None
     if exported:  # it answers before Keras would be imported
         try:
-            return open_exported(exported, run.metrics["data"]["class_names"])
+            return open_exported(exported, run.class_names)
         except (OSError, ValueError) as error:
             terminal.complain(f"{error}; {path} is used instead")
     return open_run(path, run)
@@ -129,8 +129,7 @@ def exported_litert(run):
         path = folder / formats.FORMATS["litert"].file
         try:
             hashes = files.read_json(folder / formats.PREPROCESSING)[formats.HASHES]
-            model = run.folder / "model.keras"
-            if all(hashes[each.name] == files.digest(each) for each in (model, path)):
+            if all(hashes[each.name] == files.digest(each) for each in (run.model, path)):
                 return path
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -147,7 +146,7 @@ def open_run(path, run):
     class_names = [f"class {i}" for i in range(model.output_shape[-1])]
     evaluation, side = "plain", None
     if run:
-        class_names, evaluation = run.metrics["data"]["class_names"], run.config["evaluation"]
+        class_names, evaluation = run.class_names, run.config["evaluation"]
         side = run.metrics["data"].get("side")  # which older runs lack
     else:
         terminal.complain(
@@ -206,7 +205,7 @@ def choose_model(asked):
     else:
         run = table.best(asked.logs, asked.data, "--run or --model")
         terminal.complain(f"using the model of {run.folder}")
-    return asked.model or run.folder / "model.keras", run
+    return asked.model or run.model, run
 
 
 def predict(model, paths, largest, enlarge):

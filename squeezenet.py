@@ -99,8 +99,7 @@ def SqueezeNet(
 
     if input_tensor is None:
         size = 224 if include_top else None
-        channels_first = keras.config.image_data_format() == "channels_first"
-        default_shape = (3, size, size) if channels_first else (size, size, 3)
+        default_shape = (3, size, size) if _channels_first() else (size, size, 3)
         shape = default_shape if input_shape is None else tuple(input_shape)
         _check_shape(shape, "input_shape", weights)
         x = inputs = layers.Input(shape)
@@ -169,7 +168,8 @@ def FireModule(squeeze, expand, name):
         right = layers.Conv2D(
             expand, 3, padding="same", activation="relu", name=f"{name}_expand3x3"
         )(x)
-        return layers.Concatenate(axis=_channel_axis(), name=f"{name}_concat")([left, right])
+        axis = 1 if _channels_first() else -1
+        return layers.Concatenate(axis=axis, name=f"{name}_concat")([left, right])
 
     return apply
 
@@ -368,7 +368,7 @@ def pixels(size, preprocessing="caffe"):
     Raises:
         ValueError: Keras' image data format is `channels_first`.
     """
-    if _channel_axis() == 1:
+    if _channels_first():
         raise ValueError(
             "`pixels` needs `channels_last`, but Keras' image data format is `channels_first`: call "
             'keras.config.set_image_data_format("channels_last") first'
@@ -458,7 +458,7 @@ def pooled_head(backbone, classes, dropout):
     for fire, units in enumerate(UNITS, 3):
         x = backbone.get_layer(f"fire{fire}_concat").output
         # A window as large as the map: on a processor many times faster than the global layers.
-        size = x.shape[2:] if _channel_axis() == 1 else x.shape[1:3]
+        size = x.shape[2:] if _channels_first() else x.shape[1:3]
         if None in size:
             raise ValueError(
                 '`head="pooled"` needs a backbone of known image size. '
@@ -493,26 +493,25 @@ HEADS = {
 
 
 def _check_shape(shape, argument, weights):
-    channel = 0 if keras.config.image_data_format() == "channels_first" else -1
     if len(shape) != 3:
         raise ValueError(
             f"`{argument}` should have three dimensions for an image. Received: {argument}={shape}"
         )
-    sides = shape[1:] if channel == 0 else shape[:-1]
+    channels, *sides = shape if _channels_first() else (shape[-1], *shape[:-1])
     if any(side is not None and side < MINIMUM_SIZE for side in sides):
         raise ValueError(
             f"`{argument}` should be at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels, below which "
             f"the network has no map left. Received: {argument}={shape}"
         )
-    if weights == "imagenet" and shape[channel] != 3:
+    if weights == "imagenet" and channels != 3:
         raise ValueError(
             f'`{argument}` should have 3 channels with `weights="imagenet"`. '
             f"Received: {argument}={shape}"
         )
 
 
-def _channel_axis():
-    return 1 if keras.config.image_data_format() == "channels_first" else -1
+def _channels_first():
+    return keras.config.image_data_format() == "channels_first"
 
 
 def _text(name):

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from transfer import curve, grid, sweeping, terminal
 from transfer.pool import Pool
+from transfer.terminal import say
 
 
 def main(arguments=None):
-    parser = terminal.Parser(description="Trains a grid of runs.", allow_abbrev=False)
+    parser = terminal.Parser(description="Trains a grid of runs.")
     parser.add_argument("--list", action="store_true", help="print the runs, and train none")
     parser.add_argument(
         "--skip-impossible",
@@ -24,7 +25,7 @@ def main(arguments=None):
         help="leave out runs that need more images than a class has",
     )
     parser.add_argument(
-        "--yes", action="store_true", help=f"train even more than {grid.LARGEST:,} runs"
+        "--yes", action="store_true", help=f"train even more than {grid.MOST_TRIALS:,} runs"
     )
     parser.add_argument(
         "--address", help='address of a Ray cluster to train on, or "auto" [this machine]'
@@ -56,12 +57,12 @@ def sweep(runs, asked):
             about = f"{one.status}: {one.reason}" if one.reason else one.status
             time = f"  {terminal.duration(one.seconds)}" if one.status == "waiting" else ""
             print(f"{one.trial}  {about}{time}")
-    print(sweeping.plan(found, logs), flush=True)
+    say("sweep", sweeping.plan(found, logs), flush=True)
     if asked.list:
         return 0
     for one in found:
         if one.status == "failed":  # before it could be trained
-            print(f"failed      {one.trial}: {one.reason}")
+            say("failed", f"{one.trial}: {one.reason}")
     waiting = [one.trial for one in found if one.status == "waiting"]
     pool = workers(asked, waiting) if waiting else None
     try:
@@ -71,7 +72,7 @@ def sweep(runs, asked):
         written = sweeping.write(found, runs.varied, logs)
     for line in curve.answers(found, runs.varied):
         print(line)
-    print(f"sweep       {', '.join([str(written[0]), *(path.name for path in written[1:])])}")
+    say("sweep", ", ".join([str(written[0]), *(path.name for path in written[1:])]))
     return int(any(one.status not in ("finished", "impossible", "stopped") for one in found))
 
 

@@ -32,7 +32,7 @@ IMAGES = 50
 
 
 def main(arguments=None):
-    parser = terminal.Parser(description="Exports runs to every format.", allow_abbrev=False)
+    parser = terminal.Parser(description="Exports runs to every format.")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
     asked = parser.parse_args(arguments)
     if not page.has_runtime():
@@ -55,7 +55,7 @@ def measure(run):
             raise failed[0]
         card.write(Path(made), run, dataset, rows)
         first, milliseconds = open_page(Path(made), dataset.validation.images[:IMAGES])
-    config = run.metrics["config"]
+    config = run.config
     return {
         "run": f"{run.metrics['regime']}, {config['head']}",
         "image_size": config["image_size"],
@@ -105,7 +105,7 @@ def tables(rows):
 
 def write(rows, path):
     commits, machines, data = (
-        "; ".join(sorted({str(row[key]) for row in rows})) for key in ("commit", "machine", "data")
+        report.listed((row[key] for row in rows), "; ") for key in ("commit", "machine", "data")
     )
     about = (
         "# What is lost and gained by exporting\n\n"

@@ -192,7 +192,7 @@ def tables(trials):
             ]
         table = terminal.markdown_table(("images per class", *NAMES.values()), rows)
         seeds, commits = (
-            ", ".join(sorted({str(trial[key]) for trial in own})) for key in ("seed", "commit")
+            report.listed(str(trial[key]) for trial in own) for key in ("seed", "commit")
         )
         shown.append(f"{measured_on(own)}; seeds {seeds}; commit {commits}.\n\n{table}")
     return "\n\n".join(shown)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import data
 from benchmarks import few_images, report
+from benchmarks.report import listed
 from transfer import depths, files, runs, terminal
 
 REPORTED = {"frozen": 0.1312, "last_fire": 0.4942, "full": 0.7243}
@@ -55,7 +56,7 @@ def steps(source, folder):
 
 
 def main(arguments=None):
-    parser = terminal.Parser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = terminal.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
     parser.add_argument("--folder", help="also measure this folder of images [none]")
     parser.add_argument("--only", nargs="*", metavar="STEP", help="these steps, or none [all]")
@@ -222,13 +223,9 @@ def accuracy(trials):
     return f"{few_images.mean(trials, 'validation_accuracy'):.4f}{spread}"
 
 
-def listed(values):
-    return ", ".join(map(str, sorted(set(values))))
-
-
 def machines(rows):
     """Names the processors, without the versions that the figures themselves have."""
-    return "; ".join(sorted({re.sub(", python .*", "", row["machine"]) for row in rows}))
+    return listed((re.sub(", python .*", "", row["machine"]) for row in rows), "; ")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 def parser(description, output):
     """Makes the parser of a benchmark: what it trains on, and where its figures go."""
-    made = terminal.Parser(description=description, allow_abbrev=False)
+    made = terminal.Parser(description=description)
     made.add_argument("--data", default="cifar10", help="source of images [cifar10]")
     made.add_argument("--output", default=str(output), help="file of the figures [%(default)s]")
     return made
@@ -101,6 +101,11 @@ def machine():
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     versions = ", ".join(f"{name} {value}" for name, value in run.versions().items())
     return f"{precision.CORES} cores of {names[0] if names else platform.machine()}, {versions}"
+
+
+def listed(values, between=", "):
+    """Lists what rows differ in, each value once."""
+    return between.join(map(str, sorted(set(values))))
 
 
 def over_seeds(figures, digits):

@@ -10,7 +10,6 @@ come; benchmarks/speed.md and speed.png show them.
 import argparse
 import dataclasses
 import importlib
-import json
 import math
 import os
 import resource
@@ -26,10 +25,10 @@ import numpy as np
 
 import data
 from benchmarks import report, speed_report
-from transfer import files, recipes, run, terminal
+from transfer import depths, files, recipes, run, terminal
 from transfer.precision import bfloat16_instructions, choose_precision
 
-REGIMES = ("frozen", "last_fire", "full")
+REGIMES = tuple(depths.REGIMES.values())
 SIZE = 96
 EPOCHS = 10
 CALLS = 10  # of which the median counts
@@ -368,7 +367,7 @@ def main():
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
     parser.add_argument("--only", nargs="+", choices=SECTIONS)
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = files.read_json(RESULTS) if RESULTS.exists() else {}
     description = data.load(arguments.data).description
     missing = [name for name in SECTIONS if results.get(name, {}).get("data") != description]
     for name in arguments.only or missing:

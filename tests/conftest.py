@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from transfer import terminal
+from transfer import files, terminal
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # A shell's background job ignores Ctrl-C, and so would the scripts that the tests interrupt.
@@ -20,7 +20,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 terminal.import_keras()
 
 ROOT = Path(__file__).parent.parent
-KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+KERAS_HOME = files.keras_home()
 WEIGHTS = KERAS_HOME / "models" / "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGES = KERAS_HOME / "datasets" / "cifar10-jpeg.npz"
 REGIMES = ("frozen", "last_fire", "full")

@@ -124,10 +124,15 @@ class Batches:
             on_epoch_begin=lambda number, _: self.draw(number * epochs, epochs)
         )
 
+    @property
+    def random_views(self):
+        """Whether views are kept that follow from the seed, beside the image and its mirrored copy."""
+        return self.views > 1 + self.mirror
+
     def what_views(self):
         """Returns all that the views of an image are made of, as JSON has it."""
         facts = {"views": self.views, "mirror": self.mirror}
-        if self.views > 1 + self.mirror:
+        if self.random_views:
             facts |= {"seed": self.seed, "shift": self.shift, "zoom": self.zoom}
         return facts
 

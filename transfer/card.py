@@ -123,7 +123,7 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
     (folder / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     side = dataset.train.images.shape[1]
     size = {"height": side, "width": side}
-    hashes = {"model.keras": files.digest(run.folder / "model.keras")}
+    hashes = {run.model.name: files.digest(run.model)}
     made = [path for row in rows[1:] for path in FORMATS[row.name].paths(folder)]
     hashes |= {path.name: files.digest(path) for path in made if path.is_file()}
     files.write_json(

@@ -14,6 +14,7 @@ import re
 import numpy as np
 
 from transfer import files
+from transfer.terminal import say
 
 KEPT = 2
 CHANGED = {
@@ -62,7 +63,7 @@ def read(folder, facts):
         except (OSError, ValueError, KeyError) as error:
             missing = isinstance(error, FileNotFoundError)
             how = "missing" if missing else f"damaged ({error})"
-            print(f"resume      {path} is {how}: trying the one before it")
+            say("resume", f"{path} is {how}: trying the one before it")
             continue
         for name in facts:
             if name != "settings" and known[name] != facts[name]:  # command_line compares those

@@ -30,7 +30,6 @@ def parse_config(defaults, arguments=None):
     parser = terminal.Parser(
         description=f"Trains SqueezeNet in the regime {defaults.regime}.",
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
     for field in FLAGS:
         add_flag(parser, field, getattr(defaults, field.name))
@@ -39,9 +38,17 @@ def parse_config(defaults, arguments=None):
         if field.name in given:
             check_range(parser, field, given[field.name])
     if "resume" in given:
-        return _resumed(parser, defaults, given)
+        try:
+            return resumed(Path(given.pop("resume")), defaults.regime, given)
+        except ValueError as error:
+            parser.error(f"argument --resume: {error}")
     recipe = given.get("recipe", defaults.recipe)
     return dataclasses.replace(defaults, **RECIPES[recipe] | given)
+
+
+def option(name):
+    """Returns the flag of a field of `Config`, by the field's name."""
+    return "--" + name.replace("_", "-")
 
 
 def add_flag(parser, field, default, **options):
@@ -52,21 +59,29 @@ def add_flag(parser, field, default, **options):
         field: The `dataclasses.Field`.
         default: What the help calls its default.
     """
-    option = "--" + field.name.replace("_", "-")
     kind = field.metadata.get("parse") or next(iter(typing.get_args(field.type)), field.type)
     if kind is bool:
         switch = argparse.BooleanOptionalAction
-        parser.add_argument(option, action=switch, help=field.metadata["help"])
+        parser.add_argument(option(field.name), action=switch, help=field.metadata["help"])
         return
     shown = field.metadata.get("shown", "depends on the images" if default is None else default)
     about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")
     choices = field.metadata.get("choices")
-    parser.add_argument(option, type=kind, choices=choices, help=about, **options)
+    parser.add_argument(option(field.name), type=kind, choices=choices, help=about, **options)
 
 
-def _resumed(parser, defaults, given):
-    """Returns the settings of the run to go on with; of them only the epochs may grow."""
-    folder = Path(given.pop("resume"))
+def resumed(folder, regime, given):
+    """Returns the settings with which a run goes on.
+
+    Args:
+        folder: Path of the run's folder.
+        regime: Name of the regime that asks, which is to be the run's.
+        given: Dict of settings that are asked for: only the epochs may grow, and what `data` and
+            `weights` name may have moved.
+
+    Raises:
+        ValueError: The run can't go on, or not with these.
+    """
     try:
         known = files.read_json(folder / "config.json")
         saved = Config(**(results.BEFORE | known))
@@ -75,46 +90,44 @@ def _resumed(parser, defaults, given):
         trained, passed = checkpoints.last(folder)
         settings = learnt(saved) if trained else {}
     except FileNotFoundError:
-        parser.error(
-            f"argument --resume: {folder} can't be resumed: it has no config.json, so it is not a run"
-        )
+        raise ValueError(
+            f"{folder} can't be resumed: it has no config.json, so it is not a run"
+        ) from None
     except (OSError, ValueError, TypeError) as error:
-        parser.error(f"argument --resume: {folder} can't be resumed ({terminal.reason(error)})")
-    given |= {"regime": defaults.regime} | located(given)
+        raise ValueError(f"{folder} can't be resumed ({terminal.reason(error)})") from error
+    given = given | {"regime": regime} | located(given)
     for key, value in given.items():
         before = getattr(saved, key)
         grows = key == "epochs" and value >= before
         # The images and weights themselves are compared with those of the checkpoint.
         moved = key in ("data", "weights") and os.path.isabs(before) and os.path.isabs(value)
         if before != value and not grows and not moved:
-            parser.error(
-                f"argument --resume: {folder} has {key} {before}, not {value}; only --epochs may be "
-                "increased"
+            raise ValueError(
+                f"{folder} has {key} {before}, not {value}; only --epochs may be increased"
             )
     if "data" not in given and not data.exists(saved.data):
-        parser.error(
-            f"argument --resume: {saved.data}, with the images of {folder}, no longer exists: use "
+        raise ValueError(
+            f"{saved.data}, with the images of {folder}, no longer exists: use "
             "--data to say where they are now"
         )
     epochs = given.get("epochs", saved.epochs)
     if finished and epochs == saved.epochs:
-        parser.error(f"argument --resume: {folder} is finished; give a larger --epochs to continue")
-    since = done.get("epochs", 0) - done.get("best_epoch", done.get("epochs", 0))
+        raise ValueError(f"{folder} is finished; give a larger --epochs to continue")
+    since = done["epochs"] - done["best_epoch"] if done else 0
     if 0 < saved.early_stopping <= since:
-        parser.error(
-            f"argument --resume: {folder} stopped early, after epoch {done['epochs']} of "
+        raise ValueError(
+            f"{folder} stopped early, after epoch {done['epochs']} of "
             f"{saved.epochs}; it would stop there again"
         )
     for key in sorted(trained.keys() & settings.keys()):
         if trained[key] != settings[key]:
-            parser.error(
-                f"argument --resume: {folder} was trained with {key} {trained[key]}, but its config.json "
+            raise ValueError(
+                f"{folder} was trained with {key} {trained[key]}, but its config.json "
                 f"has {settings[key]}: restore config.json"
             )
     if passed > epochs:
-        parser.error(
-            f"argument --resume: {folder} has done {passed} epochs: expected --epochs of {passed} or "
-            "more"
+        raise ValueError(
+            f"{folder} has done {passed} epochs: expected --epochs of {passed} or more"
         )
     extended = saved.extended_from
     if epochs > saved.epochs and (saved.schedule == "cosine" or saved.averaging):
@@ -125,16 +138,16 @@ def _resumed(parser, defaults, given):
 
 def check_range(parser, field, value):
     """Refuses a value that is out of a flag's range."""
-    option = "--" + field.name.replace("_", "-")
+    flag = option(field.name)
     minimum, above, below = map(field.metadata.get, ("minimum", "above", "below"))
     if minimum is not None and not minimum <= value < math.inf:
-        parser.error(f"argument {option}: expected {minimum} or more. Received: {value}")
+        parser.error(f"argument {flag}: expected {minimum} or more. Received: {value}")
     if above is not None and not above < value < math.inf:
-        parser.error(f"argument {option}: expected more than {above}. Received: {value}")
+        parser.error(f"argument {flag}: expected more than {above}. Received: {value}")
     if below is not None and not value < below:
-        parser.error(f"argument {option}: expected less than {below}. Received: {value}")
+        parser.error(f"argument {flag}: expected less than {below}. Received: {value}")
     maximum = field.metadata.get("maximum", LARGEST)
     if below is None and isinstance(value, int | float) and value > maximum:
-        parser.error(f"argument {option}: expected {maximum:,} or less. Received: {value}")
+        parser.error(f"argument {flag}: expected {maximum:,} or less. Received: {value}")
     if field.name == "name" and not (value.isprintable() and Path(value).name == value != ".."):
-        parser.error(f"argument {option}: expected a plain name, not a path. Received: {value!r}")
+        parser.error(f"argument {flag}: expected a plain name, not a path. Received: {value!r}")

@@ -1,6 +1,6 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
-from transfer import terminal
+from transfer import recipes, terminal
 from transfer.precision import CORES, in_float32
 from transfer.progress import Progress
 
@@ -29,7 +29,7 @@ def seconds(depth, config, dataset):
     """
     images, validated = len(dataset.train.labels), len(dataset.validation.labels)
     area = (config.image_size / 160) ** 2
-    views = config.all_views or 1 + config.mirror
+    views = recipes.standardised_views(config.all_views, config.mirror)
     reports = Progress.reports(config.epochs, dataset, config.early_stopping)
     frozen = TRAINED[depth] < FORWARD  # most of the network: its features are kept, if any are
     kept = config.features == "cache" and config.all_views

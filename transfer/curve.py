@@ -1,14 +1,12 @@
 """What a sweep found: accuracy by depth for each number of images, and which depth to take."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from transfer import terminal
 from transfer.depths import DEPTHS
-from transfer.grid import Trial
+from transfer.grid import Status, Trial
 from transfer.runs import Run
 from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, show
 
@@ -35,7 +33,7 @@ class Result(NamedTuple):
     """
 
     trial: Trial
-    status: str = "waiting"
+    status: Status = "waiting"
     reason: str = ""
     run: Run | None = None
     seconds: float = 0.0
@@ -205,11 +203,10 @@ def comma_separated(results: Sequence[Result], varied: Sequence[str]) -> str:
     fixed = ["images_per_class", "seed"]
     others = [name for name in varied if name not in fixed]
     figures = ["validation_accuracy", "validation_loss", "seconds", "trainable_params"]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["depth", *fixed, *others, "status", *figures, "run"])
+    lines = []
     for one in results:
         settings = [getattr(one.trial.config, name) for name in fixed + others]
         values = [one.run.metrics[key] if one.run else "" for key in figures]
-        writer.writerow([one.trial.depth, *settings, one.status, *values, one.trial.folder])
-    return file.getvalue()
+        lines.append([one.trial.depth, *settings, one.status, *values, one.trial.folder])
+    head = ["depth", *fixed, *others, "status", *figures, "run"]
+    return terminal.csv_table(head, lines)

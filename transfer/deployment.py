@@ -43,7 +43,7 @@ def network(
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        config, classes = run.config, len(run.metrics["data"]["class_names"])
+        config, classes = run.config, len(run.class_names)
         dtype = "uint8" if calibration is None else "float32"
         images = keras.Input((side, side, 3), dtype=dtype, name="rgb")
         backbone = squeezenet.SqueezeNet(

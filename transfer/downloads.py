@@ -3,6 +3,8 @@
 import socket
 import time
 
+from transfer.terminal import say
+
 TIMEOUT = 30  # seconds without a byte
 WAITS = (1, 4)  # seconds before the second and the third try
 
@@ -24,7 +26,7 @@ def patiently(download):
                 return download()
             except Exception as error:  # noqa: BLE001  (whatever it likes)
                 reason = " ".join(str(error).split())
-                print(f"download    failed: {reason}; retrying in {wait} s", flush=True)
+                say("download", f"failed: {reason}; retrying in {wait} s", flush=True)
                 time.sleep(wait)
         return download()
     finally:

@@ -22,6 +22,8 @@ import tensorflow as tf
 
 from transfer import files
 from transfer.batches import EVALUATION_BATCH, Batches, mapped, on_cpu
+from transfer.recipes import standardised_views
+from transfer.terminal import say
 
 VERSION = 5  # of the files' layout
 PRIOR_IMAGES = 10
@@ -91,7 +93,7 @@ def standardise(model, inputs, batches):
     what_is_read = [keras.layers.Identity(dtype="float32")(layer.input) for layer in layers]
     read = tf.function(keras.Model(inputs, what_is_read))
     sums, squares = [0.0] * len(layers), [0.0] * len(layers)
-    views = batches.views or 1 + batches.mirror
+    views = standardised_views(batches.views, batches.mirror)
     for view in range(views):
         batches.draw_view(view)
         for batch, _ in batches.dataset():
@@ -221,7 +223,7 @@ class Cache:
                     "none"
                 )
             state = f"to compute, {free / 1e9:.1f} GB free"
-        print(f"features    {total / 1e6:,.0f} MB in {self.folder} ({state})", flush=True)
+        say("features", f"{total / 1e6:,.0f} MB in {self.folder} ({state})", flush=True)
         computed = iter(self._compute(missing) if missing else ())
         return [known or next(computed) for known in found]
 
@@ -243,9 +245,9 @@ class Cache:
         """
         split, batches = part
         kind = self.facts | {"size": list(batches.images.shape[1:3])} | batches.what_views()
-        alone = batches.views > 1 + batches.mirror  # random views depend on an image's place
         key = _key(sorted(kind.items()))
-        facts = kind | {"images": self.dataset.digests[split], "shared": not alone}
+        # Random views depend on an image's place.
+        facts = kind | {"images": self.dataset.digests[split], "shared": not batches.random_views}
         return self.folder / f"{key}-{_key(facts['images'])}.json", facts
 
     def read(self, part):
@@ -283,8 +285,9 @@ class Cache:
         computed = [self._compute_part(part, advance) for part in parts]
         if not interactive:
             seconds = time.perf_counter() - start
-            print(
-                f"features    {total:,} views in {seconds:.0f} s, {total / seconds:.0f} views/s",
+            say(
+                "features",
+                f"{total:,} views in {seconds:.0f} s, {total / seconds:.0f} views/s",
                 flush=True,
             )
         return computed

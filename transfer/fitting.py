@@ -15,6 +15,7 @@ from transfer.network import set_trainable
 from transfer.optimizers import lean, make_optimizer
 from transfer.progress import epochs_at_once
 from transfer.settings import BY_THE_IMAGES, follow
+from transfer.terminal import say
 
 
 def train(model, trainable, dataset, config, facts, progress):
@@ -54,7 +55,7 @@ def train(model, trainable, dataset, config, facts, progress):
     if state:
         with terminal.one_line_errors():
             restore(trained, variables, arrays, progress.folder)
-        print(f"resume      after epoch {progress.epochs} of {config.epochs}", flush=True)
+        say("resume", f"after epoch {progress.epochs} of {config.epochs}", flush=True)
 
     # A progress bar per epoch, unless there would be hundreds.
     bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
@@ -93,7 +94,7 @@ def train(model, trainable, dataset, config, facts, progress):
             f"--weight-decay ({progress.kept(resumable=False)})"
         )
     if config.early_stopping:
-        print(f"best epoch  {progress.kept_epoch} of {progress.epochs}, by validation loss")
+        say("best epoch", f"{progress.kept_epoch} of {progress.epochs}, by validation loss")
     return board
 
 
@@ -172,7 +173,7 @@ def train_head(model, dataset, config):
     compile_model(tail, lean(make_optimizer(config, steps=config.epochs * len(training))))
     fit(tail, training, config, epochs_at_once(config.epochs), verbose=0)
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
-    print(f"head        trained alone: validation accuracy {accuracy:.4f}", flush=True)
+    say("head", f"trained alone: validation accuracy {accuracy:.4f}", flush=True)
 
 
 def feed(model, dataset, config, standardised=False):

@@ -108,7 +108,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     kept = _read(path)
     if kept:  # what could not be read is tried again: it may have been the disk
         unread = [e for e, digest in zip(entries, kept["digests"], strict=True) if not digest]
-        errors = [error for entry in unread if (error := _error(root, entry))]
+        errors = [reason for entry in unread if (reason := _error(root, entry))]
         if len(errors) < len(unread):
             kept = None
         elif errors and on_bad_image == "stop":
@@ -220,7 +220,7 @@ def _decode(root, entries, side, path):
             return np.zeros((side, side, 3), "u1"), (None,) * len(KNOWN), error
         square = images.square(image, side, enlarge=True)
         pixels = np.asarray(square)
-        digest = images.digest(np.asarray(image)).hexdigest()
+        digest = images.digest(np.asarray(image)).hex()
         phash = int(str(imagehash.phash(square)), 16)
         colour = pixels.mean(axis=(0, 1)).round(1).tolist()
         plain = bool((pixels == pixels[0, 0]).all())

@@ -7,21 +7,28 @@ import itertools
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import data
 from transfer import depths, terminal
-from transfer.command_line import FLAGS, add_flag, check_range, parse_config
+from transfer.command_line import FLAGS, add_flag, check_range, option, resumed
 from transfer.settings import RECIPES, Config, check_flags, check_weights
 
-DEPTHS = ("head", "fire9", "fire8", "fire6", "fire4", "all")
+# What is trained by default, of depths.DEPTHS.
+USUAL_DEPTHS = ("head", "fire9", "fire8", "fire6", "fire4", "all")
 SEEDS = (0, 1, 2)
-LARGEST = 10_000  # trials that are trained without --yes
+MOST_TRIALS = 10_000  # that are trained without --yes
 # Flags of a training script that a sweep takes one value of, or sets itself.
 ONCE = ("data", "logs")
 OWN = ("resume", "name")
 # Settings that change which images all seeds together validate on.
 VALIDATED_ON = ("near_duplicates", "folds")
+
+
+# How a trial stands, or how its training ended; one whose process died may begin again.
+Status = Literal[
+    "waiting", "running", "finished", "failed", "interrupted", "impossible", "stopped", "died"
+]
 
 
 class Trial(NamedTuple):
@@ -71,8 +78,9 @@ class Trial(NamedTuple):
         if (self.folder / "config.json").exists():
             self.stopped.unlink(missing_ok=True)
             here = self.config.located()  # the images may have been moved
-            paths = [f"--data={here.data}", f"--weights={here.weights}"]
-            known = parse_config(Config(self.config.regime), ["--resume", str(self.folder), *paths])
+            paths = {"data": here.data, "weights": here.weights}
+            with terminal.one_line_errors():
+                known = resumed(self.folder, here.regime, paths)
             return dataclasses.replace(known, logs=here.logs)
         if self.folder.exists():  # it was interrupted before it had asked for anything
             shutil.rmtree(self.folder)
@@ -97,10 +105,10 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
         "--depth",
         nargs="+",
         choices=depths.DEPTHS,
-        default=list(DEPTHS),
+        default=list(USUAL_DEPTHS),
         metavar="DEPTH",
         help="the lowest layers that train, with all above them: head (the classifier alone), "
-        f"{', '.join(depths.DEPTHS[1:])} [{' '.join(DEPTHS)}]",
+        f"{', '.join(depths.DEPTHS[1:])} [{' '.join(USUAL_DEPTHS)}]",
     )
     defaults = Config(regime="")
     for field in FLAGS:
@@ -109,34 +117,9 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
             shown = " ".join(map(str, SEEDS)) if field.name == "seed" else None
             add_flag(parser, field, shown or getattr(defaults, field.name), **several)
     asked = parser.parse_args(arguments)
-    given = {field.name: getattr(asked, field.name, None) for field in FLAGS}
-    given = {name: value for name, value in given.items() if value is not None}
-    given.setdefault("seed", list(SEEDS))
-    axes = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
-    for name, values in ({"depth": asked.depth} | axes).items():
-        for i, value in enumerate(values):
-            if value in values[:i]:
-                parser.error(f"argument --{name.replace('_', '-')}: {value} is given twice")
-    for field in FLAGS:
-        for value in axes.get(field.name, ()):
-            check_range(parser, field, value)
-    for weights in axes.get("weights", ()):
-        with terminal.one_line_errors():
-            check_weights(weights)
+    axes = _axes(parser, asked)
     varied = [name for name, values in axes.items() if len(values) > 1]
-    for name in VALIDATED_ON:
-        if name in varied:
-            parser.error(
-                f"argument --{name.replace('_', '-')}: expected one value, as runs with different "
-                "ones validate on different images and can't be compared"
-            )
-    if "drop" in axes.get("near_duplicates", ()):
-        sizes = {"image_size"} if "image_size" in axes else {"recipe"}  # which sets the size, too
-        for name in sizes & {*varied}:
-            parser.error(
-                f"argument --{name.replace('_', '-')}: expected one value with --near-duplicates drop, "
-                "as which images look alike depends on their size: runs would validate on different images"
-            )
+    _refuse_incomparable(parser, axes, varied)
     if any(axes.get("folds", ())) and "fold" not in axes:
         varied.append("fold")
     # Trials of the same images stand together.
@@ -151,9 +134,48 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
         for config in _folds(parser, dict(zip(order, values, strict=True)))
         for depth in asked.depth
     ]
-    if len(trials) > LARGEST and not asked.yes:
-        parser.error(f"{len(trials):,} runs: expected {LARGEST:,} or fewer, or add --yes")
+    if len(trials) > MOST_TRIALS and not asked.yes:
+        parser.error(f"{len(trials):,} runs: expected {MOST_TRIALS:,} or fewer, or add --yes")
     return Grid(trials, varied), asked
+
+
+def _axes(parser, asked):
+    """Returns the values of each flag that is given, and the seeds; refuses what is out of range."""
+    given = {field.name: getattr(asked, field.name, None) for field in FLAGS}
+    axes = {
+        name: value if isinstance(value, list) else [value]
+        for name, value in given.items()
+        if value is not None
+    }
+    axes.setdefault("seed", list(SEEDS))
+    for name, values in ({"depth": asked.depth} | axes).items():
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                parser.error(f"argument {option(name)}: {value} is given twice")
+    for field in FLAGS:
+        for value in axes.get(field.name, ()):
+            check_range(parser, field, value)
+    for weights in axes.get("weights", ()):
+        with terminal.one_line_errors():
+            check_weights(weights)
+    return axes
+
+
+def _refuse_incomparable(parser, axes, varied):
+    """Refuses several values of what decides on which images runs are validated."""
+    for name in VALIDATED_ON:
+        if name in varied:
+            parser.error(
+                f"argument {option(name)}: expected one value, as runs with different ones validate "
+                "on different images and can't be compared"
+            )
+    if "drop" in axes.get("near_duplicates", ()):
+        name = "image_size" if "image_size" in axes else "recipe"  # which sets the size, too
+        if name in varied:
+            parser.error(
+                f"argument {option(name)}: expected one value with --near-duplicates drop, as which "
+                "images look alike depends on their size: runs would validate on different images"
+            )
 
 
 def _label(name, value):
@@ -164,7 +186,7 @@ def _label(name, value):
 
 def _folds(parser, given):
     """Returns the settings of one point of the grid: of each of its folds, if no single one is named."""
-    config = Config(regime="", **RECIPES[given.get("recipe", "tuned")] | given)
+    config = Config(regime="", **RECIPES[given.get("recipe", Config.recipe)] | given)
     with terminal.one_line_errors():
         check_flags(config)
     if config.fold > config.folds:

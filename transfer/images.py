@@ -144,11 +144,11 @@ def frames(path: Path) -> int:
         return 1
 
 
-def digest(pixels):
+def digest(pixels: np.ndarray) -> bytes:
     """Returns the sha256 of an image's size and pixels, uint8 (height, width, 3)."""
     sha256 = hashlib.sha256(f"{pixels.shape}".encode())
     sha256.update(pixels.tobytes())
-    return sha256
+    return sha256.digest()
 
 
 def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:

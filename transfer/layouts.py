@@ -141,18 +141,6 @@ def _scan(root):
     """
     tree, real_root, entered = [_Folder(Path())], Path(os.path.realpath(root)), set()
     kinds, hidden, hidden_folders = Counter(), [], []
-
-    def leads_on(link):
-        target = Path(os.path.realpath(link))
-        if not target.is_relative_to(real_root) or not target.exists():
-            return False
-        if target.is_dir():
-            around = Path(os.path.realpath(link.parent))
-            if target in entered or around.is_relative_to(target):
-                return False
-            entered.add(target)
-        return True
-
     for folder in tree:  # which grows by the folders in it, without recursion: they may be deep
         try:
             with os.scandir(root / folder.path) as found:
@@ -165,7 +153,7 @@ def _scan(root):
                         elif image and entry.is_file(follow_symlinks=False):
                             hidden.append(path.name)
                         continue
-                    leads = not entry.is_symlink() or leads_on(root / path)
+                    leads = not entry.is_symlink() or _leads_on(root / path, real_root, entered)
                     plain = leads and entry.is_file()
                     if not leads:
                         folder.links.append(path)
@@ -185,6 +173,26 @@ def _scan(root):
             raise OSError(
                 f"{printable(root / folder.path)} can't be read: {error.strerror}"
             ) from error
+    empty = _without_empty(tree)
+    links = [link for folder in tree for link in folder.links]
+    return tree[0], *_left_out(kinds, empty, links, hidden, hidden_folders)
+
+
+def _leads_on(link, real_root, entered):
+    """Says whether a link is followed; adds the folder that it leads to to those `entered`."""
+    target = Path(os.path.realpath(link))
+    if not target.is_relative_to(real_root) or not target.exists():
+        return False
+    if target.is_dir():
+        around = Path(os.path.realpath(link.parent))
+        if target in entered or around.is_relative_to(target):
+            return False
+        entered.add(target)
+    return True
+
+
+def _without_empty(tree):
+    """Removes the folders below which there are no images; returns the paths of the outermost."""
     below_nothing = set()
     for folder in reversed(tree):
         for name, below in list(folder.folders.items()):
@@ -194,16 +202,20 @@ def _scan(root):
                 if below.useless:
                     folder.bare.append(below)
                     folder.useless = below.useless
+    return sorted(path for path in below_nothing if path.parent not in below_nothing)
+
+
+def _left_out(kinds, empty, links, hidden, hidden_folders):
+    """Returns lines on what is left out, and what a folder without images has instead."""
     notes, others = [], ""
     if kinds:
         each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
         files = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
         others = f", but {files}"
         notes.append(f"left out: {files}")
-    empty = sorted(path for path in below_nothing if path.parent not in below_nothing)
     if empty:
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
-    if links := [link for folder in tree for link in folder.links]:
+    if links:
         dropped = (
             f"{counted(len(links), 'link')} out of the folder, to nothing, in a circle or to a folder "
             f"that another link leads to: {shown(links)}"
@@ -217,7 +229,7 @@ def _scan(root):
     if hidden_folders:
         many = counted(len(hidden_folders), "hidden folder")
         notes.append(f"left out: {many}: {shown(hidden_folders)}")
-    return tree[0], notes, others
+    return notes, others
 
 
 def _folded(name):

@@ -138,10 +138,9 @@ def comparison(title, curves, points, matrix, class_names, mistakes):
     figure.suptitle(title)
     rows = figure.add_gridspec(2, 3, height_ratios=(1, 1.25))
     _draw_curves(figure.add_subplot(rows[0, 0]), curves)
-    for column, (label, of_point) in enumerate(
-        {"trainable parameters": lambda p: p[2], "seconds for a run": lambda p: p[3]}.items(), 1
-    ):
-        _draw_points(figure.add_subplot(rows[0, column]), points, of_point, label)
+    by_parameters, by_seconds = figure.add_subplot(rows[0, 1]), figure.add_subplot(rows[0, 2])
+    _draw_points(by_parameters, points, lambda point: point[2], "trainable parameters")
+    _draw_points(by_seconds, points, lambda point: point[3], "seconds for a run")
     _draw_confusion(figure.add_subplot(rows[1, 0]), matrix, class_names)
     _draw_mistakes(figure.add_subfigure(rows[1, 1:]), mistakes)
     return figure
@@ -288,8 +287,7 @@ def overlay(image, evidence):
     smooth = Image.fromarray(np.float32(evidence)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    weight = np.asarray(smooth)[..., np.newaxis]
-    heat = 255 * colormaps["inferno"](weight[..., 0])[..., :3]
+    heat = 255 * colormaps["inferno"](np.asarray(smooth))[..., :3]
     return np.uint8(np.clip(0.45 * image + 0.55 * heat, 0, 255))
 
 

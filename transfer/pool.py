@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer import depths, files, progress, terminal
-from transfer.grid import Trial
+from transfer.grid import Status, Trial
 from transfer.precision import CORES
 
 # A second process works where the first one's second thread would wait. Of as many threads as a script
@@ -24,7 +24,7 @@ PROCESSES = min(2, CORES)
 class Outcome(NamedTuple):
     """How a trial ended, and why: finished, failed, interrupted, stopped, or died (its process did)."""
 
-    status: str
+    status: Status
     reason: str = ""
 
 

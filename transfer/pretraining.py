@@ -177,7 +177,7 @@ def save(model, path):
 
 
 def main(arguments=None):
-    parser = Parser(description="Pretrains the drawn weights: 20 minutes.", allow_abbrev=False)
+    parser = Parser(description="Pretrains the drawn weights: 20 minutes.")
     parser.add_argument(
         "--output", type=Path, default=DRAWN_WEIGHTS, help="file of the weights [%(default)s]"
     )

@@ -36,6 +36,11 @@ def all_views(views: int, mirror: bool, shift: float, zoom: float) -> int:
     return views if shift or zoom else 1 + mirror
 
 
+def standardised_views(views: int, mirror: bool) -> int:
+    """Counts the views that a head is standardised over: all, or the unmoved ones where each epoch draws anew."""
+    return views or 1 + mirror
+
+
 def kept_views(images: int) -> int:
     """Returns how many views of an image to keep features of, itself and its mirrored copy first.
 

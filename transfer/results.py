@@ -82,8 +82,7 @@ def read_test(folder: Path) -> dict | None:
 def training_accuracy(metrics: dict) -> float:
     """Returns the training accuracy of the epoch whose model was kept, from a run's metrics."""
     history = metrics["history"]
-    kept = metrics.get("best_epoch", metrics["epochs"])
-    return history["accuracy"][history["epoch"].index(kept)]
+    return history["accuracy"][history["epoch"].index(metrics["best_epoch"])]
 
 
 def read_metrics(folder: Path) -> dict:
@@ -104,44 +103,49 @@ def read_metrics(folder: Path) -> dict:
         ) from None
     lack = _lack(metrics, REQUIRED)
     if not lack:
-        epochs, kept = metrics["epochs"], metrics.get("best_epoch", metrics["epochs"])
-        # Older runs reported each epoch, and did not say which.
-        reported = metrics["history"].setdefault("epoch", [*range(1, epochs + 1)])
-        reported = reported if isinstance(reported, list) else []
-        order = metrics["data"].get("order", {})
-        sound = {
-            "the epochs of its history": all(type(epoch) is int for epoch in reported)
-            and reported[-1:] == [epochs],
-            "one figure per epoch": all(
-                len(figures) == len(reported) and all(type(figure) is float for figure in figures)
-                for figures in (metrics["history"][key] for key in REQUIRED["history"])
-            ),
-            "its best epoch": kept in reported,
-            "names of classes": all(
-                isinstance(name, str) and is_printable(name)
-                for name in metrics["data"]["class_names"]
-            ),
-            "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
-            "positive figures": all(metrics[key] > 0 for key in POSITIVE),
-            "a printable description": is_printable(metrics["data"]["description"]),
-            "the side of its images": metrics["data"].get("side", 1) in range(1, 2**15),
-            "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
-            "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
-            "its parameters": _is_count(metrics.get("total_params", 1), least=1),
-            "the order of its images": isinstance(order, dict)
-            and all(isinstance(sha256, str) for sha256 in order.values()),
-            "images per class and folds": all(
-                _is_count((BEFORE | metrics["config"])[key])
-                for key in ("images_per_class", "folds", "fold")
-            ),
-            "plain settings": all(
-                isinstance(value, str | int | float) for value in metrics["config"].values()
-            ),
-        }
-        lack = next((name for name, there in sound.items() if not there), None)
+        # Older runs kept the last epoch, reported each, and did not say which.
+        metrics.setdefault("best_epoch", metrics["epochs"])
+        metrics["history"].setdefault("epoch", [*range(1, metrics["epochs"] + 1)])
+        lack = _unsound(metrics)
     if lack:
         raise ValueError(f"{path} has an unknown layout: it lacks {lack}")
     return metrics
+
+
+def _unsound(metrics):
+    """Names the first thing that metrics with all entries lack in these, or gives None."""
+    reported = metrics["history"]["epoch"]
+    reported = reported if isinstance(reported, list) else []
+    order = metrics["data"].get("order", {})
+    sound = {
+        "the epochs of its history": all(type(epoch) is int for epoch in reported)
+        and reported[-1:] == [metrics["epochs"]],
+        "one figure per epoch": all(
+            len(figures) == len(reported) and all(type(figure) is float for figure in figures)
+            for figures in (metrics["history"][key] for key in REQUIRED["history"])
+        ),
+        "its best epoch": metrics["best_epoch"] in reported,
+        "names of classes": all(
+            isinstance(name, str) and is_printable(name) for name in metrics["data"]["class_names"]
+        ),
+        "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
+        "positive figures": all(metrics[key] > 0 for key in POSITIVE),
+        "a printable description": is_printable(metrics["data"]["description"]),
+        "the side of its images": metrics["data"].get("side", 1) in range(1, 2**15),
+        "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
+        "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
+        "its parameters": _is_count(metrics.get("total_params", 1), least=1),
+        "the order of its images": isinstance(order, dict)
+        and all(isinstance(sha256, str) for sha256 in order.values()),
+        "images per class and folds": all(
+            _is_count((BEFORE | metrics["config"])[key])
+            for key in ("images_per_class", "folds", "fold")
+        ),
+        "plain settings": all(
+            isinstance(value, str | int | float) for value in metrics["config"].values()
+        ),
+    }
+    return next((name for name, there in sound.items() if not there), None)
 
 
 def _is_count(value, least=0):

@@ -14,6 +14,7 @@ from transfer import checkpoints, cost, depths, files, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
 from transfer.settings import check_flags, check_weights, follow, learnt
+from transfer.terminal import say
 
 
 def run(title, trainable, config, hopeless=None):
@@ -36,18 +37,18 @@ def run(title, trainable, config, hopeless=None):
         runs.refuse_taken(config.logs, config.regime, filter(None, names))
     made = []
     for fold, name in enumerate(names, 1):
-        print(f"fold        {fold} of {config.folds}", flush=True)
+        say("fold", f"{fold} of {config.folds}", flush=True)
         one = dataclasses.replace(config, fold=fold, name=name)
         try:
             made.append(_run_one(title, trainable, one, hopeless))
         except SystemExit:
-            print(f"folds       {len(made)} of {config.folds} finished; --fold trains a single one")
+            say("folds", f"{len(made)} of {config.folds} finished; --fold trains a single one")
             raise
     losses, accuracies = (
         [metrics[key] for metrics in made] for key in ("validation_loss", "validation_accuracy")
     )
     spread = statistics.stdev(accuracies)
-    print(f"folds       validation accuracy {statistics.fmean(accuracies):.4f} ± {spread:.4f}")
+    say("folds", f"validation accuracy {statistics.fmean(accuracies):.4f} ± {spread:.4f}")
     print_result(title, statistics.fmean(losses), statistics.fmean(accuracies))
     return made
 
@@ -95,8 +96,7 @@ def _run_one(title, trainable, config, hopeless):
 def _run(title, trainable, config, progress):
     folder = progress.folder
     with terminal.one_line_errors():
-        how = {name: getattr(config, name) for name in data.SETTINGS}
-        dataset = data.load(config.data, **how)
+        dataset = data.load(config.data, **config.for_data)
         if config.resume:
             runs.refuse_changed(folder, dataset)
         config = config.located()
@@ -114,23 +114,20 @@ def _run(title, trainable, config, progress):
         "trainable_params": network.count(model.trainable_weights),
         "total_params": network.count(model.weights),
     }
-    print(
-        "regime      {}: {:,} of {:,} parameters are trained".format(
-            config.regime, *params.values()
-        )
-    )
-    print(f"recipe      {config.recipe}, seed {config.seed}")
-    print(f"data        {describe(dataset)}")
+    trained, total = params.values()
+    say("regime", f"{config.regime}: {trained:,} of {total:,} parameters are trained")
+    say("recipe", f"{config.recipe}, seed {config.seed}")
+    say("data", describe(dataset))
     for note in notes(dataset, mirror=config.mirror and not config.resume):
-        print(f"note        {note}")
+        say("note", note)
     if chosen:
-        print(f"settings    {chosen}")
-    print(f"weights     {config.weights}")
-    print(f"precision   {precision} ({reason})")
+        say("settings", chosen)
+    say("weights", config.weights)
+    say("precision", f"{precision} ({reason})")
     depth = depths.depth(config.regime)
     if depth and config.recipe == "tuned" and not config.resume:
-        print(f"time        {cost.said(cost.seconds(depth, config, dataset))}")
-    print(f"run folder  {folder} (tensorboard --logdir {folder.parent.parent})", flush=True)
+        say("time", cost.said(cost.seconds(depth, config, dataset)))
+    say("run folder", f"{folder} (tensorboard --logdir {folder.parent.parent})", flush=True)
 
     settings = dataclasses.asdict(config) | {"resume": ""}
     if config.resume:
@@ -192,7 +189,7 @@ def _finish(dataset, config, progress, known, board):
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
     low, high = results.wilson(accuracy, images)
-    print(f"interval    validation accuracy on {images:,} images, 95 %: {low:.4f} to {high:.4f}")
+    say("interval", f"validation accuracy on {images:,} images, 95 %: {low:.4f} to {high:.4f}")
     return metrics
 
 
@@ -236,7 +233,7 @@ def warn(metrics, dataset):
         cause = "overfitting: more images, or more --weight-decay or --dropout"
     else:
         cause = "too few updates, or too high a learning rate: see --epochs and --learning-rate"
-    print(f"warning     {what}; the likeliest cause: {cause}")
+    say("warning", f"{what}; the likeliest cause: {cause}")
 
 
 def describe(dataset):
@@ -248,10 +245,11 @@ def describe(dataset):
 def versions():
     """Versions of what a figure depends on."""
     import keras
-    import numpy
-    import tensorflow
+    import tensorflow as tf
 
-    modules = {"keras": keras, "numpy": numpy, "tensorflow": tensorflow}
-    return {"python": platform.python_version()} | {
-        name: module.__version__ for name, module in modules.items()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "tensorflow": tf.__version__,
     }

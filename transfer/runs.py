@@ -28,6 +28,7 @@ import numpy as np
 import data
 from transfer.files import read_json, remove_empty, write_json, written_whole
 from transfer.results import BEFORE, read_metrics
+from transfer.terminal import say
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
@@ -44,10 +45,18 @@ class Run(NamedTuple):
     metrics: dict
 
     @property
+    def model(self) -> Path:
+        """The file of its model."""
+        return self.folder / "model.keras"
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.metrics["data"]["class_names"]
+
+    @property
     def fingerprint(self) -> tuple[str, tuple[str, ...]]:
         """Tells the images and classes of one run from those of another."""
-        about = self.metrics["data"]
-        return about["sha256"], tuple(about["class_names"])
+        return self.metrics["data"]["sha256"], tuple(self.class_names)
 
     @property
     def comparable(self) -> tuple:
@@ -192,9 +201,7 @@ def reopen(folder: Path, settings: dict) -> None:
     for name in ("metrics.json", "test.json", "validation.npz"):
         (folder / name).unlink(missing_ok=True)
     for export in sorted(folder.glob("export-*")):
-        print(
-            f"note        {export} was exported from an earlier model of this run: export it again"
-        )
+        say("note", f"{export} was exported from an earlier model of this run: export it again")
     write_json(folder / "config.json", settings)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import data
 from transfer import recipes, runs, terminal
@@ -17,6 +18,20 @@ OPTIMIZERS = {
     "lion": (0.1, {}),
     "adagrad": (10, {}),
     "sgd": (10, {"momentum": 0.9, "nesterov": True}),
+}
+
+# What a recipe sets whatever the images; recipes.py has the rest.
+RECIPES = {
+    "tuned": {},
+    "report": {
+        "optimizer": "adam",
+        "image_size": 32,
+        "preprocessing": "none",
+        "head": "conv_relu",
+        "mirror": False,
+        "schedule": "constant",
+        "precision": "float32",
+    },
 }
 
 # The settings that a recipe chooses by the number of images.
@@ -60,7 +75,7 @@ class Config:
         parse=terminal.filled,
     )
     recipe: str = flag(
-        "tuned", "tuned (ours) or report (2018, to the letter)", choices=("tuned", "report")
+        "tuned", "tuned (ours) or report (2018, to the letter)", choices=tuple(RECIPES)
     )
 
     # ImageNet's features are of objects that fill 224 px: 32 px leave a last map of 1x1.
@@ -175,24 +190,14 @@ class Config:
         """The number of views of an image; 0 if each epoch draws new ones, too many to keep."""
         return recipes.all_views(self.views or 0, self.mirror, self.shift or 0.0, self.zoom or 0.0)
 
+    @property
+    def for_data(self) -> dict[str, Any]:
+        """Those of the settings that `data.load` takes."""
+        return {name: getattr(self, name) for name in data.SETTINGS}
+
     def located(self) -> "Config":
         """Returns these settings with paths that hold in any working directory."""
         return dataclasses.replace(self, **located(dataclasses.asdict(self)))
-
-
-# What a recipe sets whatever the images; recipes.py has the rest.
-RECIPES = {
-    "tuned": {},
-    "report": {
-        "optimizer": "adam",
-        "image_size": 32,
-        "preprocessing": "none",
-        "head": "conv_relu",
-        "mirror": False,
-        "schedule": "constant",
-        "precision": "float32",
-    },
-}
 
 
 def learnt(config):

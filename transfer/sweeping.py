@@ -17,7 +17,7 @@ from transfer.grid import Grid, Trial
 from transfer.pool import PROCESSES, Outcome
 from transfer.run import notes
 from transfer.settings import follow
-from transfer.terminal import counted
+from transfer.terminal import counted, say
 
 MARK = "sweep.json"  # says of which images the sweep of a folder is
 RETRIES = 2  # of a trial whose process died
@@ -51,23 +51,22 @@ def begin(
     hashes = {each: files.digest(Path(os.path.expanduser(each))) for each in weights_files}
     by_images: dict[tuple, list[Trial]] = {}
     for trial in grid.trials:
-        key = tuple(getattr(trial.config, name) for name in data.SETTINGS)
-        by_images.setdefault(key, []).append(trial)
+        by_images.setdefault(tuple(trial.config.for_data.items()), []).append(trial)
     for images, trials in by_images.items():
-        how = dict(zip(data.SETTINGS, images, strict=True))
+        how = dict(images)
         try:
             dataset = data.load(source, **how)
         except ValueError as error:
-            if how["images_per_class"]:  # is it that alone?
-                data.load(source, **how | {"images_per_class": 0})
-                if not skip_impossible:
-                    raise ValueError(f"{error}; --skip-impossible leaves such runs out") from error
-                found |= {trial: Result(trial, "impossible", str(error)) for trial in trials}
-                continue
-            raise
+            if not how["images_per_class"]:
+                raise
+            data.load(source, **how | {"images_per_class": 0})  # is it that alone?
+            if not skip_impossible:
+                raise ValueError(f"{error}; --skip-impossible leaves such runs out") from error
+            found |= {trial: Result(trial, "impossible", str(error)) for trial in trials}
+            continue
         if not fingerprint:  # what is noted of other amounts and seeds is much the same
             for note in notes(dataset, any(trial.config.mirror for trial in grid.trials)):
-                print(f"note        {note}")
+                say("note", note)
         fingerprint = dataset.fingerprint
         for trial in trials:
             whole, _ = follow(trial.config, dataset)
@@ -107,7 +106,7 @@ def _without_equals(named: list[Result]) -> list[Result]:
         # What is impossible has no folder of its own.
         other = kept.setdefault(one.trial if one.status == "impossible" else one.trial.folder, one)
         if other is not one:
-            print(f"note        {one.trial} is the same run as {other.trial}: it is trained once")
+            say("note", f"{one.trial} is the same run as {other.trial}: it is trained once")
     return list(kept.values())
 
 
@@ -115,12 +114,10 @@ def plan(found: Sequence[Result], logs: Path) -> str:
     """Says how much is to be trained."""
     waiting = [one for one in found if one.status == "waiting"]
     if not waiting:
-        return f"sweep       {counted(len(found), 'run')} in {logs}, none to train"
+        return f"{counted(len(found), 'run')} in {logs}, none to train"
     faster = cost.AT_ONCE if min(PROCESSES, len(waiting)) > 1 else 1
     estimate = cost.said(sum(one.seconds for one in waiting) / faster)
-    return (
-        f"sweep       {counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: {estimate}"
-    )
+    return f"{counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: {estimate}"
 
 
 def _state(one: Result) -> Result:

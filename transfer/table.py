@@ -1,7 +1,5 @@
 """Rows and columns of a comparison: which runs are one row, what a table says of it."""
 
-import csv
-import io
 import itertools
 import math
 import statistics
@@ -239,18 +237,14 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     groups = {}
     for row in rows:
         groups.setdefault(row.runs[0].comparable, []).append(row)
-    described = [(_description(rows[0]), rows) for rows in groups.values()]
-    counts = Counter(description for description, _ in described)
-    return sorted(
-        (
-            # Other images under the same name, such as of a folder that has changed since.
-            (f"{description}, sha256 {rows[0].runs[0].fingerprint[0][:12]}", rows)
-            if counts[description] > 1
-            else (description, rows)
-            for description, rows in described
-        ),
-        key=itemgetter(0),
-    )
+    counts = Counter(_description(rows[0]) for rows in groups.values())
+    described = []
+    for rows in groups.values():
+        description = _description(rows[0])
+        if counts[description] > 1:  # such as of a folder that has changed since
+            description += f", sha256 {rows[0].runs[0].fingerprint[0][:12]}"
+        described.append((description, rows))
+    return sorted(described, key=itemgetter(0))
 
 
 def best(logs: str | Path, source: str | None, option: str) -> Run:
@@ -307,19 +301,15 @@ def differing(rows: Sequence[Row]) -> list[str]:
     for one in every:
         alike.setdefault(tuple(one[key] for key in KIND), []).append(one)
 
-    def differ(key, some):
-        return len({one.get(key) for one in some}) > 1
+    def differs(key):
+        if key == "extended_from":
+            return any(one.get(key) for one in every)
+        if key in STANDING:
+            return False
+        groups = [every] if key in ASKED or key in given else alike.values()
+        return any(len({one.get(key) for one in group}) > 1 for group in groups)
 
-    return [
-        key
-        for key in dict.fromkeys(itertools.chain(*every))
-        if (key == "extended_from" and any(one.get(key) for one in every))
-        or key not in STANDING
-        and any(
-            differ(key, some)
-            for some in ([every] if key in ASKED or key in given else alike.values())
-        )
-    ]
+    return [key for key in dict.fromkeys(itertools.chain(*every)) if differs(key)]
 
 
 def setting(key: str) -> Column:
@@ -401,9 +391,7 @@ def comma_separated(groups: Sequence[tuple[str, list[Row]]]) -> str:
         names += [column.key, f"{column.key}_sd"]
         if column is ACCURACY:
             names += [f"{column.key}_low", f"{column.key}_high"]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["data", *names, "seeds", "runs", "best_run", *extra])
+    lines = []
     for description, rows in groups:
         for row in rows:
             known = row.settings
@@ -414,8 +402,8 @@ def comma_separated(groups: Sequence[tuple[str, list[Row]]]) -> str:
                     line += row.interval or (None, None)
             seeds = " ".join(map(str, row.seeds))
             line += [seeds, len(row.runs), row.runs[0].folder]
-            writer.writerow([description, *line, *(known.get(key) for key in extra)])
-    return file.getvalue()
+            lines.append([description, *line, *(known.get(key) for key in extra)])
+    return terminal.csv_table(["data", *names, "seeds", "runs", "best_run", *extra], lines)
 
 
 def write_tables(groups: Sequence[tuple[str, list[Row]]], logs: Path) -> None:

@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import csv
 import gc
+import io
 import os
 import re
 import signal
@@ -16,13 +18,13 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without the usage lines before an error."""
+    """argparse without abbreviated flags, and without the usage lines before an error."""
 
     def __init__(self, **arguments):
         # What ends a batch job, such as its time limit, ends it in order, as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         take_any_text()
-        super().__init__(**arguments)
+        super().__init__(allow_abbrev=False, **arguments)
         self.register("type", None, filled)
         self.register("type", Path, lambda text: Path(expanded(text)))
 
@@ -130,11 +132,23 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def say(label, text, flush=False):
+    """Prints one line of what a command reports: what it is about, in a column of its own, and what is said."""
+    print(f"{label:12}{text}", flush=flush)
+
+
 def markdown_table(head, rows):
     """Lays out a table in Markdown; head and rows are sequences of strings."""
     lines = [head, ["---"] * len(head), *rows]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
     return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
+
+
+def csv_table(head, rows):
+    """Lays out a table as .csv; head and rows are sequences of what `str` makes the cells of."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([head, *rows])
+    return file.getvalue()
 
 
 def literal(text):
