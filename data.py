@@ -55,7 +55,9 @@ class Dataset(NamedTuple):
     labels in their order, and `digests` that of each image, hexadecimal. `description` says in a few
     words what the images are. For a folder, `files` names each split's files. `notes` are lines for
     the user. `planned` is the number of training images from which a recipe's settings follow: the
-    same for each seed and fold, though without near duplicates some of them have fewer.
+    same for each seed and fold, though without near duplicates some of them have fewer. `division`
+    is the sha256 of what validation is taken from: all images that folds divide, in their order, or
+    else the split with its near duplicates.
     """
 
     train: Split
@@ -69,6 +71,7 @@ class Dataset(NamedTuple):
     notes: tuple[str, ...] = ()
     digests: dict[str, list[str]] = {}
     planned: int = 0
+    division: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def load(
             "file or of a folder with a folder of images for each class"
         )
     found, files = loaded.found, loaded.files
-    rows, planned, notes = splits.divide(
+    rows, validated, planned, notes = splits.divide(
         found, seed, images_per_class, folds, fold, near_duplicates
     )
     if near_duplicates == "drop" and found.hashes is None:
@@ -170,6 +173,7 @@ def load(
         notes=(*loaded.notes, *also, *notes),
         digests={name: [found.digests[i].hex() for i in rows[name]] for name in SPLITS},
         planned=planned,
+        division=_sha256([[labelled[i] for i in validated]]),
     )
 
 

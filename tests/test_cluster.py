@@ -120,6 +120,11 @@ def test_what_was_interrupted_sooner_replaces_no_run_that_was_further_on(tmp_pat
     for epochs, kept in ((2, 2), (4, 4), (2, 4)):
         transfer_cluster._receive(trial, contents[epochs])
         assert checkpoints.last(trial.folder)[1] == kept
+    stopped = tmp_path / "stopped.json"
+    stopped.write_text("{}")
+    paths = {path.name: path for path in (stopped, *Path(tmp_path, "2").iterdir())}
+    transfer_cluster._receive(trial, {"run": transfer_cluster._packed(paths), "output": b"lines"})
+    assert trial.stopped.exists() and checkpoints.last(trial.folder)[1] == 4
 
 
 def test_hopeless_trials_are_stopped_early(tmp_path):

@@ -560,6 +560,24 @@ def test_other_weights_of_one_name_and_extended_runs_are_other_rows(write, shown
     assert column(result, "extended from") == ["10", "none", "none"]
 
 
+def test_folds_of_another_division_are_another_row(write, shown):
+    for fold, division in ((1, "a"), (2, "b")):
+        folder = write(f"run{fold}", 0.5, folds=2, fold=fold)
+        about = json.loads((folder / "metrics.json").read_text())["data"]
+        edit(folder, data=about | {"division": division * 64})
+    assert column(shown(), "folds") == ["1 of 2", "1 of 2"]
+
+
+def test_runs_of_one_seed_on_other_splits_are_both_kept(write, shown):
+    for number in range(2):
+        folder = write(f"run{number}", 0.5 + number / 10)
+        about = json.loads((folder / "metrics.json").read_text())["data"]
+        edit(folder, data=about | {"order": {"validation": f"{number}" * 64}})
+    result = shown()
+    assert "skipped" not in result.out + result.err
+    assert result.csv[0]["runs"] == "2"
+
+
 def test_an_extended_run_is_marked_where_it_stands_alone(write, shown):
     write("longer", 0.6, extended_from="10")
     assert column(shown(), "extended from") == ["10"]

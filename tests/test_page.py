@@ -10,6 +10,7 @@ from PIL import Image
 
 import data
 from benchmarks.exported import served
+from transfer import images
 from transfer import page as web
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.ci]
@@ -111,6 +112,28 @@ def test_it_answers_as_keras_does(in_float32, script, exported, serve, page, tmp
     assert np.std(expected, axis=0).max() > 0.01
     loaded = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(name.startswith((address, "blob:", "data:")) for name in loaded)
+
+
+PIXELS = """
+const [width, height, side, values] = arguments
+const read = (left, top, columns, rows) => Array.from({length: rows}, (_, row) => {
+  const from = ((top + row) * width + left) * 4
+  return values.slice(from, from + columns * 4)
+}).flat()
+return Array.from(centralSquare(width, height, side, read))
+"""
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side"),
+    [(30, 30, 20), (30, 41, 20), (30, 90, 20), (90, 30, 20), (75, 100, 10), (9, 30, 20)],
+)
+def test_its_pixels_are_pillows(exported, serve, page, width, height, side):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 4), "u1")
+    page.open(serve(exported))
+    found = page.run(PIXELS, width, height, side, pixels.ravel().tolist())
+    expected = images.square(Image.fromarray(pixels[..., :3]), side, enlarge=True)
+    np.testing.assert_array_equal(np.reshape(found, (side, side, 3)), expected)
 
 
 def test_class_maps_of_the_heads_that_have_them(script, serve, page, tmp_path):

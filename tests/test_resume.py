@@ -1,5 +1,6 @@
 """A run that was cut off goes on as if it had not been."""
 
+import dataclasses
 import errno
 import functools
 import json
@@ -17,7 +18,8 @@ import pytest
 from conftest import REGIMES, TINY, finish, start
 from PIL import Image
 
-from transfer import files, progress
+import data
+from transfer import checkpoints, command_line, files, progress, settings
 
 EPOCHS = ("--epochs", "4")
 
@@ -276,13 +278,46 @@ def unfinished(trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("regime", "words"),
-    [("full", "; --resume {} continues"), ("fire6", "; the same sweep continues")],
+    [
+        ("full", "; --resume {} continues"),
+        ("fire6", "; the same sweep continues"),
+        ("one_of_the_readers_own", "; --resume {} continues"),
+    ],
 )
 def test_what_is_kept_says_how_to_go_on(regime, words, tmp_path):
     """Only depths that have a script can be resumed by it."""
     reached = progress.Progress(tmp_path / regime / "run")
     reached.kept_epoch = 1
     assert words.format(tmp_path / regime / "run") in reached.kept()
+
+
+@pytest.mark.parametrize(("passed", "extended"), [(0, ""), (4, "15 at 4"), (15, "15")])
+def test_where_a_run_was_extended_is_kept(passed, extended, tmp_path):
+    """The learning rate of a run that had not ended its plan fell by the longer plan from there on."""
+    folder = tmp_path / "logs" / "full" / "run"
+    folder.mkdir(parents=True)
+    config = settings.Config("full", data="shapes", epochs=15)
+    files.write_json(folder / "config.json", dataclasses.asdict(config))
+    if passed:
+        checkpoints.save(folder, passed, [], {"settings": settings.learnt(config)}, {})
+    longer = command_line.resumed(folder, "full", {"epochs": 30})
+    assert (longer.epochs, longer.extended_from) == (30, extended)
+    assert settings.learnt(longer)["planned epochs"] == (15 if passed else 30)
+
+
+def test_an_extension_that_was_interrupted_validates_after_the_same_epochs(tmp_path):
+    dataset = data.load("shapes")
+
+    def planned(reached):
+        reached.plan(60, dataset)
+        return [epoch for epoch in reached.reported if epoch > 12]
+
+    extended, again = progress.Progress(tmp_path, 5), progress.Progress(tmp_path, 5)
+    extended.epochs = 10
+    expected = planned(extended)
+    extended.epochs = 12
+    again.restore(extended.state())
+    assert planned(again) == expected
 
 
 HOLD = """

@@ -241,6 +241,23 @@ class Pressed(Dying):
         raise KeyboardInterrupt
 
 
+def test_a_trial_on_a_full_disk_fails_with_that_reason(trials, tmp_path):
+    output = trials[0].trial.output
+    output.parent.mkdir(parents=True)
+    output.symlink_to("/dev/full")
+    outcome = pool.train(trials[0].trial._replace(depth="no such depth"))
+    assert outcome == Outcome("failed", "No space left on device")
+
+
+def test_a_terminated_trial_is_interrupted(trials, monkeypatch):
+    monkeypatch.setattr(
+        "transfer.run.run", lambda *_: signal.raise_signal(signal.SIGTERM) or time.sleep(9)
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    assert pool.train(trials[0].trial) == Outcome("interrupted")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_what_was_running_when_ctrl_c_was_pressed_again_was_interrupted(trials, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         sweeping.train(trials, tmp_path, "fingerprint", Pressed())
@@ -564,6 +581,25 @@ def test_chance_in_the_images_counts_once():
         for run in apart.runs
     ])  # fmt: skip
     assert (apart.validation_images, dropped.validation_images) == (1200, 400)
+
+
+def test_splits_that_seeds_draw_are_apart_without_near_duplicates_and_as_single_folds():
+    def row(config, *about):
+        runs = point("head", 0.85, 0.9, 0.95, images=40).row.runs
+        runs = [
+            run._replace(metrics=run.metrics | {"data": data, "config": config | {"seed": seed}})
+            for seed, (run, data) in enumerate(zip(runs, about, strict=True))
+        ]
+        return Row(runs)
+
+    seeds = [{"order": {"validation": f"left {seed}"}, "division": f"{seed}"} for seed in range(3)]
+    drawn = row({"fold": 0}, *seeds)
+    dropped = row({"fold": 0, "near_duplicates": "drop"}, *seeds)
+    folded = row({"fold": 1, "folds": 5}, *[{"division": "all"}] * 3)
+    own = row({"fold": 0, "near_duplicates": "drop"}, *[one | {"division": "own"} for one in seeds])
+    assert drawn.validation_images == dropped.validation_images == folded.validation_images == 120
+    assert drawn.error == dropped.error == folded.error
+    assert own.validation_images == 40 and own.error > drawn.error
 
 
 def test_rows_are_compared_with_the_spread_of_their_seeds():

@@ -102,12 +102,14 @@ class Cluster:
 
         contents = {}
         for trial in trials:
-            weights, source = located_config(trial).weights, located_config(trial).data
-            if weights not in ("none", "drawn", *contents):
-                path = weights_file(weights)
-                contents[weights] = path.name, _packed({path.name: path})
-            if source not in SOURCES and "images" not in contents:
-                contents["images"] = Path(source).name, _packed(_images(Path(source)))
+            there = trial._replace(config=located_config(trial))
+            for what in _needed(there) - contents.keys():
+                if what == "images":
+                    source = Path(there.config.data)
+                    contents[what] = source.name, _packed(_images(source))
+                else:
+                    path = weights_file(what)
+                    contents[what] = path.name, _packed({path.name: path})
         return {
             key: (name, hashlib.sha256(content).hexdigest(), [self.ray.put(content)])
             for key, (name, content) in contents.items()
@@ -251,6 +253,11 @@ def _train(trial, mark, expected, sent, halving):
         return pool.train(trial, hopeless=hopeless), None
     changes = {"logs": str(home / "logs")}
     weights, images = trial.config.weights, trial.config.data
+    if not _needed(trial) <= sent.keys():
+        raise OSError(
+            f"machine {socket.gethostname()} joined after the sweep began, and does not see --logs: "
+            "the same command continues the sweep on it"
+        )
     if weights == "imagenet":
         _unpacked(sent[weights], home, home / "keras" / "models")
     elif weights in sent:
@@ -265,6 +272,12 @@ def _train(trial, mark, expected, sent, halving):
         shutil.rmtree(there.folder, ignore_errors=True)
         there.output.unlink()
     return outcome, content
+
+
+def _needed(trial):
+    """Returns what a machine that does not see --logs has to be sent: "images", and its weights."""
+    images = set() if trial.config.data in SOURCES else {"images"}
+    return images | ({trial.config.weights} - {"none", "drawn"})
 
 
 def _asking(halving, trial):
@@ -330,7 +343,7 @@ def _unpacked(what, home, folder=None):
 def _receive(trial, content):
     """Puts the folder of a run that comes back into --logs, whole, with the paths of this machine.
 
-    A run that has not ended does not replace one that has done more epochs.
+    A run that is not finished does not replace one that has done more epochs.
     """
     trial.output.parent.mkdir(parents=True, exist_ok=True)
     trial.output.write_bytes(content["output"])
@@ -341,9 +354,11 @@ def _receive(trial, content):
             archive.extractall(folder)
         if not folder.exists():  # it ended before it had one
             return
-        ended = any((folder / name).exists() for name in ("metrics.json", "stopped.json"))
-        if not ended and checkpoints.last(folder)[1] < checkpoints.last(trial.folder)[1]:
-            return  # it began anew there
+        behind = checkpoints.last(folder)[1] < checkpoints.last(trial.folder)[1]
+        if behind and not (folder / "metrics.json").exists():  # it began anew there
+            if (folder / trial.stopped.name).exists():
+                shutil.copy(folder / trial.stopped.name, trial.stopped)
+            return
         config = located_config(trial)
         here = {key: getattr(config, key) for key in ("data", "weights", "logs")}
         for name in ("config.json", "metrics.json"):

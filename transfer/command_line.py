@@ -130,8 +130,9 @@ def resumed(folder, regime, given):
             f"{folder} has done {passed} epochs: expected --epochs of {passed} or more"
         )
     extended = saved.extended_from
-    if epochs > saved.epochs and (saved.schedule == "cosine" or saved.averaging):
-        extended = f"{extended}, {saved.epochs}" if extended else str(saved.epochs)
+    if epochs > saved.epochs and passed and (saved.schedule == "cosine" or saved.averaging):
+        planned = f"{saved.epochs}" + (f" at {passed}" if passed < saved.epochs else "")
+        extended = f"{extended}, {planned}" if extended else planned
     asked = given | {"epochs": epochs, "extended_from": extended, "resume": str(folder)}
     return dataclasses.replace(saved, **asked)
 

@@ -128,8 +128,16 @@ def train(
         hopeless: Says, by the percentage of its epochs that are done and by its validation accuracy,
             whether to stop it early.
     """
+    try:
+        return _train(trial, interrupted, hopeless)
+    except OSError as error:  # what it prints can't be written: the disk is full
+        return Outcome("failed", terminal.reason(error))
+
+
+def _train(trial, interrupted, hopeless):
     path = trial.output
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = signal.getsignal(signal.SIGTERM)
     with (
         path.open("a", encoding="utf-8") as file,
         terminal.printed_to(file),
@@ -138,7 +146,8 @@ def train(
         if alone is False:
             return Outcome("failed", "another process is training it")
         try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.default_int_handler)
             if interrupted():
                 return Outcome("interrupted")
             from transfer.run import run
@@ -159,6 +168,7 @@ def train(
             traceback.print_exc()
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, before)
     return Outcome("failed", _last_line(path))
 
 

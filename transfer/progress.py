@@ -55,8 +55,8 @@ class Progress:
         `epochs_at_once` of them are one epoch of fit(), where there are many: between two epochs it
         spends more time than a short one takes.
         """
-        self.total = epochs
-        self.epochs_at_once = epochs_at_once(epochs, self.epochs)
+        if self.total != epochs:  # it is new, or goes on for longer
+            self.total, self.epochs_at_once = epochs, epochs_at_once(epochs, self.epochs)
         blocks = epochs // self.epochs_at_once
         reports = min(blocks, self.reports(epochs, dataset, self.patience))
         self.reported = [
@@ -76,7 +76,9 @@ class Progress:
 
     def state(self):
         """Returns what `restore` needs to go on from here, as JSON has it."""
-        names = ("epochs", "kept_epoch", "best_loss", "history", "seconds")
+        names = (
+            "total", "epochs_at_once", "epochs", "kept_epoch", "best_loss", "history", "seconds",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, state):
@@ -143,6 +145,7 @@ class Progress:
             epoch = f"epoch {self.kept_epoch} of {self.total}"
             saved = f"{self.folder}/model.keras is the model after {epoch}"
             then = f"; --resume {self.folder} continues the run"
-            if self.folder.parent.name not in depths.REGIMES.values():  # which have a script
+            regime = self.folder.parent.name
+            if depths.depth(regime) == regime:  # which has no script
                 then = "; the same sweep continues the run"
         return saved + then if resumable else saved

@@ -178,6 +178,7 @@ def _finish(dataset, config, progress, known, board):
             "source": config.data,
             "description": dataset.description,
             "side": dataset.train.images.shape[1],
+            "division": dataset.division,
         }
         | dataset.identity,
     } | known

@@ -139,7 +139,8 @@ class Config:
         0, "train this many runs, each validated on a different fold", minimum=2, shown="one run"
     )
     fold: int = flag(0, "train only this fold, counted from 1", minimum=1, shown="all of them")
-    # The epochs for which rate and averaging were planned before --resume extended the run.
+    # The epochs for which rate and averaging were planned before --resume extended the run, and where
+    # that was before the last of them: "15 at 4, 30".
     extended_from: str = ""
     # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule, and `mirror`.
     given: str = ""
@@ -208,7 +209,8 @@ def learnt(config):
     changing = (*NOT_LEARNT, "weights", "epochs", "extended_from")  # the weights have a hash
     kept = {key: value for key, value in vars(config).items() if key not in changing}
     if config.schedule == "cosine" or config.averaging:
-        kept["planned epochs"] = int(f"{config.extended_from or config.epochs}".split(", ")[0])
+        first = f"{config.extended_from or config.epochs}".split()[0]
+        kept["planned epochs"] = int(first.rstrip(","))
     return kept
 
 

@@ -117,7 +117,7 @@ def divide(
     folds: int = 0,
     fold: int = 0,
     near_duplicates: str = "keep",
-) -> tuple[dict[str, np.ndarray], int, list[str]]:
+) -> tuple[dict[str, np.ndarray], np.ndarray, int, list[str]]:
     """Divides the images of a source.
 
     Args:
@@ -129,7 +129,8 @@ def divide(
 
     Returns:
         `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
-        order of the source; the number of training images that each seed and fold has, were no
+        order of the source; those that validation is taken from, int64 (n,): all that folds divide,
+        or its own with their near duplicates; the number of training images that each seed and fold has, were no
         near duplicates dropped; and lines for the user.
 
     Raises:
@@ -167,6 +168,7 @@ def divide(
         rows["train"] = np.setdiff1d(together, rows["validation"])
         planned = len(together) * (folds - 1) // folds
     else:
+        together = rows["validation"]
         planned = len(rows["train"])
     if found.hashes is not None:
         drop = near_duplicates == "drop"
@@ -186,7 +188,7 @@ def divide(
     if images_per_class:
         rows["train"] = _amount(found, rows["train"], images_per_class, seed)
         planned = len(rows["train"])
-    return {split: rows[split] for split in SPLITS}, planned, notes
+    return {split: rows[split] for split in SPLITS}, together, planned, notes
 
 
 def _few(found, counts, noun):

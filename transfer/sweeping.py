@@ -185,7 +185,9 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
                     pool.start(trial)
                 for trial, outcome in pool.finished(seconds=0.5):
                     place = places[trial]
-                    if outcome.status == "died" and not pressed and deaths[trial] < RETRIES:
+                    if outcome.status == "died" and pressed:  # of the same signal
+                        outcome = Outcome("interrupted")
+                    if outcome.status == "died" and deaths[trial] < RETRIES:
                         deaths[trial] += 1
                         waiting.append(trial)
                         found[place] = found[place]._replace(status="waiting")

@@ -111,23 +111,24 @@ class Row(NamedTuple):
         """The number of images that its runs validate on, or None where they were not counted.
 
         Seeds validate on the same images, unless the seed draws them. Folds validate on others, but
-        all folds of one seed are those of another, divided differently.
+        all folds together are the images that they divide, for any seed.
         """
-        splits = self._validated()
-        if any(None in own.values() for own in splits.values()):
+        counts = list(self._validated().values())
+        if not all(counts):
             return None
-        return max(sum(own.values()) for own in splits.values())
+        folds = max(max(run.config["folds"], run.config["fold"]) for run in self.runs)
+        return min(sum(counts), round(statistics.fmean(counts) * folds)) if folds else sum(counts)
 
     def _validated(self):
-        """Returns for each seed whose folds make up a whole, or None, its validation splits' sizes."""
+        """Returns the sizes of the different validation splits of its runs."""
         splits = {}
         for run in self.runs:
-            fold, order = run.config["fold"], run.metrics["data"].get("order", {})
-            # Near duplicates of test images that a seed draws are few: splits without them overlap.
+            fold, about = run.config["fold"], run.metrics["data"]
+            # Older runs don't say what their splits were before near duplicates were dropped.
             dropped = run.config["near_duplicates"] == "drop"
-            own = splits.setdefault(run.config["seed"] if fold else None, {})
-            which = fold, None if dropped else order.get("validation")
-            own[which] = run.metrics.get("validation_images")
+            split = None if dropped else about.get("order", {}).get("validation")
+            which = (run.config["seed"], fold) if fold else about.get("division", split)
+            splits[which] = run.metrics.get("validation_images")
         return splits
 
     def _variance(self, count):
@@ -148,7 +149,7 @@ class Row(NamedTuple):
             return None
         by_images = self._variance(count) / count
         by_seed = (self.deviation(ACCURACY) or 0.0) ** 2 / len(self.runs)
-        apart = any(len(own) > 1 for own in self._validated().values())
+        apart = len(self._validated()) > 1
         return math.sqrt(max(by_seed, by_images) if apart else by_seed + by_images)
 
     @property
@@ -200,21 +201,25 @@ def settings(run: Run) -> dict[str, Any]:
 
 def identity(run):
     """Returns what all runs of a row have in common."""
-    return run.fingerprint, frozenset(settings(run).items())
+    # Folds of images in another order are other folds; and `drawn` is a file that may be made anew.
+    divided = run.metrics["data"].get("division") if run.config["fold"] else None
+    drawn = run.weights_sha256 if run.weights == "drawn" else None
+    return run.fingerprint, frozenset(settings(run).items()), divided, drawn
 
 
 def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Of runs that differ only in their folder, keeps the one that finished last.
+    """Of runs that differ only in their folder, not even in their splits, keeps the last to finish.
 
     Returns:
         The runs, and for every other one a line that says why it is not among them.
     """
     alike = {}
     for run in finished:
-        place = (identity(run), run.config["seed"], run.config["fold"])
+        splits = frozenset(run.metrics["data"].get("order", {}).items())
+        place = (identity(run), run.config["seed"], run.config["fold"], splits)
         alike.setdefault(place, []).append(run)
     last, others = [], []
-    for (_, seed, fold), same in alike.items():
+    for (_, seed, fold, _), same in alike.items():
         if len(same) > 1:
             same.sort(key=lambda run: ((run.folder / "metrics.json").stat().st_mtime, run.folder))
         last.append(same[-1])

@@ -89,8 +89,12 @@ def take_any_text():
 
 def reason(error):
     """Says in words what went wrong: of the system's errors without their number."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename} can't be used: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return (
+            f"{error.filename} can't be used: {error.strerror}"
+            if error.filename
+            else error.strerror
+        )
     return str(error)
 
 
@@ -171,17 +175,15 @@ def first_line(error):
 @contextlib.contextmanager
 def printed_to(file):
     """Redirects all that this process prints into a file, the messages of its libraries too."""
-    saved = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
-    try:
+    with contextlib.ExitStack() as stack:  # which undoes all of it, even if the disk is full
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+            before = os.dup(stream.fileno())
+            stack.callback(os.close, before)
+            stack.callback(os.dup2, before, stream.fileno())
+            stack.callback(stream.flush)
             os.dup2(file.fileno(), stream.fileno())
         yield
-    finally:
-        for stream, descriptor in zip((sys.stdout, sys.stderr), saved, strict=True):
-            stream.flush()
-            os.dup2(descriptor, stream.fileno())
-            os.close(descriptor)
 
 
 @contextlib.contextmanager

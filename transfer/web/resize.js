@@ -1,5 +1,5 @@
 // Pillow's resizing, so that the network gets the same pixels here as from predict.py
-// (Image.resize and Image.reduce, Resample.c and Reduce.c).
+// (Image.resize and Image.reduce, Resample.c and Reduce.c, of Pillow 13).
 
 const BILINEAR = { reach: 1, at: (x) => Math.max(0, 1 - x) };
 const BICUBIC = {
@@ -17,7 +17,7 @@ function centralSquare(width, height, side, read) {
   const left = Math.floor((width - whole) / 2), top = Math.floor((height - whole) / 2);
   if (whole <= side) {
     const square = { values: read(left, top, whole, whole), width: whole, height: whole, step: 4 };
-    return resized(square, [0, whole], [0, whole], side, BICUBIC);
+    return resized(square, [0, whole], [0, whole], side, BICUBIC, false);
   }
   const factor = Math.max(1, Math.trunc(scale / GAP));
   // Beside the square, what the filter reaches of the image.
@@ -30,7 +30,10 @@ function centralSquare(width, height, side, read) {
     ? averaged(part, factor, (from, rows) => read(x, y + from, part.width, rows))
     : { ...part, values: read(x, y, part.width, part.height), step: 4 };
   const box = (least) => [least / factor, (least + whole) / factor];
-  return resized(image, box(left - x), box(top - y), side, BILINEAR);
+  // Pillow decides it by the sides of the whole image, or of what was averaged.
+  const given = factor > 1 ? image : { width, height };
+  const rowsFirst = given.height - side > 2 * (given.width - side);
+  return resized(image, box(left - x), box(top - y), side, BILINEAR, rowsFirst);
 }
 
 // Averages an image in blocks of `factor` x `factor` pixels; those at its end may be smaller.
@@ -59,9 +62,21 @@ function averaged({ width, height }, factor, read) {
 }
 
 // Resizes the part of an image that is between two columns and two rows, one direction at a time.
-function resized({ values, width, height, step }, columns, rows, side, filter) {
-  const across = pass(values, taps(columns, width, side, filter), height, width * step, step);
-  return new Uint8Array(pass(across, taps(rows, height, side, filter), side, height * 3, 3).buffer);
+function resized({ values, width, height, step }, columns, rows, side, filter, rowsFirst) {
+  const across = taps(columns, width, side, filter), down = taps(rows, height, side, filter);
+  if (!rowsFirst) {
+    const once = pass(values, across, height, width * step, step);
+    return new Uint8Array(pass(once, down, side, height * 3, 3).buffer);
+  }
+  const once = pass(values, down, width, step, width * step);
+  const turned = pass(once, across, side, width * 3, 3), upright = new Uint8Array(turned.length);
+  for (let row = 0; row < side; row++) {
+    for (let column = 0; column < side; column++) {
+      const from = (column * side + row) * 3;
+      upright.set(turned.subarray(from, from + 3), (row * side + column) * 3);
+    }
+  }
+  return upright;
 }
 
 // Gives for each of `side` pixels which of `size` it is made of: the first, and the weights.
