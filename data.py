@@ -55,9 +55,9 @@ class Dataset(NamedTuple):
     labels in their order, and `digests` that of each image, hexadecimal. `description` says in a few
     words what the images are. For a folder, `files` names each split's files. `notes` are lines for
     the user. `planned` is the number of training images from which a recipe's settings follow: the
-    same for each seed and fold, though without near duplicates some of them have fewer. `division`
-    is the sha256 of what validation is taken from: all images that folds divide, in their order, or
-    else the split with its near duplicates.
+    same for each seed and fold, though without near duplicates some of them have fewer.
+    `validation_pool` is the sha256 of what validation is taken from: all images that folds divide,
+    in their order, or else the split with its near duplicates.
     """
 
     train: Split
@@ -71,7 +71,7 @@ class Dataset(NamedTuple):
     notes: tuple[str, ...] = ()
     digests: dict[str, list[str]] = {}
     planned: int = 0
-    division: str = ""
+    validation_pool: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -121,8 +121,9 @@ def load(
         A `Dataset` of square images: of others, the largest central square. The last fifth of the
         training images, in the order of the source, is held out for validation: for CIFAR-10 that
         gives 40,000 / 10,000 / 10,000, as in the 2018 report. If that fifth or the rest lacks a
-        class, or the fifth has far more or fewer of one than a fifth, a fifth of each class is held out. Of a folder's images a tenth is for validation and
-        a tenth for test, if it has no folders for them.
+        class, or the fifth has far more or fewer of one than a fifth, a fifth of each class is held
+        out. Of a folder's images a tenth is for validation and a tenth for test, if it has no
+        folders for them.
 
     Raises:
         ValueError: The source is unknown, its content is not what it should be, or it has too few
@@ -149,7 +150,7 @@ def load(
             "file or of a folder with a folder of images for each class"
         )
     found, files = loaded.found, loaded.files
-    rows, validated, planned, notes = splits.divide(
+    rows, pool, planned, notes = splits.divide(
         found, seed, images_per_class, folds, fold, near_duplicates
     )
     if near_duplicates == "drop" and found.hashes is None:
@@ -173,7 +174,7 @@ def load(
         notes=(*loaded.notes, *also, *notes),
         digests={name: [found.digests[i].hex() for i in rows[name]] for name in SPLITS},
         planned=planned,
-        division=_sha256([[labelled[i] for i in validated]]),
+        validation_pool=_sha256([[labelled[i] for i in pool]]),
     )
 
 

@@ -15,6 +15,7 @@ from test_sweep import GRID
 import data
 from transfer import checkpoints, grid, network, settings
 from transfer import cluster as transfer_cluster
+from transfer.run import versions
 
 ray = pytest.importorskip("ray", reason="needs requirements-ray.txt")
 pytestmark = pytest.mark.slow
@@ -125,6 +126,14 @@ def test_what_was_interrupted_sooner_replaces_no_run_that_was_further_on(tmp_pat
     paths = {path.name: path for path in (stopped, *Path(tmp_path, "2").iterdir())}
     transfer_cluster._receive(trial, {"run": transfer_cluster._packed(paths), "output": b"lines"})
     assert trial.stopped.exists() and checkpoints.last(trial.folder)[1] == 4
+
+
+def test_a_machine_that_joins_late_asks_for_the_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    config = settings.Config("full", data="images/", logs=str(tmp_path), name="tiny")
+    trial = grid.Trial("all", config, "all")
+    outcome, content = transfer_cluster._train(trial, tmp_path / "unseen", versions(), {}, None)
+    assert (outcome.status, content) == ("died", None) and "had not been sent" in outcome.reason
 
 
 def test_hopeless_trials_are_stopped_early(tmp_path):

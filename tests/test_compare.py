@@ -561,10 +561,10 @@ def test_other_weights_of_one_name_and_extended_runs_are_other_rows(write, shown
 
 
 def test_folds_of_another_division_are_another_row(write, shown):
-    for fold, division in ((1, "a"), (2, "b")):
+    for fold, validation_pool in ((1, "a"), (2, "b")):
         folder = write(f"run{fold}", 0.5, folds=2, fold=fold)
         about = json.loads((folder / "metrics.json").read_text())["data"]
-        edit(folder, data=about | {"division": division * 64})
+        edit(folder, data=about | {"validation_pool": validation_pool * 64})
     assert column(shown(), "folds") == ["1 of 2", "1 of 2"]
 
 
@@ -619,6 +619,8 @@ def test_what_differs_is_shown_without_control_characters(write, shown):
         ({"seconds": -1.0}, "positive figures"),
         ({"total_params": "many"}, "its parameters"),
         ({"data": DATA | {"order": {"validation": []}}}, "the order of its images"),
+        ({"data": DATA | {"validation_pool": ["x"]}}, "the images to validate on"),
+        ({"config": SETTINGS | {"given": 1}}, "the settings that were given"),
     ],
 )
 def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_path):

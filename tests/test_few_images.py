@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import keras
@@ -537,3 +538,23 @@ def test_interrupted_folds_say_how_many_are_finished(script, one_line, tmp_path,
     result = script("train_frozen.py", *TINY, "--folds", 3, "--logs", tmp_path)
     one_line(result, "interrupted", status=130)
     assert "folds       0 of 3 finished; --fold trains a single one" in result.out
+
+
+def test_settings_that_were_followed_once_are_not_refused_on_resuming():
+    """The rule's own shift may be less than a pixel of tiny images."""
+    dataset = data.load("shapes", images_per_class=5)
+    tiny = dataset._replace(train=dataset.train._replace(images=dataset.train.images[:, :6, :6]))
+    whole, _ = settings.follow(settings.Config("full"), tiny)
+    again, line = settings.follow(dataclasses.replace(whole, resume="logs/full/run"), tiny)
+    assert again.shift == 0.125 and line == ""
+
+
+@pytest.mark.parametrize("side", [32, 64, 96])
+def test_the_shift_that_is_advised_is_taken(side):
+    dataset = data.load("shapes", images_per_class=5)
+    blank = np.zeros((50, side, side, 3), "u1")
+    dataset = dataset._replace(train=dataset.train._replace(images=blank))
+    with pytest.raises(ValueError, match="less than a pixel") as refused:
+        settings.follow(settings.Config("full", shift=0.001), dataset)
+    advised = float(re.search(r"expected ([\d.]+) or more", str(refused.value))[1])
+    settings.follow(settings.Config("full", shift=advised), dataset)

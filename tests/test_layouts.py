@@ -509,7 +509,7 @@ def test_annotations_among_the_images_are_said(tree):
 def test_images_and_annotations_by_other_names_are_refused(tree, names):
     for name in names:
         tree.put(name)
-    with pytest.raises(ValueError, match="images and their annotations"):
+    with pytest.raises(ValueError, match="parts of a data set"):
         layouts.find(tree.root)
 
 

@@ -234,6 +234,15 @@ def test_a_trial_whose_process_dies_is_retried_twice(trials, tmp_path):
     assert "killed" in trials[1].reason
 
 
+def test_a_trial_that_is_terminated_alone_is_retried(trials, tmp_path):
+    dying = Dying()
+    dying.finished = lambda _: [(dying.busy.pop(), Outcome("interrupted"))]
+    sweeping.train(trials, tmp_path, "fingerprint", dying)
+    assert dying.started.count("all") == 2 * 3
+    assert [one.status for one in trials] == ["failed"] * 4
+    assert "terminated" in trials[1].reason
+
+
 class Pressed(Dying):
     """A pool in which Ctrl-C is pressed a second time."""
 
@@ -241,6 +250,7 @@ class Pressed(Dying):
         raise KeyboardInterrupt
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_trial_on_a_full_disk_fails_with_that_reason(trials, tmp_path):
     output = trials[0].trial.output
     output.parent.mkdir(parents=True)
@@ -253,9 +263,16 @@ def test_a_terminated_trial_is_interrupted(trials, monkeypatch):
     monkeypatch.setattr(
         "transfer.run.run", lambda *_: signal.raise_signal(signal.SIGTERM) or time.sleep(9)
     )
-    before = signal.getsignal(signal.SIGTERM)
-    assert pool.train(trials[0].trial) == Outcome("interrupted")
-    assert signal.getsignal(signal.SIGTERM) is before
+
+    def ignore(*_):
+        pass
+
+    before = signal.signal(signal.SIGTERM, ignore)
+    try:
+        assert pool.train(trials[0].trial) == Outcome("interrupted")
+        assert signal.getsignal(signal.SIGTERM) is ignore
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_was_running_when_ctrl_c_was_pressed_again_was_interrupted(trials, tmp_path):
@@ -592,11 +609,15 @@ def test_splits_that_seeds_draw_are_apart_without_near_duplicates_and_as_single_
         ]
         return Row(runs)
 
-    seeds = [{"order": {"validation": f"left {seed}"}, "division": f"{seed}"} for seed in range(3)]
+    seeds = [
+        {"order": {"validation": f"left {seed}"}, "validation_pool": f"{seed}"} for seed in range(3)
+    ]
     drawn = row({"fold": 0}, *seeds)
     dropped = row({"fold": 0, "near_duplicates": "drop"}, *seeds)
-    folded = row({"fold": 1, "folds": 5}, *[{"division": "all"}] * 3)
-    own = row({"fold": 0, "near_duplicates": "drop"}, *[one | {"division": "own"} for one in seeds])
+    folded = row({"fold": 1, "folds": 5}, *[{"validation_pool": "all"}] * 3)
+    own = row(
+        {"fold": 0, "near_duplicates": "drop"}, *[one | {"validation_pool": "own"} for one in seeds]
+    )
     assert drawn.validation_images == dropped.validation_images == folded.validation_images == 120
     assert drawn.error == dropped.error == folded.error
     assert own.validation_images == 40 and own.error > drawn.error

@@ -47,6 +47,7 @@ class Cluster:
         from transfer.precision import choose_precision
         from transfer.run import versions
 
+        self.trials = trials
         self.versions = versions()
         self.precisions = {
             trial.config.precision: choose_precision(trial.config.precision)[0] for trial in trials
@@ -148,6 +149,8 @@ class Cluster:
             return Outcome("failed", str(error.cause))
         except self.ray.exceptions.RayError as error:
             return Outcome("died", f"its machine or process died ({type(error).__name__})")
+        if outcome.status == "died" and not self.sent:
+            self.sent = self._send(self.trials)
         if content is not None:
             _receive(trial, content)
         return outcome
@@ -253,11 +256,8 @@ def _train(trial, mark, expected, sent, halving):
         return pool.train(trial, hopeless=hopeless), None
     changes = {"logs": str(home / "logs")}
     weights, images = trial.config.weights, trial.config.data
-    if not _needed(trial) <= sent.keys():
-        raise OSError(
-            f"machine {socket.gethostname()} joined after the sweep began, and does not see --logs: "
-            "the same command continues the sweep on it"
-        )
+    if not _needed(trial) <= sent.keys():  # it joined when all others saw --logs
+        return Outcome("died", f"machine {socket.gethostname()} had not been sent the images"), None
     if weights == "imagenet":
         _unpacked(sent[weights], home, home / "keras" / "models")
     elif weights in sent:

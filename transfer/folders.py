@@ -2,8 +2,8 @@
 
 layouts.py says which image belongs to which class and split. Only the largest central square of an
 image is used. All squares have the same side: the image size asked for, or the largest side that a
-tenth of the folder's images have, if that is smaller. They are kept under $KERAS_HOME/images in the order in which
-they were found, so that a different seed, fold or subset needs no decoding again.
+tenth of the folder's images have, if that is smaller. They are kept under $KERAS_HOME/images in the
+order in which they were found, so that a different seed, fold or subset needs no decoding again.
 """
 
 import concurrent.futures
@@ -108,7 +108,8 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     kept = _read(path)
     if kept:  # what could not be read is tried again: it may have been the disk
         unread = [e for e, digest in zip(entries, kept["digests"], strict=True) if not digest]
-        errors = [reason for entry in unread if (reason := _error(root, entry))]
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            errors = list(filter(None, pool.map(lambda entry: _error(root, entry), unread)))
         if len(errors) < len(unread):
             kept = None
         elif errors and on_bad_image == "stop":
@@ -118,7 +119,8 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         if layouts.find(root).entries != entries or _states(root, entries) != states:
             path.with_suffix(".json").unlink()
             raise ValueError(
-                f"{printable(root)} changed while it was read: wait until nothing writes to it, then try again"
+                f"{printable(root)} changed while it was read: wait until nothing writes to it, then "
+                "try again"
             )
         kept = _read(path)
     if kept is None:

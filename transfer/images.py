@@ -42,7 +42,7 @@ UPRIGHT = dict(
 )
 # By which Pillow multiplies a PNG's levels of grey, but not the one that is transparent.
 STEPS = {"L;2": 85, "L;4": 17}
-# The share of clear pixels from which a dark image counts as a drawing on a transparent ground.
+# The share of pixels, not opaque, above which a dark image counts as a drawing on a transparent ground.
 GROUND = 0.05
 # Of EXIF data that are damaged, Pillow takes what it can.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
@@ -234,12 +234,12 @@ def _to_rgb(path, image):
         image = Image.fromarray(np.uint8(values))
     elif deep:
         alpha = np.asarray(image.getchannel("A")) if "A" in image.getbands() else np.array(255)
-        if not GROUND < (alpha < 128).mean() < 1:
+        if (alpha < 255).mean() <= GROUND or alpha.max() < 64:
             brightest = max(high for _, high in image.convert("RGB").getextrema())
     if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
-            f"{path} has 16 bits or more per channel (or floating-point values), but uses 14 of them "
-            "or fewer, and would be dark: save it with 8 bits per channel"
+            f"{path} has 16 bits or more per channel (or floating-point values), but its colours use 14 "
+            "of them or fewer, and would be dark: save it with 8 bits per channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -377,8 +377,8 @@ def _check_classes(where, entries):
             )
     if len(found) > 1 and all(map(_is_annotated, found)):
         raise ValueError(
-            f"{where} has {shown(sorted(found))}, which look like images and their annotations, not "
-            f"like classes: {EXPECTED}"
+            f"{where} has {shown(sorted(found))}, which look like parts of a data set (images, "
+            f"annotations), not like classes: {EXPECTED}"
         )
     if len(found) < 2:
         raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
@@ -386,7 +386,8 @@ def _check_classes(where, entries):
     alike = [name for name in sorted(found) if counts[_folded(name)] > 1]
     if alike:
         raise ValueError(
-            f"{where}: the classes {' and '.join(alike)} differ only in case, in spaces or in how an accent is encoded: rename one"
+            f"{where}: the classes {' and '.join(alike)} differ only in case, in spaces or in how an "
+            "accent is encoded: rename one"
         )
     for name in sorted(found):
         if not found[name] & {None, "train"}:

@@ -19,7 +19,7 @@ def make_optimizer(config, steps):
         )
     multiple, settings = OPTIMIZERS[config.optimizer]
     decay = config.weight_decay / multiple  # it is multiplied by the rate
-    if not decay and config.optimizer != "adamw":  # of which None means 0.004
+    if not decay and config.optimizer != "adamw":  # AdamW refuses None
         decay = None
     settings = settings | {"learning_rate": rate, "weight_decay": decay}
     if config.averaging:

@@ -37,7 +37,7 @@ def all_views(views: int, mirror: bool, shift: float, zoom: float) -> int:
 
 
 def standardised_views(views: int, mirror: bool) -> int:
-    """Counts the views that a head is standardised over: all, or the unmoved ones where each epoch draws anew."""
+    """Counts the views that a head is standardised over, if each epoch draws new ones those not moved."""
     return views or 1 + mirror
 
 

@@ -137,6 +137,8 @@ def _unsound(metrics):
         "its parameters": _is_count(metrics.get("total_params", 1), least=1),
         "the order of its images": isinstance(order, dict)
         and all(isinstance(sha256, str) for sha256 in order.values()),
+        "the images to validate on": isinstance(metrics["data"].get("validation_pool", ""), str),
+        "the settings that were given": isinstance((BEFORE | metrics["config"])["given"], str),
         "images per class and folds": all(
             _is_count((BEFORE | metrics["config"])[key])
             for key in ("images_per_class", "folds", "fold")

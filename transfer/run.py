@@ -178,7 +178,7 @@ def _finish(dataset, config, progress, known, board):
             "source": config.data,
             "description": dataset.description,
             "side": dataset.train.images.shape[1],
-            "division": dataset.division,
+            "validation_pool": dataset.validation_pool,
         }
         | dataset.identity,
     } | known

@@ -322,6 +322,11 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
         except (OSError, ValueError) as error:
             reason = f"can no longer be read ({error})"
             continue
-        if first.is_of(dataset.identity):
+        side = dataset.train.images.shape[1]
+        before = first.metrics["data"].get("side", side)
+        if not first.is_of(dataset.identity):
+            continue
+        if side == before:
             return dataset
+        reason = f"is read at {side} px now, where the run had {before} px: train it again"
     raise Gone(f"{', '.join(there or sources)} {reason}")

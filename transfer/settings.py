@@ -1,6 +1,7 @@
 """What is asked of a run: its settings, their defaults, and what follows from the images."""
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -235,16 +236,16 @@ def follow(config, dataset):
             "mirrored copy are all the views there are"
         )
     fixed = 1 + config.mirror
-    if 0 < given.get("views", 0) <= fixed:
+    if 0 < given.get("views", 0) <= fixed and not config.resume:
         raise ValueError(
             f"--views {given['views']}: expected {fixed + 1} or more, as the first "
             f"{'two are the image and its mirrored copy' if config.mirror else 'is the image itself'}; "
             "--shift 0 --zoom 0 leaves it at that"
         )
-    if 0 < given.get("shift", 0) * side < 1:
+    if 0 < given.get("shift", 0) * side < 1 and not config.resume:
         raise ValueError(
             f"--shift {given['shift']:g} is less than a pixel of images of {side} x {side}: expected "
-            f"{1 / side:.3g} or more, or 0"
+            f"{math.ceil(10_000 / side) / 10_000:g} or more, or 0"
         )
     if "learning_rate" not in given:
         chosen["learning_rate"] *= multiple

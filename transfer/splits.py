@@ -38,7 +38,7 @@ class Found(NamedTuple):
     `colours`, their mean colours, float64 (n, 3) RGB of 0 to 255, or None. `given` has the split of
     each, or None where the seed decides. `fractions` says how much of those each drawn split takes:
     `{"validation": 0.1}`. With `in_order`, the last ones are for validation, not random ones, if they
-    have all classes. `title(i)` names image i.
+    have about as many of each class (see `_last_fifth`). `title(i)` names image i.
     """
 
     name: str
@@ -130,8 +130,8 @@ def divide(
     Returns:
         `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
         order of the source; those that validation is taken from, int64 (n,): all that folds divide,
-        or its own with their near duplicates; the number of training images that each seed and fold has, were no
-        near duplicates dropped; and lines for the user.
+        or its own with their near duplicates; the number of training images that each seed and
+        fold has, were no near duplicates dropped; and lines for the user.
 
     Raises:
         ValueError: A class has too few images, or a split none.
@@ -158,17 +158,18 @@ def divide(
         if found.in_order and not folds:
             notes.append(
                 "the last fifth of the training images lacks a class, or holds every image of one, "
-                "or far more or fewer of one than a fifth: a fifth of each class is held out for validation instead"
+                "or far more or fewer of one than a fifth: a fifth of each class is held out for "
+                "validation instead"
             )
     del rows["divided"]
     if folds:
-        together = np.sort(np.concatenate([rows["train"], rows["validation"]]))
-        parts = _folds(found, together, folds, seed)
+        pool = np.sort(np.concatenate([rows["train"], rows["validation"]]))
+        parts = _folds(found, pool, folds, seed)
         rows["validation"] = parts[fold - 1]
-        rows["train"] = np.setdiff1d(together, rows["validation"])
-        planned = len(together) * (folds - 1) // folds
+        rows["train"] = np.setdiff1d(pool, rows["validation"])
+        planned = len(pool) * (folds - 1) // folds
     else:
-        together = rows["validation"]
+        pool = rows["validation"]
         planned = len(rows["train"])
     if found.hashes is not None:
         drop = near_duplicates == "drop"
@@ -188,7 +189,7 @@ def divide(
     if images_per_class:
         rows["train"] = _amount(found, rows["train"], images_per_class, seed)
         planned = len(rows["train"])
-    return {split: rows[split] for split in SPLITS}, together, planned, notes
+    return {split: rows[split] for split in SPLITS}, pool, planned, notes
 
 
 def _few(found, counts, noun):

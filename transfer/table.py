@@ -127,7 +127,7 @@ class Row(NamedTuple):
             # Older runs don't say what their splits were before near duplicates were dropped.
             dropped = run.config["near_duplicates"] == "drop"
             split = None if dropped else about.get("order", {}).get("validation")
-            which = (run.config["seed"], fold) if fold else about.get("division", split)
+            which = (run.config["seed"], fold) if fold else about.get("validation_pool", split)
             splits[which] = run.metrics.get("validation_images")
         return splits
 
@@ -196,15 +196,14 @@ def settings(run: Run) -> dict[str, Any]:
     # Precision as it was: "auto" is another one on other hardware.
     known = run.config | {key: metrics[key] for key in ("regime", "recipe", "precision")}
     known["weights"] = run.weights
+    if run.config["fold"]:  # folds of images in another order are other folds
+        known["validation_pool"] = metrics["data"].get("validation_pool", "")[:8]
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 
 def identity(run):
     """Returns what all runs of a row have in common."""
-    # Folds of images in another order are other folds; and `drawn` is a file that may be made anew.
-    divided = run.metrics["data"].get("division") if run.config["fold"] else None
-    drawn = run.weights_sha256 if run.weights == "drawn" else None
-    return run.fingerprint, frozenset(settings(run).items()), divided, drawn
+    return run.fingerprint, frozenset(settings(run).items())
 
 
 def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:

@@ -137,7 +137,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def say(label, text, flush=False):
-    """Prints one line of what a command reports: what it is about, in a column of its own, and what is said."""
+    """Prints a line of a command's output: what it is about, in a column of its own, and the text."""
     print(f"{label:12}{text}", flush=flush)
 
 
