@@ -9,7 +9,7 @@ LOGS = logs
 VENV = .venv/bin/python
 PYTEST = $(VENV) -m pytest --numprocesses 2 --dist loadfile
 quoted = '$(subst ','\'',$1)'
-DATA_FLAG = $(if $(DATA),--data $(call quoted,$(value DATA)))
+DATA_FLAG = $(if $(value DATA),--data $(call quoted,$(value DATA)))
 LOGS_FLAG = --logs $(call quoted,$(value LOGS))
 FLAGS = $(LOGS_FLAG) $(DATA_FLAG) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RECIPE),--recipe $(RECIPE))
 
@@ -54,7 +54,7 @@ few-images: .venv/installed-for-benchmarks
 # All results in README and docs/: takes hours; run it again to continue. PyTorch is measured where it is installed.
 figures: .venv/installed-for-benchmarks .venv/installed-for-tests
 	npm ci --silent --ignore-scripts --prefix transfer/web || echo "npm ci failed: exported models are not measured"
-	$(VENV) -m benchmarks.figures $(DATA_FLAG) $(if $(FOLDER),--folder $(call quoted,$(value FOLDER)))
+	$(VENV) -m benchmarks.figures $(DATA_FLAG) $(if $(value FOLDER),--folder $(call quoted,$(value FOLDER)))
 
 test: .venv/installed-for-tests
 	$(VENV) -m ruff check . && $(VENV) -m ruff format --check --quiet . && $(VENV) -m mypy
@@ -69,6 +69,7 @@ test-slow: .venv/installed-for-tests
 	$(PYTEST) -m slow $(TESTS)
 
 .venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("$(PYTHON) is Python %d.%d: expected 3.11 to 3.13, such as make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -134,11 +134,11 @@ def chosen_formats(asked):
     """
     if not asked.all:
         name = f"{asked.format} int8" if asked.int8 else asked.format
-        formats.check(name)
+        formats.check(name, writing=True)
         return [name]
     names = []
     for name in formats.FORMATS:
-        if lacking := formats.missing(name):
+        if lacking := formats.missing(name, writing=True):
             say("skipped", f"{name}: {' and '.join(lacking)} missing")
         else:
             names.append(name)
@@ -153,6 +153,9 @@ def one_thread():
 
 def check_output(output, overwrite):
     """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
+    around = next(folder for folder in (output, *output.parents) if folder.exists())
+    if not os.access(around if around != output else output.parent, os.W_OK):
+        raise OSError(f"{output} can't be written: choose another --output")
     if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return
     if not overwrite:

@@ -200,6 +200,10 @@ def choose_model(asked):
         if not beside.exists():
             return asked.model, None
         run = runs.read(beside.parent)
+        if not run.made(asked.model):
+            raise ValueError(
+                f"{asked.model} is not the model that {beside} describes: move it to another folder"
+            )
     elif asked.run:
         run = runs.read(asked.run)
     else:
@@ -220,7 +224,7 @@ def predict(model, paths, largest, enlarge):
         For each path the path, the image uint8 (side, side, 3) and its probabilities (classes,); or
         the path, the error that it gave, and None.
     """
-    from transfer import images
+    from transfer import images, precision
 
     def read(path):
         try:
@@ -228,7 +232,7 @@ def predict(model, paths, largest, enlarge):
         except (OSError, ValueError) as error:
             return error
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool:
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
             yield from zip(batch, *classify(model, list(pool.map(read, batch))), strict=True)

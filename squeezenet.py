@@ -290,7 +290,7 @@ def numbers_hash(path):
 
 def keras_home():
     """Finds the folder in which Keras keeps what it downloads, for which it has no public call."""
-    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
 
 
 def load_weights(model, path):

@@ -10,7 +10,7 @@ from conftest import predicted
 from PIL import Image
 
 import data
-from transfer import deployment, evaluation, formats, network, runs, settings
+from transfer import deployment, evaluation, files, formats, network, runs, settings
 
 pytest.importorskip("ai_edge_litert", reason="needs requirements-export.txt")
 
@@ -154,7 +154,7 @@ CI = [pytest.param(name, marks=pytest.mark.ci) for name in ("onnx", "openvino")]
 def test_other_formats_answer_as_keras_does(
     in_float32, script, pictures, tmp_path, monkeypatch, capfd, name
 ):
-    for package in formats.FORMATS[name].packages:
+    for package in formats.FORMATS[name].packages + formats.FORMATS[name].writers:
         pytest.importorskip(package, reason="needs requirements-export.txt")
     exported(in_float32, script, tmp_path / "made", "--format", name)
     names = in_float32.metrics["data"]["class_names"]
@@ -297,6 +297,30 @@ def test_a_run_whose_images_are_gone(in_float32, script, one_line, tmp_path):
     (folder / "metrics.json").write_text(json.dumps(metrics))
     result = script("export.py", folder, "--format", "litert")
     one_line(result, "verified", str(tmp_path / "moved"), "no longer exists")
+
+
+def test_a_file_is_known_by_its_content_and_changed_labels_are_said(tmp_path, capsys):
+    (tmp_path / "renamed.onnx").write_bytes(b"model")
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"model")
+    (tmp_path / formats.LABELS).write_text("cat\ndog\n")
+    hashes = {
+        "model.onnx": files.digest(tmp_path / "renamed.onnx"),
+        formats.LABELS: files.digest(tmp_path / formats.LABELS),
+    }
+    known = {"size": {"height": 32, "width": 32}, formats.HASHES: hashes}
+    (tmp_path / formats.PREPROCESSING).write_text(json.dumps(known))
+    for name in ("renamed.onnx", "saved_model"):
+        assert formats.beside(tmp_path / name) == (["cat", "dog"], 32)
+    assert capsys.readouterr().err == ""
+    (tmp_path / formats.LABELS).write_text("dog\ncat\n")
+    assert formats.beside(tmp_path / "renamed.onnx") == (["dog", "cat"], 32)
+    assert "labels.txt was changed after the export" in capsys.readouterr().err
+    (tmp_path / "saved_model" / "variables").write_bytes(b"of another")
+    (tmp_path / "other.onnx").write_bytes(b"another")
+    for name in ("other.onnx", "saved_model"):
+        with pytest.raises(ValueError, match="is not the model that preprocessor_config.json"):
+            formats.beside(tmp_path / name)
 
 
 @pytest.mark.parametrize("size", [True, 100_000, 0, {}])

@@ -453,6 +453,48 @@ def test_what_is_hidden_is_no_picture_and_any_name_is_one_line(trained, script, 
     assert names == [f"{folder}/odd\\udcff.png", f"{folder}/one\\nname.png"]
 
 
+def test_metrics_of_another_model_are_refused(trained, script, one_line, picture, tmp_path):
+    shutil.copy(trained.full.folder / "metrics.json", tmp_path)
+    for name, source in (("model.keras", trained.frozen), ("full.keras", trained.full)):
+        shutil.copy(source.folder / "model.keras", tmp_path / name)
+    result = script("predict.py", picture, "--model", tmp_path / "model.keras")
+    one_line(result, "model.keras is not the model that", "metrics.json")
+    assert script("predict.py", picture, "--model", tmp_path / "full.keras").status == 0
+    older = {k: v for k, v in trained.full.metrics.items() if k != "model_sha256"}
+    (tmp_path / "metrics.json").write_text(json.dumps(older))
+    one_line(script("predict.py", picture, "--model", tmp_path / "full.keras"), "full.keras is not")
+
+
+def test_runs_that_are_passed_over_are_named(trained, script, picture, tmp_path):
+    for regime in ("frozen", "full"):
+        shutil.copytree(getattr(trained, regime).folder, tmp_path / regime / "run")
+    damaged = tmp_path / "full" / "run" / "metrics.json"
+    damaged.write_text(damaged.read_text()[:100])
+    result = script("predict.py", picture, "--logs", tmp_path)
+    assert result.status == 0
+    assert f"skipped {damaged} is damaged" in result.err
+    assert f"using the model of {tmp_path / 'frozen' / 'run'}" in result.err
+
+
+def test_a_folder_that_cant_be_opened_is_among_what_is_found(picture, tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    scan = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert images.find([tmp_path]) == [tmp_path / "locked", picture]
+
+
+def test_errors_are_one_line_that_any_terminal_takes(trained, script, tmp_path):
+    (tmp_path / "bad\x1b[2J  two\nthree.png").write_text("text")
+    result = script("predict.py", tmp_path, "--run", trained.frozen.folder)
+    assert r"bad\x1b[2J  two three.png is not an image" in result.err
+
+
 def test_a_url_is_refused(script, one_line):
     one_line(script("predict.py", "https://example.org/a.jpg"), "https://example.org/a.jpg", "URL")
 

@@ -131,6 +131,17 @@ def test_ctrl_c_while_a_script_imports_is_one_line(script, tmp_path):
     assert result.status in (130, -2)  # of a shell, of Python
 
 
+@pytest.mark.parametrize(
+    "name", ["predict.py", "train_full.py", "compare.py", "sweep.py", "data.py"]
+)
+def test_a_python_without_the_packages_says_how_to_get_the_right_one(name):
+    command = [sys.executable, "-S", ROOT / name, "--help"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{name}: ") and result.stderr.count("\n") == 1
+    assert "is not installed: run" in result.stderr
+
+
 def test_settings_of_keras_for_other_projects_do_not_hold_here(tmp_path):
     (tmp_path / "keras.json").write_text(
         '{"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}'

@@ -7,9 +7,17 @@ _before = sys.excepthook
 
 
 def _excepthook(kind, error, traceback):
-    """Ends a script in one line on Ctrl-C, too, while it still imports what it needs."""
+    """Ends a script in one line if Ctrl-C interrupts it as it imports, or if a package is missing."""
+    script = Path(sys.argv[0]).name
     if issubclass(kind, KeyboardInterrupt):
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        print(f"{script}: interrupted", file=sys.stderr)
+    elif issubclass(kind, ModuleNotFoundError):
+        print(
+            f'{script}: {error.name} is not installed: run ". .venv/bin/activate" first (make sets '
+            ".venv up)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     else:
         _before(kind, error, traceback)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer import files, results, runs, terminal
-from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
+from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING, files_of
 from transfer.settings import NOT_LEARNT
 from transfer.terminal import printable
 
@@ -125,7 +125,10 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
     size = {"height": side, "width": side}
     hashes = {run.model.name: files.digest(run.model)}
     made = [path for row in rows[1:] for path in FORMATS[row.name].paths(folder)]
-    hashes |= {path.name: files.digest(path) for path in made if path.is_file()}
+    hashes |= {
+        file.relative_to(folder).as_posix(): files.digest(file)
+        for file in files_of([folder / LABELS, *made])
+    }
     files.write_json(
         folder / PREPROCESSING,
         {"do_center_crop": True, "do_resize": True, "size": size, "do_rescale": False,
@@ -141,19 +144,20 @@ def card(run: runs.Run, dataset: Any, rows: list[Row]) -> str:
     low, high = results.wilson(metrics["validation_accuracy"], images)
     name = f"squeezenet-{metrics['regime']}"
     side = dataset.train.images.shape[1]
+    tuned = "trained" if config["weights"] == "none" else "fine-tuned"
     text = f"""\
 ---
 {_head(name, metrics)}---
 
 # {name}
 
-SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, fine-tuned (regime {metrics["regime"]}: \
+SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, {tuned} (regime {metrics["regime"]}: \
 {metrics["trainable_params"]:,} of {metrics["total_params"]:,} parameters trained) on {about["description"]}: \
 {len(dataset.train.labels):,} training images.
 
 {table(rows)}
 
-Measured on {_measured_on(rows[0], images)}, in float32; latency is the median of single-image calls on one \
+Measured on {_measured_on(rows[0], images)}, the Keras model in float32; latency is the median of single-image calls on one \
 thread. "max difference" is the largest difference in any probability from the Keras model's; "agreement" is the fraction of \
 images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson interval. After \
 training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \

@@ -21,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 from data import SOURCES
-from transfer import checkpoints, files, layouts, pool, terminal
+from transfer import checkpoints, files, layouts, pool, runs, terminal
 from transfer.grid import Trial
 from transfer.pool import Outcome
 
@@ -60,6 +60,10 @@ class Cluster:
         logs.mkdir(parents=True, exist_ok=True)
         self.mark = logs / f".{uuid.uuid4().hex}"  # by which a machine knows that it sees them
         self.mark.touch()
+        self.paths = {
+            self.mark,
+            *(path for trial in trials for path in _local(located_config(trial))),
+        }
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
             seen = []
@@ -77,8 +81,8 @@ class Cluster:
             stack.pop_all()
 
     def _ask(self, node):
-        """Asks a machine whether it sees --logs, and for its versions."""
-        return self.ray.remote(_there).options(**_on(node["NodeID"])).remote(self.mark)
+        """Asks a machine whether it sees --logs, images and weights, and for its versions."""
+        return self.ray.remote(_there).options(**_on(node["NodeID"])).remote(self.paths)
 
     def _halving(self):
         try:
@@ -227,10 +231,16 @@ def _on(node):
     }
 
 
-def _there(mark):
+def _there(paths):
     from transfer.run import versions
 
-    return mark.exists(), versions()
+    return all(path.exists() for path in paths), versions()
+
+
+def _local(config):
+    """Returns the paths of a run's images and weights, where they are files."""
+    sources = {config.data: SOURCES, config.weights: runs.WEIGHTS}
+    return [Path(path) for path, others in sources.items() if path not in others]
 
 
 def _check_versions(expected, found, machine):
@@ -245,7 +255,7 @@ def _check_versions(expected, found, machine):
 def _train(trial, mark, expected, sent, halving):
     """Trains a trial on one of the machines; gives its `Outcome`, and what is to go back."""
     home = Path(tempfile.gettempdir(), f"squeezenet-{getpass.getuser()}")
-    shared = mark.exists()
+    shared = all(path.exists() for path in (mark, *_local(trial.config)))
     if not shared:  # before Keras is imported, which reads it once
         os.environ["KERAS_HOME"] = str(home / "keras")
     from transfer.run import versions

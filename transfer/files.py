@@ -15,7 +15,7 @@ def keras_home() -> Path:
 
     squeezenet.py, which stands alone and imports Keras, has the same function.
     """
-    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
 
 
 @contextlib.contextmanager

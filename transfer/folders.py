@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transfer import files, images, layouts, terminal
+from transfer import files, images, layouts, precision, terminal
 from transfer.terminal import counted, printable, shown
 
 VERSION = 7  # of the files' layout
@@ -108,7 +108,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     kept = _read(path)
     if kept:  # what could not be read is tried again: it may have been the disk
         unread = [e for e, digest in zip(entries, kept["digests"], strict=True) if not digest]
-        with concurrent.futures.ThreadPoolExecutor() as pool:
+        with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool:
             errors = list(filter(None, pool.map(lambda entry: _error(root, entry), unread)))
         if len(errors) < len(unread):
             kept = None
@@ -191,7 +191,7 @@ def _side(root, entries, image_size):
 
     A few large images among small ones must not decide how all of them are seen.
     """
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool:
         sides = sorted(filter(None, pool.map(lambda e: images.side(root / e.path), entries)))
     return min(image_size, sides[-1 - (len(sides) - 1) // 10] if sides else 0)
 
@@ -230,7 +230,7 @@ def _decode(root, entries, side, path):
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
     known, bad = {name: [] for name in KNOWN}, []
-    with concurrent.futures.ThreadPoolExecutor() as pool, path.open("wb") as file:
+    with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool, path.open("wb") as file:
         for start in range(0, len(entries), CHUNK):
             for pixels, values, error in pool.map(read, entries[start : start + CHUNK]):
                 pixels.tofile(file)

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,8 @@ class Format(NamedTuple):
     runtime: str
     file: str
     keras: str  # Model.export's name for it
-    packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()  # that run it
+    writers: tuple[str, ...] = ()  # that write it
     fixed: bool = False  # whether it takes images of one size only
     int8: bool = False
     also: tuple[str, ...] = ()  # files that belong to the first
@@ -48,11 +49,11 @@ _LITERT = Format("litert", "model.tflite", "litert", ("ai_edge_litert",), fixed=
 FORMATS = {
     "litert": _LITERT,
     "litert int8": _LITERT._replace(file="model-int8.tflite", int8=True),
-    "onnx": Format("onnx", "model.onnx", "onnx", ("onnxruntime", "tf2onnx")),
+    "onnx": Format("onnx", "model.onnx", "onnx", ("onnxruntime",), ("tf2onnx",)),
     "openvino": Format("openvino", "model.xml", "openvino", ("openvino",), also=("model.bin",)),
     "saved_model": Format("saved_model", "saved_model", "tf_saved_model"),
     "web": Format(
-        "onnx", "model-web.onnx", "onnx", ("onnxruntime", "tf2onnx"), fixed=True, page=True
+        "onnx", "model-web.onnx", "onnx", ("onnxruntime",), ("tf2onnx",), fixed=True, page=True
     ),
 }
 BY_SUFFIX = {Path(each.file).suffix: each.runtime for each in FORMATS.values() if "." in each.file}
@@ -72,18 +73,20 @@ def name_of(path: Path) -> str | None:
     return BY_SUFFIX.get(path.suffix.lower())
 
 
-def missing(name: str) -> list[str]:
-    """Names the packages of a format that are not installed."""
-    return [each for each in FORMATS[name].packages if not importlib.util.find_spec(each)]
+def missing(name: str, writing: bool = False) -> list[str]:
+    """Names the packages that run a format, and those that write it, which are not installed."""
+    known = FORMATS[name]
+    needed = known.packages + known.writers * writing
+    return [each for each in needed if not importlib.util.find_spec(each)]
 
 
-def check(name: str) -> None:
+def check(name: str, writing: bool = False) -> None:
     """Refuses a format whose packages are not installed.
 
     Raises:
         OSError: One is missing.
     """
-    if lacking := missing(name):
+    if lacking := missing(name, writing):
         raise OSError(f"{name} needs {' and '.join(lacking)}: {INSTALL}")
 
 
@@ -187,6 +190,8 @@ class Runtime:
                 f"{path} takes {kind} {list(shape)}: expected a model that export.py wrote, which "
                 "takes images uint8 (n, height, width, 3)"
             )
+        if isinstance(shape[0], int) and shape[0] > 0 and name != "litert":  # which changes it
+            raise ValueError(f"{path} takes {shape[0]} images at once: expected any number of them")
         self.side = shape[1] if isinstance(shape[1], int) and shape[1] > 0 else None
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
@@ -290,10 +295,21 @@ def beside(path: Path) -> tuple[list[str], int | None]:
             f"{PREPROCESSING}): export the model again"
         ) from error
     also = [name for each in FORMATS.values() if each.file == path.name for name in each.also]
-    for file in (path, *map(path.with_name, also)):
-        expected = hashes.get(file.name)
-        if expected and file.is_file() and expected != files.digest(file):
+    for file in files_of([path, *map(path.with_name, also)]) if hashes else ():
+        if files.digest(file) not in hashes.values():  # it may have another name
             raise ValueError(
                 f"{file} is not the model that {PREPROCESSING} beside it describes: export it again"
             )
+    if names and files.digest(named) != hashes.get(LABELS, files.digest(named)):
+        terminal.complain(f"{named} was changed after the export: its line n is taken as class n")
     return names, side
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Returns files that exist; of a folder, such as a SavedModel, those in it and below."""
+    return [
+        file
+        for path in paths
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if file.is_file()
+    ]

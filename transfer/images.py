@@ -85,7 +85,11 @@ def _once(paths):
 
 def _below(folder):
     found, entered = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+
+    def unreadable(error):
+        found.append(Path(error.filename))
+
+    for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(parent)
         if real in entered:  # through a link
             folders.clear()
@@ -218,7 +222,7 @@ def _to_rgb(path, image):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     image.load()
     turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    image = image.copy() if turn is None else image.transpose(turn)
+    image = image if turn is None else image.transpose(turn)
     brightest = 255
     if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
         values = np.asarray(image, np.float32) / 257

@@ -26,12 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import data
-from transfer.files import read_json, remove_empty, write_json, written_whole
+from transfer.files import digest, read_json, remove_empty, write_json, written_whole
 from transfer.results import BEFORE, read_metrics
-from transfer.terminal import say
+from transfer.terminal import reason, say
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
+UNFINISHED = "not finished"
 
 
 class Gone(ValueError):
@@ -48,6 +49,11 @@ class Run(NamedTuple):
     def model(self) -> Path:
         """The file of its model."""
         return self.folder / "model.keras"
+
+    def made(self, path: Path) -> bool:
+        """Says whether a file is its model; of an older run, whether it is called like it."""
+        known = self.metrics.get("model_sha256")
+        return digest(path) == known if known else path.name == self.model.name
 
     @property
     def class_names(self) -> list[str]:
@@ -270,9 +276,9 @@ def find(logs: str | Path) -> tuple[list[Run], list[str]]:
             finished.append(read(folder))
         except FileNotFoundError:
             if (folder / "config.json").exists():
-                others.append(f"{folder}: not finished")
+                others.append(f"{folder}: {UNFINISHED}")
         except (OSError, ValueError) as error:
-            others.append(str(error))
+            others.append(reason(error))
     return finished, others
 
 

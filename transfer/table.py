@@ -262,7 +262,10 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
     Raises:
         ValueError: There is none, or the runs are on different images and not to be compared.
     """
-    finished, _ = runs.find(logs)
+    finished, others = runs.find(logs)
+    for line in others:
+        if not line.endswith(runs.UNFINISHED):
+            terminal.complain(f"skipped {line}")
     if not finished:
         raise ValueError(f"{runs.none_under(logs)}, or give {option}")
     chosen = [run for run in finished if not source or run.is_on([source])]

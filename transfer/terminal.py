@@ -39,6 +39,8 @@ class Parser(argparse.ArgumentParser):
             kind = "is a device or a pipe"
         elif not path.parent.is_dir():
             kind = "is in a folder that does not exist"
+        elif not os.access(path.parent, os.W_OK):
+            kind = "is in a folder that can't be written to"
         else:
             return
         self.error(f"argument {option}: {path} {kind}: expected the name of a file")
@@ -104,7 +106,8 @@ def complain(message):
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
-    line = " ".join(reason(message).split())
+    line = re.sub(r"\s*[\r\n]+\s*", " ", reason(message)).strip()
+    line = "".join(map(printable, line))
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
