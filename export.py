@@ -186,7 +186,7 @@ def convert(run, dataset, names, folder, max_drop):
     images, labels = balanced(dataset.validation, classes, VERIFIED, seed)
     some, _ = balanced(dataset.train, classes, CALIBRATION, seed)
     trained = evaluation.load(run.model)
-    judged = evaluation.classifier(deployment.in_float32(trained), run.config["evaluation"])
+    judged = evaluation.classifier(evaluation.in_float32(trained), run.config["evaluation"])
     reference = measure(judged, [run.model], images)
     rows, failed = [card.Row("Keras, float32", run.model.name, reference, reference, labels)], []
     side = images.shape[1]

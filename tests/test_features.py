@@ -206,6 +206,47 @@ def test_features_can_be_left_out(first, script, tmp_path):
     assert live.out.splitlines()[0] == first.out.splitlines()[0]
 
 
+def test_an_image_alone_has_the_features_that_it_has_among_others(home):
+    prefix, _ = features.split(built("frozen"))
+    dataset = data.load("shapes")
+
+    def found(count):
+        few = dataset._replace(digests={"train": dataset.digests["train"][:count]})
+        part = dataset.train._replace(images=dataset.train.images[:count])
+        (seen,) = features.Cache(prefix, few).load([("train", Batches(part, 10))])
+        return [np.array(tensor[0]) for tensor in seen.tensors]
+
+    alone = found(1)
+    shutil.rmtree(home / "features")
+    for one, other in zip(alone, found(3), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_features_that_overflow_are_one_line(home):
+    model = built("frozen")
+    conv1 = model.get_layer("conv1")
+    conv1.set_weights([np.full_like(weights, 3e37) for weights in conv1.get_weights()])
+    with pytest.raises(ValueError, match="the features overflow in float32"):
+        features.standardise(model, model.inputs, Batches(data.load("shapes").train, 10))
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_model_of_16_bits_computes_in_32_where_they_are_emulated(tmp_path, monkeypatch, emulated):
+    """In bfloat16, some processors take the average of many equal numbers for another one."""
+    monkeypatch.setattr(evaluation, "emulates", lambda: emulated)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = built("full")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(tmp_path / "model.keras")
+    loaded = evaluation.load(tmp_path / "model.keras")
+    policies = {layer.dtype_policy.name for layer in loaded.layers}
+    assert policies == {"float32"} if emulated else "mixed_bfloat16" in policies
+    for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_run_is_judged_from_the_features_that_it_kept(filled, first):
     path = next(filled[0].parent.glob("logs/frozen/*/model.keras"))
     model = evaluation.load(path)

@@ -130,6 +130,41 @@ def test_views_are_kept_of_few_photographs():
     assert chosen(100, 500, zoom=0.3) == (0.3, 0)
     assert chosen(100, 500, zoom=0.3, views=5) == (0.3, 5)
     assert chosen(100, 500, views=5) == (0.5, 5)
+    assert chosen(100, 500, zoom=0.5) == chosen(100, 500, shift=0.0) == (0.5, 20)
+
+
+def test_the_head_is_first_trained_on_the_views_that_were_asked_for():
+    dataset = data.load("shapes", images_per_class=10)
+    large = np.zeros((100, 300, 300, 3), "u1")
+    dataset = dataset._replace(train=dataset.train._replace(images=large))
+
+    def views(regime, **given):
+        whole, _ = follow(Config(regime, **given), dataset)
+        head = settings.of_head(whole, dataset)
+        return head.shift, head.zoom, head.views
+
+    assert views("last_fire") == views("full") == (0.0, 0.5, 20)
+    assert views("last_fire", zoom=0.0) == (0.0, 0.0, 0)
+    assert views("last_fire", zoom=0.2, views=7) == (0.0, 0.2, 7)
+    assert views("full", zoom=0.2) == (0.125, 0.2, 20)
+
+
+def test_the_time_of_the_heads_own_views_counts():
+    dataset = data.load("shapes", images_per_class=10)
+    large = np.zeros((100, 300, 300, 3), "u1")
+    dataset = dataset._replace(train=dataset.train._replace(images=large))
+    whole, _ = follow(Config("full"), dataset)
+    fewer = dataclasses.replace(whole, given="zoom", zoom=0.0, shift=0.0)
+    assert cost.seconds("all", whole, dataset) > cost.seconds("all", fewer, dataset) + 1
+
+
+def test_a_model_that_is_always_right_is_not_warned_about(capsys):
+    dataset = data.load("shapes")
+    right = dataset.validation.labels == 0
+    validation = dataset.validation._replace(labels=dataset.validation.labels[right])
+    metrics = {"validation_loss": 0.01, "validation_accuracy": 1.0}
+    run.warn(metrics, dataset._replace(validation=validation))
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("images", [20, 40_000])

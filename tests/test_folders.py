@@ -97,6 +97,18 @@ def test_one_large_image_does_not_enlarge_all_others(root):
     assert data.load(str(root)).train.images.shape[1:] == before[1:]
 
 
+def test_splits_are_mapped_whatever_their_side(tmp_path, monkeypatch):
+    """TensorFlow copies memory that is not aligned."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    for split in ("train", "val", "test"):
+        for number, name in enumerate("ab"):
+            seed = 10 * number + len(split)
+            put(tmp_path / "images" / split / name, noise(3, seed, (50, 50, 3)))
+    dataset = data.load(str(tmp_path / "images"))
+    for split in dataset[:3]:
+        assert isinstance(split.images, np.memmap) and split.images.ctypes.data % 64 == 0
+
+
 def test_what_could_not_be_read_is_named_and_tried_again(root, monkeypatch):
     broken, decode = ["000.png", "001.png"], images.decode
 

@@ -3,6 +3,7 @@
 from transfer import recipes, terminal
 from transfer.precision import CORES, in_float32
 from transfer.progress import Progress
+from transfer.settings import of_head
 
 # Milliseconds for an image of 160 px on two cores of an AMD EPYC with bfloat16, its gradients included.
 TRAINED = {
@@ -29,7 +30,8 @@ def seconds(depth, config, dataset):
     """
     images, validated = len(dataset.train.labels), len(dataset.validation.labels)
     area = (config.image_size / 160) ** 2
-    views = recipes.standardised_views(config.all_views, config.mirror)
+    head = of_head(config, dataset) if config.head_epochs else config
+    views = max(recipes.standardised_views(one.all_views, one.mirror) for one in (config, head))
     reports = Progress.reports(config.epochs, dataset, config.early_stopping)
     frozen = TRAINED[depth] < FORWARD  # most of the network: its features are kept, if any are
     kept = config.features == "cache" and config.all_views

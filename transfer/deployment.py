@@ -68,26 +68,6 @@ def network(
         keras.config.set_dtype_policy(policy)
 
 
-def in_float32(trained: keras.Model) -> keras.Model:
-    """Copies a model that was trained in another precision: the same layers, computing in float32."""
-
-    def clone(layer):
-        if not isinstance(layer, keras.Layer):  # an operation, such as a flip
-            return layer
-        config = layer.get_config()
-        if layer.dtype_policy.name.startswith("mixed"):
-            config["dtype"] = "float32"
-        return type(layer).from_config(config)
-
-    made = keras.models.clone_model(trained, clone_function=clone)
-    for old, new in zip(trained.layers, made.layers, strict=True):
-        if old.weights:
-            new.set_weights(old.get_weights())
-        if isinstance(new, keras.layers.Normalization):
-            new.finalize_state()
-    return made
-
-
 def _floats(images, image_size):
     x = images
     if x.dtype != "float32":

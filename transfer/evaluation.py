@@ -5,11 +5,14 @@ import numpy as np
 
 from transfer import features
 from transfer.batches import Batches
+from transfer.precision import emulates
 from transfer.runs import check_model
 
 
 def load(path):
     """Loads a model, in Keras' safe mode, that takes images as a training script's does.
+
+    It computes in the precision that it was trained in, but in float32 where a processor emulates that.
 
     Raises:
         OSError, ValueError: It is missing, damaged, would run code, or is another kind of model.
@@ -21,7 +24,28 @@ def load(path):
         model.get_layer("head_softmax")
     except Exception as error:  # of many kinds, as the file may hold anything
         raise ValueError(f"{path} can't be loaded as a model of this project: {error}") from error
-    return model
+    mixed = any(layer.dtype_policy.name.startswith("mixed") for layer in model.layers)
+    return in_float32(model) if mixed and emulates() else model
+
+
+def in_float32(trained: keras.Model) -> keras.Model:
+    """Copies a model that was trained in another precision: the same layers, computing in float32."""
+
+    def clone(layer):
+        if not isinstance(layer, keras.Layer):  # an operation, such as a flip
+            return layer
+        config = layer.get_config()
+        if layer.dtype_policy.name.startswith("mixed"):
+            config["dtype"] = "float32"
+        return type(layer).from_config(config)
+
+    made = keras.models.clone_model(trained, clone_function=clone)
+    for old, new in zip(trained.layers, made.layers, strict=True):
+        if old.weights:
+            new.set_weights(old.get_weights())
+        if isinstance(new, keras.layers.Normalization):
+            new.finalize_state()
+    return made
 
 
 def classifier(model, evaluation):

@@ -22,10 +22,11 @@ import tensorflow as tf
 
 from transfer import files
 from transfer.batches import EVALUATION_BATCH, Batches, mapped, on_cpu
+from transfer.precision import emulates
 from transfer.recipes import standardised_views
 from transfer.terminal import say
 
-VERSION = 5  # of the files' layout
+VERSION = 6  # of the files' layout
 PRIOR_IMAGES = 10
 
 
@@ -105,6 +106,10 @@ def standardise(model, inputs, batches):
     for layer, total, square in zip(layers, sums, squares, strict=True):
         mean = total / count
         variance = np.maximum(square / count - np.square(mean), 0)
+        if not np.isfinite([mean, variance]).all():
+            raise ValueError(
+                f"the features overflow in {keras.config.dtype_policy().name}: use --precision float32"
+            )
         prior = max(variance.mean(), keras.config.epsilon())
         layer.adapt_mean.assign(mean)
         layer.adapt_variance.assign(
@@ -181,6 +186,8 @@ class Cache:
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
         }
+        if prefix.dtype_policy.name.startswith("mixed") and emulates():  # other numbers
+            self.facts["emulated"] = True
 
     def load(self, parts):
         """Returns the features of several parts of the data, computing those that are not there.
@@ -305,8 +312,9 @@ class Cache:
                 batches.draw_view(view)
                 for batch, _ in batches.dataset():
                     # Of few sizes, so that an image's features don't depend on how many others
-                    # there are: the last image is repeated up to the next power of two.
-                    size = min(EVALUATION_BATCH, 2 ** math.ceil(math.log2(len(batch))))
+                    # there are: the last image is repeated up to the next power of two. One alone
+                    # would take another path through the kernels, with other last bits.
+                    size = min(EVALUATION_BATCH, max(2, 2 ** math.ceil(math.log2(len(batch)))))
                     repeats = [1] * (len(batch) - 1) + [1 + size - len(batch)]
                     full = tf.repeat(batch, repeats, axis=0)
                     outputs = keras.tree.flatten(self.prefix.predict_on_batch(full))

@@ -1,6 +1,5 @@
 """How a model is fitted: the head first, what is frozen computed once, then what trains."""
 
-import dataclasses
 import sys
 import time
 
@@ -14,7 +13,7 @@ from transfer.features import Cache, FeatureBatches, normalizations, split, stan
 from transfer.network import set_trainable
 from transfer.optimizers import lean, make_optimizer
 from transfer.progress import epochs_at_once
-from transfer.settings import BY_THE_IMAGES, follow
+from transfer.settings import of_head
 from transfer.terminal import say
 
 
@@ -72,10 +71,10 @@ def train(model, trainable, dataset, config, facts, progress):
             progress.judge()
 
     callbacks = [
-        board,
         keras.callbacks.TerminateOnNaN(),
         averaging,
         keras.callbacks.LambdaCallback(on_epoch_end=report),
+        board,  # whose histograms are of the raw weights: those of training, which `report` restores
     ]
     fit(
         trained,
@@ -160,11 +159,7 @@ def train_head(model, dataset, config):
 
     some_frozen = not all(layer.trainable for layer in model.layers if layer.weights)
     keeps_features = some_frozen and config.all_views
-    # As the features are fixed, it is trained like the head of train_frozen.py.
-    alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
-        "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
-    }  # fmt: skip
-    config, _ = follow(dataclasses.replace(config, **alone), dataset)
+    config = of_head(config, dataset)
     # Reads the features that the regime keeps; if it keeps none, those of the frozen backbone.
     if not keeps_features:
         set_trainable(model, only_head)

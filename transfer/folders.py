@@ -60,8 +60,9 @@ class Folder(NamedTuple):
         """
         size, shape = self.side * self.side * 3, (len(numbers), self.side, self.side, 3)
         first, last = self.rows[numbers[0]], self.rows[numbers[-1]]
-        # Copy on write, as TensorFlow takes no read-only memory; nobody writes.
-        if len(numbers) == last - first + 1:
+        # Copy on write, as TensorFlow takes no read-only memory; nobody writes. Nor does it take
+        # memory that is not aligned to 64 bytes, without a copy.
+        if len(numbers) == last - first + 1 and first * size % 64 == 0:
             return np.memmap(self.path, "u1", "c", first * size, shape)
         _refuse_full(self.path.parent, len(numbers) * size)
         with tempfile.TemporaryFile(dir=self.path.parent) as file, self.path.open("rb") as whole:

@@ -14,7 +14,8 @@ def choose_precision(requested):
         The name of a Keras dtype policy, and the reason for it.
     """
     if requested != "auto":
-        return requested, "as asked"
+        inexact = requested != "float32" and emulates()
+        return requested, "as asked" + "; this CPU emulates it, slowly and inexactly" * inexact
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -27,6 +28,17 @@ def choose_precision(requested):
     if found := bfloat16_instructions():
         return "mixed_bfloat16", f"the CPU has {found}"
     return "float32", "the CPU has no bfloat16 instructions"
+
+
+def emulates():
+    """Says whether this machine has to emulate arithmetic in 16 bits.
+
+    On a CPU without AVX-512, TensorFlow then sums averages in 16 bits, too: in bfloat16, that of many
+    equal numbers is off by a quarter; in float16, it overflows.
+    """
+    import tensorflow as tf
+
+    return not (tf.config.list_physical_devices("GPU") or bfloat16_instructions())
 
 
 def in_float32(requested):

@@ -168,11 +168,10 @@ def settings(
     if 0 < chosen["views"] <= 2:  # the image and its mirrored copy, which are not zoomed
         chosen["zoom"] = 0
     chosen["image_size"] = min(LARGEST_SIZE, max(least, round(side * LARGEST_SIZE / TRAINED_SIZE)))
+    rule = chosen["shift"], chosen["zoom"]
     chosen |= given
     # The rule's number of views holds only for its own shift and zoom, and only if one is above 0.
-    if "views" not in given and (
-        {"shift", "zoom"} & given.keys() or not chosen["shift"] + chosen["zoom"]
-    ):
+    if "views" not in given and ((chosen["shift"], chosen["zoom"]) != rule or not any(rule)):
         chosen["views"] = 0
     fitted = _whole if recipe == "report" or "batch_size" in given else _even
     chosen["batch_size"] = fitted(chosen["batch_size"], images)

@@ -219,7 +219,7 @@ def warn(metrics, dataset):
             f"the validation loss of {loss:.2f} is above ln({classes}) = "
             f"{math.log(classes):.2f}, the loss of a random guess"
         )
-    elif accuracy <= largest:
+    elif accuracy <= largest < 1:
         what = (
             f"the validation accuracy of {accuracy:.4f} is not above {largest:.4f}, the fraction of "
             f"the largest class ({dataset.class_names[counts.argmax()]})"

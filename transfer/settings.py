@@ -264,6 +264,26 @@ def follow(config, dataset):
     return whole, line if shown else ""
 
 
+def of_head(config, dataset):
+    """Returns the settings with which the head of a run is trained alone, first.
+
+    As the features are fixed, it is trained like that of train_frozen.py, but on views as asked for.
+
+    Args:
+        config: The run's whole `Config`.
+        dataset: Its `data.Dataset`.
+    """
+    alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
+        "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
+    }  # fmt: skip
+    if {"shift", "zoom", "views"} & {*config.given.split()}:
+        views = config.views or recipes.kept_views(dataset.planned)
+        moved = views > 1 + config.mirror and config.shift + config.zoom > 0
+        alone |= {"shift": config.shift * moved, "zoom": config.zoom * moved}
+        alone["views"] = views if moved else None
+    return follow(dataclasses.replace(config, **alone), dataset)[0]
+
+
 def _recipes_mirror(config):
     return RECIPES[config.recipe].get("mirror", Config.mirror)
 
