@@ -69,7 +69,7 @@ test-slow: .venv/installed-for-tests
 	$(PYTEST) -m slow $(TESTS)
 
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("$(PYTHON) is Python %d.%d: expected 3.11 to 3.13, such as make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("%s is Python %d.%d: expected 3.11 to 3.13, such as make PYTHON=python3.12" % (sys.executable, *sys.version_info[:2]))'
 	$(PYTHON) -m venv .venv
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -234,8 +234,7 @@ def measure(model, paths, images):
         times.append(time.perf_counter() - start)
     parts = [images[start : start + TIMED] for start in range(0, len(images), TIMED)]
     probabilities = np.concatenate([np.float32(model.predict_on_batch(part)) for part in parts])
-    written = [each for path in paths for each in (path, *path.rglob("*")) if each.is_file()]
-    size = sum(each.stat().st_size for each in written)
+    size = sum(file.stat().st_size for file in files.files_of(paths))
     # The first call sets the model up; of a single image, there is no other.
     return card.Measured(size, statistics.median(times[1:] or times), probabilities)
 

@@ -199,10 +199,12 @@ def choose_model(asked):
         beside = asked.model.parent / "metrics.json"
         if not beside.exists():
             return asked.model, None
+        runs.check_model(asked.model)
         run = runs.read(beside.parent)
         if not run.made(asked.model):
             raise ValueError(
-                f"{asked.model} is not the model that {beside} describes: move it to another folder"
+                f"{asked.model} is not the model that {beside} describes: move it to another folder, or "
+                "rename it model.keras if the run is an older one's"
             )
     elif asked.run:
         run = runs.read(asked.run)

@@ -144,6 +144,8 @@ def test_the_head_is_first_trained_on_the_views_that_were_asked_for():
         return head.shift, head.zoom, head.views
 
     assert views("last_fire") == views("full") == (0.0, 0.5, 20)
+    assert views("full", views=0) == views("full", zoom=0.5) == views("full", shift=0.125)
+    assert views("full", zoom=0.5) == views("full")
     assert views("last_fire", zoom=0.0) == (0.0, 0.0, 0)
     assert views("last_fire", zoom=0.2, views=7) == (0.0, 0.2, 7)
     assert views("full", zoom=0.2) == (0.125, 0.2, 20)

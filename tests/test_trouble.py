@@ -135,7 +135,7 @@ def test_ctrl_c_while_a_script_imports_is_one_line(script, tmp_path):
     "name", ["predict.py", "train_full.py", "compare.py", "sweep.py", "data.py"]
 )
 def test_a_python_without_the_packages_says_how_to_get_the_right_one(name):
-    command = [sys.executable, "-S", ROOT / name, "--help"]
+    command = [sys._base_executable, "-S", ROOT / name, "--help"]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"{name}: ") and result.stderr.count("\n") == 1

@@ -11,10 +11,10 @@ def _excepthook(kind, error, traceback):
     script = Path(sys.argv[0]).name
     if issubclass(kind, KeyboardInterrupt):
         print(f"{script}: interrupted", file=sys.stderr)
-    elif issubclass(kind, ModuleNotFoundError):
+    elif issubclass(kind, ModuleNotFoundError) and sys.prefix == sys.base_prefix:  # not in .venv
         print(
             f'{script}: {error.name} is not installed: run ". .venv/bin/activate" first (make sets '
-            ".venv up)",
+            ".venv up), or pip install -r requirements.txt",
             file=sys.stderr,
         )
         sys.exit(2)

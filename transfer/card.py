@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer import files, results, runs, terminal
-from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING, files_of
+from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
 from transfer.settings import NOT_LEARNT
 from transfer.terminal import printable
 
@@ -127,7 +127,7 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
     made = [path for row in rows[1:] for path in FORMATS[row.name].paths(folder)]
     hashes |= {
         file.relative_to(folder).as_posix(): files.digest(file)
-        for file in files_of([folder / LABELS, *made])
+        for file in files.files_of([folder / LABELS, *made])
     }
     files.write_json(
         folder / PREPROCESSING,
@@ -160,7 +160,7 @@ SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, {tuned}
 Measured on {_measured_on(rows[0], images)}, the Keras model in float32; latency is the median of single-image calls on one \
 thread. "max difference" is the largest difference in any probability from the Keras model's; "agreement" is the fraction of \
 images to which a model gives the same class as the Keras model does; in brackets, the 95 % Wilson interval. After \
-training, on all {images:,} validation images and in {metrics["precision"]}, the Keras \
+training in {metrics["precision"]}, on all {images:,} validation images, the Keras \
 model's accuracy was {metrics["validation_accuracy"]:.4f} [{low:.3f}, {high:.3f}] and its loss \
 {metrics["validation_loss"]:.4f}.
 

@@ -154,7 +154,10 @@ class Cluster:
         except self.ray.exceptions.RayError as error:
             return Outcome("died", f"its machine or process died ({type(error).__name__})")
         if outcome.status == "died" and not self.sent:
-            self.sent = self._send(self.trials)
+            try:
+                self.sent = self._send(self.trials)
+            except OSError as error:
+                return Outcome("failed", terminal.reason(error))
         if content is not None:
             _receive(trial, content)
         return outcome
@@ -234,7 +237,7 @@ def _on(node):
 def _there(paths):
     from transfer.run import versions
 
-    return all(path.exists() for path in paths), versions()
+    return all(map(os.path.exists, paths)), versions()
 
 
 def _local(config):
@@ -255,7 +258,7 @@ def _check_versions(expected, found, machine):
 def _train(trial, mark, expected, sent, halving):
     """Trains a trial on one of the machines; gives its `Outcome`, and what is to go back."""
     home = Path(tempfile.gettempdir(), f"squeezenet-{getpass.getuser()}")
-    shared = all(path.exists() for path in (mark, *_local(trial.config)))
+    shared = all(map(os.path.exists, (mark, *_local(trial.config))))
     if not shared:  # before Keras is imported, which reads it once
         os.environ["KERAS_HOME"] = str(home / "keras")
     from transfer.run import versions
@@ -266,7 +269,7 @@ def _train(trial, mark, expected, sent, halving):
         return pool.train(trial, hopeless=hopeless), None
     changes = {"logs": str(home / "logs")}
     weights, images = trial.config.weights, trial.config.data
-    if not _needed(trial) <= sent.keys():  # it joined when all others saw --logs
+    if not _needed(trial) <= sent.keys():  # it joined when all others saw them
         return Outcome("died", f"machine {socket.gethostname()} had not been sent the images"), None
     if weights == "imagenet":
         _unpacked(sent[weights], home, home / "keras" / "models")
@@ -285,7 +288,7 @@ def _train(trial, mark, expected, sent, halving):
 
 
 def _needed(trial):
-    """Returns what a machine that does not see --logs has to be sent: "images", and its weights."""
+    """Returns what a machine that does not see all of it has to be sent: "images", and weights."""
     images = set() if trial.config.data in SOURCES else {"images"}
     return images | ({trial.config.weights} - {"none", "drawn"})
 

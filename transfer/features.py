@@ -104,12 +104,14 @@ def standardise(model, inputs, batches):
                 squares[i] += np.square(values).sum(axis=0)
     count = len(batches.labels) * views
     for layer, total, square in zip(layers, sums, squares, strict=True):
+        if not np.isfinite([total, square]).all():
+            policy = keras.config.dtype_policy().name
+            remedy = (
+                "--weights that are not damaged" if policy == "float32" else "--precision float32"
+            )
+            raise ValueError(f"the features overflow in {policy}: use {remedy}")
         mean = total / count
         variance = np.maximum(square / count - np.square(mean), 0)
-        if not np.isfinite([mean, variance]).all():
-            raise ValueError(
-                f"the features overflow in {keras.config.dtype_policy().name}: use --precision float32"
-            )
         prior = max(variance.mean(), keras.config.epsilon())
         layer.adapt_mean.assign(mean)
         layer.adapt_variance.assign(

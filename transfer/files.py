@@ -137,6 +137,16 @@ def held(path: Path, waiting: str = "") -> Iterator[bool | None]:
         yield alone
 
 
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Returns files that exist; of a folder, such as a SavedModel, those in it and below."""
+    return [
+        file
+        for path in paths
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if file.is_file()
+    ]
+
+
 def clear_parts(folder: Path, name: str = "") -> None:
     """Removes from a folder what processes that were killed had begun to write.
 

@@ -68,13 +68,17 @@ def train(model, trainable, dataset, config, facts, progress):
             averaging.restore()
             state = progress.state()
             checkpoints.save(progress.folder, progress.epochs, variables, facts, state)
+
+    def judge(block, logs):
+        if progress.epochs == (block + 1) * at_once:
             progress.judge()
 
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
         averaging,
         keras.callbacks.LambdaCallback(on_epoch_end=report),
-        board,  # whose histograms are of the raw weights: those of training, which `report` restores
+        board,  # after `report`, which restores the raw weights: its histograms are all of these
+        keras.callbacks.LambdaCallback(on_epoch_end=judge),
     ]
     fit(
         trained,

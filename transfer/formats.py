@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,7 +190,9 @@ class Runtime:
                 f"{path} takes {kind} {list(shape)}: expected a model that export.py wrote, which "
                 "takes images uint8 (n, height, width, 3)"
             )
-        if isinstance(shape[0], int) and shape[0] > 0 and name != "litert":  # which changes it
+        if (
+            isinstance(shape[0], int) and shape[0] > 0 and name != "litert"
+        ):  # whose input is resized to any number
             raise ValueError(f"{path} takes {shape[0]} images at once: expected any number of them")
         self.side = shape[1] if isinstance(shape[1], int) and shape[1] > 0 else None
 
@@ -294,22 +296,23 @@ def beside(path: Path) -> tuple[list[str], int | None]:
             f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "
             f"{PREPROCESSING}): export the model again"
         ) from error
-    also = [name for each in FORMATS.values() if each.file == path.name for name in each.also]
-    for file in files_of([path, *map(path.with_name, also)]) if hashes else ():
+    suffixes = [
+        Path(name).suffix
+        for each in FORMATS.values()
+        if Path(each.file).suffix == path.suffix
+        for name in each.also
+    ]
+    checked = [path, *map(path.with_suffix, suffixes)]
+    if path.is_dir():  # older exports have no hashes of a SavedModel
+        nested = any("/" in name for name in hashes)
+        checked = [path / "saved_model.pb", path / "variables"] if nested else []
+    for file in files.files_of(checked) if hashes else ():
         if files.digest(file) not in hashes.values():  # it may have another name
             raise ValueError(
                 f"{file} is not the model that {PREPROCESSING} beside it describes: export it again"
             )
     if names and files.digest(named) != hashes.get(LABELS, files.digest(named)):
-        terminal.complain(f"{named} was changed after the export: its line n is taken as class n")
+        terminal.complain(
+            f"{named} was changed after the export: make sure that its classes are still in their order"
+        )
     return names, side
-
-
-def files_of(paths: Iterable[Path]) -> list[Path]:
-    """Returns files that exist; of a folder, such as a SavedModel, those in it and below."""
-    return [
-        file
-        for path in paths
-        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-        if file.is_file()
-    ]

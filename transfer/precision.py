@@ -7,6 +7,9 @@ from pathlib import Path
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+UNKNOWN = "; this CPU is not known to compute in it: slow, and perhaps inexact"
+
+
 def choose_precision(requested):
     """Resolves the precision `auto`: bfloat16 where the hardware multiplies in it.
 
@@ -15,7 +18,7 @@ def choose_precision(requested):
     """
     if requested != "auto":
         inexact = requested != "float32" and emulates()
-        return requested, "as asked" + "; this CPU emulates it, slowly and inexactly" * inexact
+        return requested, "as asked" + UNKNOWN * inexact
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -31,7 +34,7 @@ def choose_precision(requested):
 
 
 def emulates():
-    """Says whether this machine has to emulate arithmetic in 16 bits.
+    """Says whether this machine is not known to compute in 16 bits, so that it may emulate that.
 
     On a CPU without AVX-512, TensorFlow then sums averages in 16 bits, too: in bfloat16, that of many
     equal numbers is off by a quarter; in float16, it overflows.

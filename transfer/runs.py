@@ -319,14 +319,14 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     known = [key for key in data.SETTINGS if key in config]
     # The others are the defaults of `data.load`.
     how = {key: config[key] for key in known if config[key] != BEFORE.get(key)}
-    reason = "no longer exists: move the images back"
+    why = "no longer exists: move the images back"
     if there:
-        reason = "has changed since: its images, or their splits, are no longer the run's"
+        why = "has changed since: its images, or their splits, are no longer the run's"
     for source in there:
         try:
             dataset = data.load(source, **how)
         except (OSError, ValueError) as error:
-            reason = f"can no longer be read ({error})"
+            why = f"can no longer be read ({reason(error)})"
             continue
         side = dataset.train.images.shape[1]
         before = first.metrics["data"].get("side", side)
@@ -334,5 +334,5 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
             continue
         if side == before:
             return dataset
-        reason = f"is read at {side} px now, where the run had {before} px: train it again"
-    raise Gone(f"{', '.join(there or sources)} {reason}")
+        why = f"is read at {side} px now, where the run had {before} px: train it again"
+    raise Gone(f"{', '.join(there or sources)} {why}")

@@ -267,7 +267,8 @@ def follow(config, dataset):
 def of_head(config, dataset):
     """Returns the settings with which the head of a run is trained alone, first.
 
-    As the features are fixed, it is trained like that of train_frozen.py, but on views as asked for.
+    As the features are fixed, it is trained like that of train_frozen.py, but on views like the run's
+    where these are not the rule's.
 
     Args:
         config: The run's whole `Config`.
@@ -276,10 +277,13 @@ def of_head(config, dataset):
     alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
     }  # fmt: skip
-    if {"shift", "zoom", "views"} & {*config.given.split()}:
+    side = min(dataset.train.images.shape[1:3])
+    rule = recipes.settings(config.recipe, config.regime, dataset.planned, side, {})
+    if any(getattr(config, name) != rule[name] for name in ("shift", "zoom", "views")):
+        shift = config.shift if config.shift * side >= 1 else 0.0
         views = config.views or recipes.kept_views(dataset.planned)
-        moved = views > 1 + config.mirror and config.shift + config.zoom > 0
-        alone |= {"shift": config.shift * moved, "zoom": config.zoom * moved}
+        moved = views > 1 + config.mirror and shift + config.zoom > 0
+        alone |= {"shift": shift * moved, "zoom": config.zoom * moved}
         alone["views"] = views if moved else None
     return follow(dataclasses.replace(config, **alone), dataset)[0]
 

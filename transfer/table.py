@@ -196,8 +196,8 @@ def settings(run: Run) -> dict[str, Any]:
     # Precision as it was: "auto" is another one on other hardware.
     known = run.config | {key: metrics[key] for key in ("regime", "recipe", "precision")}
     known["weights"] = run.weights
-    if run.config["fold"]:  # folds of images in another order are other folds
-        known["validation_pool"] = metrics["data"].get("validation_pool", "")[:8]
+    if pool := run.config["fold"] and metrics["data"].get("validation_pool"):
+        known["validation_pool"] = pool[:8]  # of images in another order, folds are others
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 
