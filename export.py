@@ -134,11 +134,11 @@ def chosen_formats(asked):
     """
     if not asked.all:
         name = f"{asked.format} int8" if asked.int8 else asked.format
-        formats.check(name, writing=True)
+        formats.check(name)
         return [name]
     names = []
     for name in formats.FORMATS:
-        if lacking := formats.missing(name, writing=True):
+        if lacking := formats.missing(name):
             say("skipped", f"{name}: {' and '.join(lacking)} missing")
         else:
             names.append(name)

@@ -301,13 +301,16 @@ def test_a_run_whose_images_are_gone(in_float32, script, one_line, tmp_path):
 
 def test_a_file_is_known_by_its_content_and_changed_labels_are_said(tmp_path, capsys):
     (tmp_path / "renamed.onnx").write_bytes(b"model")
-    (tmp_path / "saved_model").mkdir()
-    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"model")
+    (tmp_path / "saved_model" / "variables").mkdir(parents=True)
+    for name in ("saved_model.pb", "variables/data", ".DS_Store"):
+        (tmp_path / "saved_model" / name).write_bytes(b"model" + name[:1].encode())
     (tmp_path / formats.LABELS).write_text("cat\ndog\n")
     hashes = {
         "model.onnx": files.digest(tmp_path / "renamed.onnx"),
         formats.LABELS: files.digest(tmp_path / formats.LABELS),
     }
+    for name in ("saved_model.pb", "variables/data"):
+        hashes[f"saved_model/{name}"] = files.digest(tmp_path / "saved_model" / name)
     known = {"size": {"height": 32, "width": 32}, formats.HASHES: hashes}
     (tmp_path / formats.PREPROCESSING).write_text(json.dumps(known))
     for name in ("renamed.onnx", "saved_model"):
@@ -316,7 +319,7 @@ def test_a_file_is_known_by_its_content_and_changed_labels_are_said(tmp_path, ca
     (tmp_path / formats.LABELS).write_text("dog\ncat\n")
     assert formats.beside(tmp_path / "renamed.onnx") == (["dog", "cat"], 32)
     assert "labels.txt was changed after the export" in capsys.readouterr().err
-    (tmp_path / "saved_model" / "variables").write_bytes(b"of another")
+    (tmp_path / "saved_model" / "variables" / "data").write_bytes(b"of another")
     (tmp_path / "other.onnx").write_bytes(b"another")
     for name in ("other.onnx", "saved_model"):
         with pytest.raises(ValueError, match="is not the model that preprocessor_config.json"):

@@ -460,7 +460,7 @@ def test_metrics_of_another_model_are_refused(trained, script, one_line, picture
     result = script("predict.py", picture, "--model", tmp_path / "model.keras")
     one_line(result, "model.keras is not the model that", "metrics.json")
     assert script("predict.py", picture, "--model", tmp_path / "full.keras").status == 0
-    older = {k: v for k, v in trained.full.metrics.items() if k != "model_sha256"}
+    older = {k: v for k, v in trained.full.metrics.items() if k != "model_weights_sha256"}
     (tmp_path / "metrics.json").write_text(json.dumps(older))
     one_line(script("predict.py", picture, "--model", tmp_path / "full.keras"), "full.keras is not")
 

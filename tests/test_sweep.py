@@ -236,7 +236,7 @@ def test_a_trial_whose_process_dies_is_retried_twice(trials, tmp_path):
 
 def test_a_trial_that_is_terminated_alone_is_retried(trials, tmp_path):
     dying = Dying()
-    dying.finished = lambda _: [(dying.busy.pop(), Outcome("interrupted"))]
+    dying.finished = lambda seconds: [(dying.busy.pop(), Outcome("interrupted"))]
     sweeping.train(trials, tmp_path, "fingerprint", dying)
     assert dying.started.count("all") == 2 * 3
     assert [one.status for one in trials] == ["failed"] * 4

@@ -73,20 +73,27 @@ def name_of(path: Path) -> str | None:
     return BY_SUFFIX.get(path.suffix.lower())
 
 
-def missing(name: str, writing: bool = False) -> list[str]:
-    """Names the packages that run a format, and those that write it, which are not installed."""
+def missing(name: str) -> list[str]:
+    """Names the packages that a format is written and run with, and that are not installed."""
     known = FORMATS[name]
-    needed = known.packages + known.writers * writing
-    return [each for each in needed if not importlib.util.find_spec(each)]
+    return _absent(known.packages + known.writers)
 
 
-def check(name: str, writing: bool = False) -> None:
+def check(name: str) -> None:
     """Refuses a format whose packages are not installed.
 
     Raises:
         OSError: One is missing.
     """
-    if lacking := missing(name, writing):
+    _refuse(name, missing(name))
+
+
+def _absent(packages):
+    return [each for each in packages if not importlib.util.find_spec(each)]
+
+
+def _refuse(name, lacking):
+    if lacking:
         raise OSError(f"{name} needs {' and '.join(lacking)}: {INSTALL}")
 
 
@@ -178,7 +185,7 @@ class Runtime:
         name = name_of(path)
         if name is None or not path.exists():
             raise FileNotFoundError(f"{path} does not exist, or is no model that export.py wrote")
-        check(name)
+        _refuse(name, _absent(FORMATS[name].packages))
         try:
             with _silenced():
                 kind, shape, self.classes, self._run = getattr(self, f"_{name}")(str(path), threads)

@@ -169,7 +169,7 @@ def _finish(dataset, config, progress, known, board):
         "validation_loss": loss,
         "validation_accuracy": accuracy,
         "validation_images": images,
-        "model_sha256": files.digest(folder / "model.keras"),
+        "model_weights_sha256": runs.weights_digest(folder / "model.keras"),
         "epochs": progress.epochs,
         "best_epoch": progress.kept_epoch,
         "seconds": progress.seconds,

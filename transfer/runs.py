@@ -14,6 +14,7 @@ train/, validation/, projector/, events.*, projector_config.pbtxt    for TensorB
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import data
-from transfer.files import digest, read_json, remove_empty, write_json, written_whole
+from transfer.files import read_json, remove_empty, write_json, written_whole
 from transfer.results import BEFORE, read_metrics
 from transfer.terminal import reason, say
 
@@ -52,8 +53,8 @@ class Run(NamedTuple):
 
     def made(self, path: Path) -> bool:
         """Says whether a file is its model; of an older run, whether it is called like it."""
-        known = self.metrics.get("model_sha256")
-        return digest(path) == known if known else path.name == self.model.name
+        known = self.metrics.get("model_weights_sha256")
+        return weights_digest(path) == known if known else path.name == self.model.name
 
     @property
     def class_names(self) -> list[str]:
@@ -240,6 +241,19 @@ def check_model(path: Path) -> None:
         raise FileNotFoundError(f"{path} does not exist: expected a model.keras")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a Keras file, or was cut short: expected a model.keras")
+
+
+def weights_digest(path: Path) -> str:
+    """Returns the sha256 of the weights in a Keras file, whenever and under whatever name it was saved.
+
+    Raises:
+        OSError, ValueError: It can't be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return hashlib.sha256(archive.read("model.weights.h5")).hexdigest()
+    except (KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or another kind of file: {error}") from error
 
 
 def write_probabilities(path: Path, probabilities: np.ndarray) -> None:
