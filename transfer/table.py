@@ -35,7 +35,8 @@ ABOUT = (
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
     "accuracy. A setting gets a column if rows differ in it, unless the difference merely follows from "
     "their regime, recipe and images per class, and no flag set it. Extended "
-    "runs add a column of their own. The column `run` names the best run of a row.\n"
+    "runs add a column of their own, and so do folds that divide other images, or these in another "
+    "order (validation pool). The column `run` names the best run of a row.\n"
 )
 
 
