@@ -153,8 +153,8 @@ def one_thread():
 
 def check_output(output, overwrite):
     """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
-    around = next(folder for folder in (output, *output.parents) if folder.exists())
-    if not os.access(around if around != output else output.parent, os.W_OK):
+    around = next(folder for folder in output.parents if folder.exists())
+    if not os.access(around, os.W_OK):
         raise OSError(f"{output} can't be written: choose another --output")
     if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, TINY, finish, start
 
 import data
-from transfer import evaluation, features, network, run
+from transfer import evaluation, features, network, precision, run
 from transfer.batches import Batches
 from transfer.precision import choose_precision
 
@@ -235,7 +235,7 @@ def test_features_that_overflow_are_one_line(home):
 @pytest.mark.parametrize("emulated", [True, False])
 def test_a_model_of_16_bits_computes_in_32_where_they_are_emulated(tmp_path, monkeypatch, emulated):
     """In bfloat16, some processors take the average of many equal numbers for another one."""
-    monkeypatch.setattr(evaluation, "emulates", lambda: emulated)
+    monkeypatch.setattr(precision, "emulates", lambda: emulated)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = built("full")

@@ -5,7 +5,7 @@ import numpy as np
 
 from transfer import features
 from transfer.batches import Batches
-from transfer.precision import emulates
+from transfer.precision import emulated
 from transfer.runs import check_model
 
 
@@ -24,8 +24,7 @@ def load(path):
         model.get_layer("head_softmax")
     except Exception as error:  # of many kinds, as the file may hold anything
         raise ValueError(f"{path} can't be loaded as a model of this project: {error}") from error
-    mixed = any(layer.dtype_policy.name.startswith("mixed") for layer in model.layers)
-    return in_float32(model) if mixed and emulates() else model
+    return in_float32(model) if emulated(model) else model
 
 
 def in_float32(trained: keras.Model) -> keras.Model:

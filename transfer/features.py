@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from transfer import files
 from transfer.batches import EVALUATION_BATCH, Batches, mapped, on_cpu
-from transfer.precision import emulates
+from transfer.precision import emulated
 from transfer.recipes import standardised_views
 from transfer.terminal import say
 
@@ -188,7 +188,7 @@ class Cache:
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
         }
-        if prefix.dtype_policy.name.startswith("mixed") and emulates():  # other numbers
+        if emulated(prefix):  # other numbers
             self.facts["emulated"] = True
 
     def load(self, parts):

@@ -49,8 +49,8 @@ class Folder(NamedTuple):
         """Returns some of the images, by number: uint8 (n, side, side, 3), mapped from the disk.
 
         Images that are not contiguous, such as those of a drawn split, or that don't begin at a
-        multiple of 64 bytes are copied to a file of their own, so that TensorFlow can take them without a copy in memory. The file has no name
-        and disappears with the process.
+        multiple of 64 bytes are copied to a file of their own, so that TensorFlow can take them
+        without a copy in memory. The file has no name and disappears with the process.
 
         Args:
             numbers: Numbers of the images, ascending.

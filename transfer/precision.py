@@ -7,9 +7,6 @@ from pathlib import Path
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-UNKNOWN = "; this CPU is not known to compute in it: slow, and perhaps inexact"
-
-
 def choose_precision(requested):
     """Resolves the precision `auto`: bfloat16 where the hardware multiplies in it.
 
@@ -17,8 +14,12 @@ def choose_precision(requested):
         The name of a Keras dtype policy, and the reason for it.
     """
     if requested != "auto":
-        inexact = requested != "float32" and emulates()
-        return requested, "as asked" + UNKNOWN * inexact
+        if requested == "float32" or not emulates():
+            return requested, "as asked"
+        return (
+            requested,
+            "as asked; this CPU is not known to compute in it: slow, and perhaps inexact",
+        )
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -42,6 +43,12 @@ def emulates():
     import tensorflow as tf
 
     return not (tf.config.list_physical_devices("GPU") or bfloat16_instructions())
+
+
+def emulated(model):
+    """Says whether a Keras model has layers that compute in 16 bits, which this machine may emulate."""
+    mixed = any(layer.dtype_policy.name.startswith("mixed") for layer in model.layers)
+    return mixed and emulates()
 
 
 def in_float32(requested):

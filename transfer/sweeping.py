@@ -185,10 +185,9 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
                     pool.start(trial)
                 for trial, outcome in pool.finished(seconds=0.5):
                     place = places[trial]
-                    if outcome.status == "interrupted" and not pressed:
-                        outcome = Outcome("died", "its process was terminated")
-                    if outcome.status == "died" and pressed:  # of the same signal
-                        outcome = Outcome("interrupted")
+                    if outcome.status in ("interrupted", "died"):  # perhaps of the same signal
+                        why = outcome.reason or "its process was terminated"
+                        outcome = Outcome("interrupted") if pressed else Outcome("died", why)
                     if outcome.status == "died" and deaths[trial] < RETRIES:
                         deaths[trial] += 1
                         waiting.append(trial)
