@@ -85,6 +85,7 @@ def beside_plain_keras(config):
         "validation_accuracy": ours["validation_accuracy"],
         "precision": ours["precision"],
         "plain_seconds": theirs["seconds"],
+        "plain_seconds_at_best": theirs["at_best"],
         "plain_validation_accuracy": theirs["validation_accuracy"],
     }
 
