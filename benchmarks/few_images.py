@@ -35,7 +35,7 @@ AMOUNTS = (10, 100, 1000, 4000)
 SEEDS = (0, 1, 2)
 
 # What the name of the file does not say.
-ABOUT = {"cifar10-jpeg.npz": "CIFAR-10 re-encoded as JPEG"}
+ABOUT = {"cifar10.npz": "CIFAR-10", "cifar10-jpeg.npz": "CIFAR-10 re-encoded as JPEG"}
 
 
 def main(arguments=None):
