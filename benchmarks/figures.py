@@ -24,7 +24,7 @@ from transfer import depths, files, runs, terminal
 REPORTED = {"frozen": 0.1312, "last_fire": 0.4942, "full": 0.7243}
 TRAINS = {"frozen": "the classifier", "last_fire": "fire8, fire9, the classifier",
           "full": "everything"}  # fmt: skip
-CURVE = ("10", "100", "1000")  # images per class of six depths; 0, all, of three
+CURVE = ("10", "100", "1000")  # images per class of six depths; of all of them, three depths
 BEGIN, END = "<!-- Made by benchmarks/figures.py. -->\n\n", "\n<!-- End. -->\n"
 
 
@@ -41,10 +41,7 @@ def steps(source, folder):
         "optimizers": ("-m", "benchmarks.optimizers", "--data", source),
         "speed": ("-m", "benchmarks.speed", "--data", source),
         "how_deep": (*sweep(source), "--images-per-class", *CURVE),
-        "how_deep_all": (
-            *(*sweep(source), "--images-per-class", *CURVE, "0"),
-            *("--depth", *map(depths.depth, REPORTED)),
-        ),
+        "how_deep_all": (*sweep(source), "--depth", *map(depths.depth, REPORTED)),
         "exported": ("-m", "benchmarks.exported", *map(str, to_export(source))),
     }
     if folder:

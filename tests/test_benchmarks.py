@@ -252,6 +252,20 @@ def test_readme_says_how_much_faster_than_plain_keras_it_is():
     assert said in (ROOT / "README.md").read_text()
 
 
+def test_figures_asks_only_for_sweeps_that_there_are(images):
+    from benchmarks import figures
+    from transfer import grid, terminal
+
+    sweeps = [
+        command
+        for command in figures.steps("shapes", str(images)).values()
+        if command[0] == "sweep.py"
+    ]
+    assert len(sweeps) == 3
+    for _, *flags in sweeps:
+        assert grid.parse(terminal.Parser(), flags)[0].trials
+
+
 def test_figures_measures_each_step_and_goes_on_after_one_that_failed(
     monkeypatch, capsys, tmp_path
 ):

@@ -241,7 +241,11 @@ def test_nested_classes_are_refused(tree):
         shutil.rmtree(tree.root / name)
     tree.put("train/a")
     tree.put("train/b/c")
-    tree.refuses("train/b has folders with images in it, c")
+    tree.refuses("train/b has folders with images in it, c", f"use --data {tree.root / 'train/b'}")
+    shutil.rmtree(tree.root / "train")
+    for name in ("a/train", "a/val", "b/train"):
+        tree.put(name)
+    tree.refuses("splits are expected around the classes")
 
 
 @pytest.mark.parametrize(
@@ -259,6 +263,7 @@ def test_nested_classes_are_refused(tree):
         (["train", "test"], ["train has images, but no folder of them"]),
         (["train2017", "val2017"], ["train2017 has images, but no folder of them"]),
         (["trainA", "trainB", "testA"], ["trainA, trainB", "name the train split"]),
+        (["train/a", "train/b", "test/test"], ["test/test has images, but no folder of them"]),
         (
             ["seg_train/a", "seg_train/b", "seg_test/a", "seg_pred"],
             ["seg_test, seg_train beside seg_pred", "splits only or classes"],
@@ -511,6 +516,70 @@ def test_images_and_annotations_by_other_names_are_refused(tree, names):
         tree.put(name)
     with pytest.raises(ValueError, match="parts of a data set"):
         layouts.find(tree.root)
+
+
+@pytest.mark.parametrize(
+    ("folder", "suffix"),
+    [("ISIC2018_Task1_Training_GroundTruth", "_segmentation"), ("DUTS-TR-Mask", "")],
+)
+def test_a_folder_of_masks_by_its_own_name_is_said(tree, folder, suffix):
+    tree.put("photographs", 10)
+    tree.put(folder, 10, f"{{}}{suffix}.png")
+    assert any(f"{folder} is a class here" in note for note in layouts.find(tree.root).notes)
+
+
+def test_classes_of_masks_are_classes(tree):
+    for name in ("with_mask", "without_mask"):
+        tree.put(name)
+    assert not layouts.find(tree.root).notes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("100APPLE", "101APPLE"),
+        ("New folder", "New folder (2)"),
+        ("202301__", "202312__"),
+        ("images_part_1", "images_part_2", "Task3_Test_Images"),
+    ],
+)
+def test_folders_of_cameras_and_exports_are_said(tree, names):
+    for name in names:
+        tree.put(name)
+    has_note = [
+        f"{names[0]}, {names[1]} are classes here" in n for n in layouts.find(tree.root).notes
+    ]
+    assert any(has_note)
+
+
+@pytest.mark.parametrize("name", ["test_set", "cat_val", "test1"])
+def test_a_split_without_one_to_train_on_is_said(tree, name):
+    for folder in ("cat", "dog", name):
+        tree.put(folder)
+    has(tree.load(), f"{name} is a class here")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [
+        ("{}", "{}_flipLR"),
+        ("{}_new30degFlipLR", "{}"),
+        ("{}_jpg.rf.0a", "{}_jpg.rf.1b"),
+        ("{}_90deg", "{}_180deg"),
+    ],
+)
+def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
+    for folder, name in (("train", train), ("val", validation)):
+        for class_name in "ab":
+            tree.put(f"{folder}/{class_name}", 10, f"{name}.png")
+    has(tree.load(), "20 images whose name says that another split has the same image, augmented")
+
+
+def test_numbers_in_names_are_no_versions(tree):
+    for folder, name in (("train", "{}_1"), ("val", "{}_2")):
+        for class_name in "ab":
+            tree.put(f"{folder}/{class_name}", 10, f"{name}.png")
+    assert not any("augmented" in note for note in tree.load().notes)
 
 
 @pytest.mark.parametrize("name", ["batch_", "fold", "HAM10000_images_part_"])

@@ -8,6 +8,7 @@ as one of several words (seg_train, val2017); missing splits are drawn from the 
 the seed. An ambiguous layout is refused.
 """
 
+import itertools
 import os
 import re
 import unicodedata
@@ -30,8 +31,15 @@ ANNOTATED = {
     "images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "annotations",
     "segmentationclass", "segmentationobject", "groundtruth",
 }  # fmt: skip
-# What the pieces of one set are called.
-PIECES = {"part", "batch", "chunk", "fold", "shard"}
+# Words by which a folder's images annotate those of another folder.
+ANNOTATING = ANNOTATED - {"images", "image", "imgs", "img", "jpegimages"} | {
+    "label", "annotation", "gt", "segmentation", "segmentations",
+}  # fmt: skip
+# What the pieces of one set are called, and what cameras, months and exports call their folders.
+PIECES = {"part", "batch", "chunk", "fold", "shard", "photos", "folder", "subset", "session"}
+EXPORTED = re.compile(
+    "[1-9][0-9]{2}[A-Z_][A-Z0-9_]{4}|20[0-9]{2}[-_]?(0[1-9]|1[0-2])([-_]?[0-9]{2})?_*"
+)
 # What such files add to the name of the image that they belong to.
 ANNOTATION = re.compile("(.+)[-_ ](mask|seg|segmentation|label|annotation|gt)([-_ ]?[0-9]+)?", re.I)
 EXPECTED = (
@@ -116,13 +124,13 @@ def find(root: Path) -> Layout:
             entries += _of_classes(root, folder, part)
     else:
         entries = _of_classes(root, base, None)
-        if splits:
+        if alike := _like_splits(base.folders):
             what = (
                 "is a class here, as it holds"
-                if len(splits) == 1
+                if len(alike) == 1
                 else "are classes here, as they hold"
             )
-            notes.append(f"{shown(splits)} {what} images and no classes")
+            notes.append(f"{shown(alike)} {what} images and no classes")
     for folder in loose:
         if folder.images:
             names = shown([path.name for path in folder.images])
@@ -256,6 +264,12 @@ def _is_annotated(name):
     return name.casefold() in ANNOTATED or "".join(words) in ANNOTATED
 
 
+def _annotates(name):
+    """Says whether a name has a word of `ANNOTATING`, as DUTS-TR-Mask has."""
+    words = _words(name)
+    return bool(ANNOTATING & {*words, *map("".join, itertools.pairwise(words))})
+
+
 def _splits(names):
     """Returns those of the names that are names of splits, each with its split.
 
@@ -274,6 +288,18 @@ def _splits(names):
     return by_words if "train" in meant and len(meant) > 1 else exact
 
 
+def _like_splits(names):
+    """Returns the names like that of a split (test_set), or of a split of another class (cat_val)."""
+    words = {name: _words(name) for name in names}
+    classes = {tuple(own) for own in words.values()}
+    alike = []
+    for name, own in words.items():
+        rest = [word for word in own if word.removesuffix("set") not in SPLIT_OF]
+        if rest != own and ({*rest} <= {"set", "data", "images"} or tuple(rest) in classes):
+            alike.append(name)
+    return alike
+
+
 def _by_split(root, base, splits):
     _refuse_bare(root, base)
     where = printable(root / base.path)
@@ -288,7 +314,8 @@ def _by_split(root, base, splits):
         alike = [name for name in splits if splits[name] == split]
         if len(alike) > 1:
             raise ValueError(
-                f"{where} has {shown(alike)}, which all name the {split} split: expected one of them"
+                f"{where} has {shown(alike)}, which all name the {split} split: expected one of them; "
+                "merge them, or move the others elsewhere"
             )
         if alike:
             by_split[split] = _inner(base.folders[alike[0]])
@@ -301,7 +328,7 @@ def _by_split(root, base, splits):
         if not folder.folders:
             raise ValueError(
                 f"{printable(root / folder.path)} has images, but no folder of them for each class: "
-                "expected the classes as folders in each split"
+                "expected the classes as folders in each split; move it elsewhere if it is not needed"
             )
     return by_split
 
@@ -309,8 +336,7 @@ def _by_split(root, base, splits):
 def _inner(folder):
     """Returns the folder of the same name in a split's folder, as archives made on Kaggle have it."""
     alone = list(folder.folders) == [folder.path.name] and not folder.images and not folder.bare
-    inner = folder.folders[folder.path.name] if alone else folder
-    return inner if inner.folders else folder
+    return folder.folders[folder.path.name] if alone else folder
 
 
 def _refuse_bare(root, base):
@@ -329,10 +355,13 @@ def _of_classes(root, base, split):
     _refuse_bare(root, base)
     for name, folder in base.folders.items():
         if folder.folders:
+            where = printable(root / folder.path)
+            remedy = f"if these are the classes, use --data {where}"
+            if any(inner.casefold() in SPLIT_OF for inner in folder.folders):
+                remedy = "splits are expected around the classes, such as train/cat"
             raise ValueError(
-                f"{printable(root / folder.path)} has folders with images in it, "
-                f"{shown(folder.folders)}: expected the images of one class, without folders; "
-                "nested classes are not merged"
+                f"{where} has folders with images in it, {shown(folder.folders)}: expected the images "
+                f"of one class, without folders; nested classes are not merged: {remedy}"
             )
         entries += [Entry(path, name, split) for path in folder.images]
     return entries
@@ -341,14 +370,35 @@ def _of_classes(root, base, split):
 def _annotations(entries):
     """Returns lines on what is named like masks or other annotations, not like images of a class."""
     notes = []
-    names = sorted({entry.class_name for entry in entries})
-    words = [_words(name) for name in names]
-    if words[0] and words.count(words[0]) == len(words) and {*words[0]} & (PIECES | ANNOTATED):
+    stems = {}
+    for entry in entries:
+        found = ANNOTATION.fullmatch(entry.path.stem)
+        stems.setdefault(entry.class_name, set()).add(found[1] if found else entry.path.stem)
+    names = sorted(stems)
+    alike = {}
+    for name in names:
+        alike.setdefault(tuple(_words(name)), []).append(name)
+    pieces = [
+        name
+        for words, own in alike.items()
+        if len(own) > 1 and {*words} & (PIECES | ANNOTATED)
+        for name in own
+    ]
+    if all(map(EXPORTED.fullmatch, names)):
+        pieces = names
+    if pieces:
         notes.append(
-            f"{shown(names)} are classes here: if they are parts of one set, sort its images into a "
+            f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
             "folder for each class"
         )
-    if classes := [name for name in names if _is_annotated(name)]:
+    annotating = [name for name in names if _annotates(name)]
+    annotated = set().union(*(own for name, own in stems.items() if name not in annotating))
+    if classes := [
+        name
+        for name in names
+        if _is_annotated(name)
+        or (name in annotating and 2 * len(stems[name] & annotated) > len(stems[name]))
+    ]:
         is_class = "is a class" if len(classes) == 1 else "are classes"
         notes.append(f"{shown(classes)} {is_class} here: move annotations elsewhere")
     originals = {(entry.path.parent, entry.path.stem) for entry in entries}

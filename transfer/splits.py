@@ -3,7 +3,9 @@
 All of it works on the images' indices, so that nothing needs to be read or decoded again.
 """
 
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,12 @@ NEAR = 6
 # even at JPEG quality 10. Hashes know no colour, so a thing in two colours has the same.
 NEAR_COLOUR = 8
 FEW = 10  # images per class below which a class is named
+# What Roboflow and common scripts add to the name of an image that they have augmented.
+VERSION = re.compile(
+    r"(.+?)(\.rf\.\w+|[-_ ](new)?(\d+deg|flip(ped)?(LR|UD|TB)?|mirror(ed)?|rotated?|aug(mented)?)+"
+    r"([-_ ]?\d+)?)+",
+    re.I,
+)
 
 
 class Split(NamedTuple):
@@ -172,6 +180,7 @@ def divide(
         pool = rows["validation"]
         planned = len(rows["train"])
     if found.hashes is not None:
+        notes += _versions(found, rows)
         drop = near_duplicates == "drop"
         notes += _without_near_duplicates(found, rows, drop)
         counts = _counts(found, rows["train"])
@@ -271,6 +280,26 @@ def _without_duplicates(found, rows):
             notes.append(f"left out: {counted(len(own), 'duplicate')}{place}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in own])
     return notes + _contradictions(found, copies, "of which the label of the second file is used")
+
+
+def _versions(found, rows):
+    """Returns lines on augmented versions of an image, by their names, that stand in two splits."""
+    originals, versions = {}, []
+    for split in ("test", "validation", "train"):
+        for i in rows[split].tolist():
+            stem = Path(found.title(i)).stem
+            version = VERSION.fullmatch(stem)
+            name = version[1] if version else stem
+            known, first, was = originals.setdefault((found.labels[i], name), (split, i, version))
+            if known != split and (version or was):
+                versions.append((i, first))
+    if not versions:
+        return []
+    pairs = shown(f"{found.title(i)} and {found.title(first)}" for i, first in versions)
+    return [
+        f"{counted(len(versions), 'image')} whose name says that another split has the same image, "
+        f"augmented, so that accuracies are too high: {pairs}; augment training images only"
+    ]
 
 
 def _without_near_duplicates(found, rows, drop):
