@@ -17,9 +17,11 @@ from transfer.table import (
     ACCURACY,
     PARAMETERS,
     SECONDS,
+    differing,
     one_a_seed,
     overlapping,
     rank,
+    show,
     text_table,
     write_tables,
 )
@@ -214,15 +216,15 @@ def name(row, rows):
     """Names a row in a plot of all rows."""
     settings = row.settings
     parts = [settings["regime"], settings["recipe"]]
-
-    def differs(key):
-        return any(other.settings[key] != settings[key] for other in rows)
-
-    if differs("images_per_class"):
-        amount = settings["images_per_class"]
-        parts.append(f"{amount:,} per class" if amount else "all images")
-    if differs("weights"):
-        parts.append("random" if settings["weights"] == "none" else settings["weights"])
+    for key in differing(rows):
+        value = settings.get(key)
+        match key:
+            case "images_per_class":
+                parts.append(f"{value:,} per class" if value else "all images")
+            case "weights":
+                parts.append("random" if value == "none" else value)
+            case _:
+                parts.append(f"{key.replace('_', ' ')} {show(value)}")
     return ", ".join(parts)
 
 

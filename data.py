@@ -57,7 +57,8 @@ class Dataset(NamedTuple):
     the user. `planned` is the number of training images from which a recipe's settings follow: the
     same for each seed and fold, though without near duplicates some of them have fewer.
     `validation_pool` is the sha256 of what validation is taken from: all images that folds divide,
-    in their order, or else the split with its near duplicates.
+    in their order, or else the split with its near duplicates. `validation_drawn_from` is the number
+    of images from which the seed draws it, or 0.
     """
 
     train: Split
@@ -72,6 +73,7 @@ class Dataset(NamedTuple):
     digests: dict[str, list[str]] = {}
     planned: int = 0
     validation_pool: str = ""
+    validation_drawn_from: int = 0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def load(
             "file or of a folder with a folder of images for each class"
         )
     found, files = loaded.found, loaded.files
-    rows, pool, planned, notes = splits.divide(
+    rows, pool, drawn_from, planned, notes = splits.divide(
         found, seed, images_per_class, folds, fold, near_duplicates
     )
     if near_duplicates == "drop" and found.hashes is None:
@@ -175,6 +177,7 @@ def load(
         digests={name: [found.digests[i].hex() for i in rows[name]] for name in SPLITS},
         planned=planned,
         validation_pool=_sha256([[labelled[i] for i in pool]]),
+        validation_drawn_from=drawn_from,
     )
 
 

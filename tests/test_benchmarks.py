@@ -252,13 +252,13 @@ def test_readme_says_how_much_faster_than_plain_keras_it_is():
     assert said in (ROOT / "README.md").read_text()
 
 
-def test_figures_asks_only_for_sweeps_that_there_are(images):
+def test_figures_asks_only_for_sweeps_that_there_are():
     from benchmarks import figures
     from transfer import grid, terminal
 
     sweeps = [
         command
-        for command in figures.steps("shapes", str(images)).values()
+        for command in figures.steps("shapes", "shapes").values()
         if command[0] == "sweep.py"
     ]
     assert len(sweeps) == 3

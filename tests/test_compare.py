@@ -675,6 +675,29 @@ def test_points_are_named_by_the_weights_where_rows_differ_in_them(write, tmp_pa
     assert names == ["frozen, tuned, drawn", "frozen, tuned, random"]
 
 
+def test_points_are_named_by_whatever_rows_differ_in(write, tmp_path):
+    for accuracy, optimizer in ((0.5, "sgd"), (0.4, "adam")):
+        write(optimizer, accuracy, optimizer=optimizer)
+    ((_, rows),) = table.rank(runs.find(tmp_path)[0])
+    names = [compare.name(row, rows) for row in rows]
+    assert names == ["frozen, tuned, optimizer sgd", "frozen, tuned, optimizer adam"]
+
+
+def test_planned_epochs_have_a_column_where_runs_stop_early(write, shown):
+    for accuracy, epochs in ((0.5, 40), (0.4, 80)):
+        write(f"{epochs}", accuracy, epochs=epochs, early_stopping=6)
+    assert [row[shown().head.index("planned epochs")] for row in shown().rows] == ["40", "80"]
+
+
+def test_without_near_duplicates_sizes_are_not_compared(write, tmp_path):
+    for size in (96, 160):
+        folder = write(f"{size}", 0.5, near_duplicates="drop", image_size=size)
+        about = json.loads((folder / "metrics.json").read_text())["data"]
+        edit(folder, data=about | {"side": size})
+    described = [name for name, _ in table.rank(runs.find(tmp_path)[0])]
+    assert described == [f"/gone without near duplicates, at {size} px" for size in (160, 96)]
+
+
 def test_the_best_runs_images_are_read_as_it_read_them(write, tmp_path, monkeypatch):
     how = {"images_per_class": 10, "folds": 5, "fold": 2, "seed": 3}
     write("run", 0.5, source="shapes", on_bad_image="skip", **how)

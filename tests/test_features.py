@@ -249,6 +249,14 @@ def test_a_model_of_16_bits_computes_in_32_where_they_are_emulated(tmp_path, mon
         np.testing.assert_array_equal(one, other)
 
 
+def test_features_of_a_gpu_are_others(monkeypatch):
+    prefix, _ = features.split(built("frozen"))
+    dataset = data.load("shapes")
+    before = features.Cache(prefix, dataset).facts
+    monkeypatch.setattr(features.tf.config, "list_physical_devices", lambda kind: [kind])
+    assert features.Cache(prefix, dataset).facts == before | {"device": "GPU"}
+
+
 def test_a_run_is_judged_from_the_features_that_it_kept(filled, first):
     path = next(filled[0].parent.glob("logs/frozen/*/model.keras"))
     model = evaluation.load(path)

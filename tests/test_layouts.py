@@ -702,6 +702,21 @@ def test_another_seed_fold_or_amount_decodes_nothing_again(tree, monkeypatch):
             np.testing.assert_array_equal(image, pixels)
 
 
+def test_images_below_every_size_are_decoded_once(tree, monkeypatch):
+    from transfer import folders
+
+    for name in ("a", "b"):
+        tree.put(name, 20)
+    tree.sizes(image_size=288)
+    decode = folders._decode
+    monkeypatch.setattr(folders, "_decode", None)
+    assert tree.load(image_size=4).train.images.shape[1] == 4
+    monkeypatch.setattr(folders, "_decode", decode)
+    assert tree.load(image_size=2).train.images.shape[1] == 2
+    monkeypatch.setattr(folders, "_decode", None)
+    assert [tree.load(image_size=size).train.images.shape[1] for size in (2, 5, 288)] == [2, 4, 4]
+
+
 def test_images_are_mapped_and_not_copied_where_they_are_in_one_piece(tree, tmp_path):
     for part in ("train", "val", "test"):
         for name in "ab":

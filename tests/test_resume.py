@@ -305,6 +305,17 @@ def test_where_a_run_was_extended_is_kept(passed, extended, tmp_path):
     assert settings.learnt(longer)["planned epochs"] == (15 if passed else 30)
 
 
+def test_where_an_extension_that_improved_nothing_was_interrupted_is_kept(tmp_path):
+    folder = tmp_path / "logs" / "full" / "run"
+    folder.mkdir(parents=True)
+    config = settings.Config("full", data="shapes", epochs=20)
+    files.write_json(folder / "config.json", dataclasses.asdict(config))
+    learnt = {"settings": settings.learnt(dataclasses.replace(config, extended_from="20"))}
+    checkpoints.save(folder, 24, [], learnt, {"total": 30})
+    for epochs, extended in ((30, "20"), (40, "20, 30 at 24")):
+        assert command_line.resumed(folder, "full", {"epochs": epochs}).extended_from == extended
+
+
 def test_an_extension_that_was_interrupted_validates_after_the_same_epochs(tmp_path):
     dataset = data.load("shapes")
 

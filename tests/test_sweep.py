@@ -149,6 +149,13 @@ def test_impossible_runs_can_be_left_out(script, tmp_path):
     assert result.status == 0, result.err
     assert result.out.count("  impossible: ") == 6
     assert "6 to train" in result.out
+    asked = asked_for(*arguments[:-1], "--logs", str(tmp_path))
+    found, _ = sweeping.begin(asked, "shapes", tmp_path, skip_impossible=True)
+    (_, more) = curve.answers(found, asked.varied)
+    assert more == (
+        "500 images per class: no depth can be judged; 6 of 6 runs need more images than there are"
+    )
+    assert curve.comma_separated(found, asked.varied).count("impossible,,,,,\n") == 6
 
 
 def test_the_folder_of_another_sweep_is_refused(swept, script, one_line):
@@ -361,6 +368,11 @@ def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_li
     assert (begun(True).status, begun(True).reason) == ("stopped", outcome.reason)
     assert curve.points([begun(True)], []) == {}
     assert begun(False).status == "waiting"
+    assert pool.train(one.trial, lambda: True).status == "interrupted"
+    survivor = one._replace(
+        trial=one.trial._replace(label="other"), run=point("head", 0.9).row.runs[0]
+    )
+    assert curve.points([begun(False), survivor], []) == {}
     assert pool.train(one.trial).status == "finished"  # it is resumed
     assert begun(True).status == "finished"
     assert "resume      after epoch 1 of 2" in one.trial.output.read_text()
@@ -621,6 +633,26 @@ def test_splits_that_seeds_draw_are_apart_without_near_duplicates_and_as_single_
     assert drawn.validation_images == dropped.validation_images == folded.validation_images == 120
     assert drawn.error == dropped.error == folded.error
     assert own.validation_images == 40 and own.error > drawn.error
+
+
+def test_splits_that_are_drawn_from_few_images_overlap():
+    """Twenty splits of 20 of the same 200 images are not 400 images."""
+    runs = point("head", *[0.8] * 20, images=20).row.runs
+    about = [{"validation_pool": f"{i}", "validation_drawn_from": 200} for i in range(20)]
+    row = Row([
+        run._replace(metrics=run.metrics | {"data": each, "config": {"fold": 0, "seed": 0, "folds": 0, "near_duplicates": "keep"}})
+        for run, each in zip(runs, about, strict=True)
+    ])  # fmt: skip
+    assert row.validation_images == 138
+    assert Row(row.runs[:1]).validation_images == 20
+
+
+def test_bad_images_that_are_skipped_make_no_other_run():
+    def folder(rule):
+        asked = asked_for(*TINY, "--seed", "3", "--depth", "head", "--on-bad-image", rule)
+        return asked.trials[0].named(asked.trials[0].config, {}, None).folder
+
+    assert folder("skip") == folder("stop")
 
 
 def test_rows_are_compared_with_the_spread_of_their_seeds():

@@ -77,11 +77,15 @@ def read(folder, facts):
 
 
 def last(folder):
-    """Returns the settings and the epochs of the last checkpoint that has both; `{}` and 0 if none has."""
+    """Returns the settings, the epoch and the planned epochs of the last checkpoint that has them.
+
+    Those are `{}`, 0 and 0 if none has.
+    """
     for epoch in _epochs(folder):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            return files.read_json(folder / f"checkpoint-{epoch}.json")["facts"]["settings"], epoch
-    return {}, 0
+            kept = files.read_json(folder / f"checkpoint-{epoch}.json")
+            return kept["facts"]["settings"], epoch, kept["state"].get("total", 0)
+    return {}, 0, 0
 
 
 def prune(folder, kept):

@@ -87,7 +87,7 @@ def resumed(folder, regime, given):
         saved = Config(**(results.BEFORE | known))
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}
-        trained, passed = checkpoints.last(folder)
+        trained, passed, total = checkpoints.last(folder)
         settings = learnt(saved) if trained else {}
     except FileNotFoundError:
         raise ValueError(
@@ -131,8 +131,10 @@ def resumed(folder, regime, given):
         )
     extended = saved.extended_from
     if epochs > saved.epochs and passed and (saved.schedule == "cosine" or saved.averaging):
-        planned = f"{saved.epochs}" + (f" at {passed}" if passed < saved.epochs else "")
-        extended = f"{extended}, {planned}" if extended else planned
+        plans = [f"{saved.epochs}" + (f" at {passed}" if passed < saved.epochs else "")]
+        if total not in (0, saved.epochs, epochs):  # an extension that was interrupted
+            plans.append(f"{total} at {passed}")
+        extended = ", ".join(filter(None, [extended, *plans]))
     asked = given | {"epochs": epochs, "extended_from": extended, "resume": str(folder)}
     return dataclasses.replace(saved, **asked)
 

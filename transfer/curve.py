@@ -78,8 +78,8 @@ class Point(NamedTuple):
 def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[Point]]:
     """Returns for each number of images per class its depths, the shallowest first.
 
-    A combination of settings is left out if any of its trials was stopped early: the seeds that
-    survived would be the lucky ones.
+    A combination of settings is left out if any of its trials was stopped early and has not finished
+    since: the seeds that survived would be the lucky ones.
 
     Args:
         results: Of the trials.
@@ -94,7 +94,7 @@ def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[P
     best: dict[tuple, Point] = {}
     for (amount, depth, settings), own in alike.items():
         runs = [one.run for one in own if one.run]
-        if not runs or any(one.status == "stopped" for one in own):
+        if not runs or any(not one.run and one.trial.stopped.exists() for one in own):
             continue
         point = Point(amount, depth, dict(settings), Row(runs))
         known = best.get((amount, depth))
@@ -154,13 +154,17 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
     for amount in dict.fromkeys(one.trial.config.images_per_class for one in results):
         asked = [one for one in results if one.trial.config.images_per_class == amount]
         own = [one.status for one in asked]
-        stopped = own.count("stopped")
-        missing = len(own) - own.count("finished") - stopped
-        line = f"{amount_of(amount)}: no depth can be judged yet"
+        stopped, impossible = own.count("stopped"), own.count("impossible")
+        missing = len(own) - own.count("finished") - stopped - impossible
+        line = f"{amount_of(amount)}: no depth can be judged{' yet' if missing else ''}"
         if amount in found:
             complete = len(found[amount]) == len({one.trial.depth for one in asked})
             line = answer(found[amount], complete)
-        for count, what in ((stopped, "were stopped early"), (missing, "are missing")):
+        for count, what in (
+            (stopped, "were stopped early"),
+            (impossible, "need more images than there are"),
+            (missing, "are missing"),
+        ):
             if count:
                 line += f"; {count} of {len(own)} runs {what}"
         lines.append(line)
@@ -207,6 +211,7 @@ def comma_separated(results: Sequence[Result], varied: Sequence[str]) -> str:
     for one in results:
         settings = [getattr(one.trial.config, name) for name in fixed + others]
         values = [one.run.metrics[key] if one.run else "" for key in figures]
-        lines.append([one.trial.depth, *settings, one.status, *values, one.trial.folder])
+        folder = one.trial.folder if one.trial.config.name else ""
+        lines.append([one.trial.depth, *settings, one.status, *values, folder])
     head = ["depth", *fixed, *others, "status", *figures, "run"]
     return terminal.csv_table(head, lines)

@@ -190,6 +190,8 @@ class Cache:
         }
         if emulated(prefix):  # other numbers
             self.facts["emulated"] = True
+        if tf.config.list_physical_devices("GPU"):
+            self.facts["device"] = "GPU"
 
     def load(self, parts):
         """Returns the features of several parts of the data, computing those that are not there.

@@ -7,6 +7,7 @@ order in which they were found, so that a different seed, fold or subset needs n
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import shutil
@@ -94,7 +95,6 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     facts = [
         VERSION,
         str(root.resolve()),
-        image_size,
         [str(entry.path) for entry in entries],
         states,
     ]
@@ -105,8 +105,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         raise OSError(
             f"{cache} can't be made ({error.strerror}): set KERAS_HOME to another folder"
         ) from error
-    path = cache / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.bin"
-    kept = _read(path)
+    path, kept = _find(cache, hashlib.sha256(repr(facts).encode()).hexdigest()[:32], image_size)
     if kept:  # what could not be read is tried again: it may have been the disk
         unread = [e for e, digest in zip(entries, kept["digests"], strict=True) if not digest]
         with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool:
@@ -150,6 +149,22 @@ def _states(root, entries):
     # With the time of the last change of any kind, as of permissions: it decides what can be read.
     stats = [(root / entry.path).stat() for entry in entries]
     return [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+
+
+def _find(cache, key, image_size):
+    """Finds decoded images, perhaps those for a larger size that no image reached.
+
+    Returns:
+        The path of their file, or of that to write, and what `_read` gives of it.
+    """
+    path = cache / f"{key}-{image_size}.bin"
+    for other in [path, *sorted(cache.glob(f"{key}-*.bin"))]:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            side = files.read_json(other.with_suffix(".json"))["side"]
+            unbounded = side <= image_size and side < int(other.stem.partition("-")[2])
+            if (other == path or unbounded) and (kept := _read(other)):
+                return other, kept
+    return path, None
 
 
 def _read(path):

@@ -49,7 +49,7 @@ class Trial(NamedTuple):
             images: The `data.Dataset.identity` of its images.
             weights: The sha256 of the file that it begins with, if it is one of the user's.
         """
-        settings = dataclasses.asdict(whole.located())
+        settings = dataclasses.asdict(whole) | {"on_bad_image": "stop"}  # images says what is used
         for key in ("data", "logs", "name", "given"):
             del settings[key]
         settings["weights"] = weights or settings["weights"]
@@ -76,7 +76,6 @@ class Trial(NamedTuple):
     def begun(self) -> Config:
         """Returns the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
-            self.stopped.unlink(missing_ok=True)
             here = self.config.located()  # the images may have been moved
             paths = {"data": here.data, "weights": here.weights}
             with terminal.one_line_errors():

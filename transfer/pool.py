@@ -155,6 +155,7 @@ def _train(trial, interrupted, hopeless):
             if (trial.folder / "metrics.json").exists():  # its process died after it had finished
                 return Outcome("finished")
             run(depths.title(trial.depth), depths.rule(trial.depth), trial.begun(), hopeless)
+            trial.stopped.unlink(missing_ok=True)
             return Outcome("finished")
         except progress.Hopeless as stopped:
             files.write_json(trial.stopped, {"reason": str(stopped)})

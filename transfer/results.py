@@ -99,7 +99,7 @@ def read_metrics(folder: Path) -> dict:
         raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json") from None
     except ValueError as error:
         raise ValueError(
-            f"{error}: remove it, and --resume {folder} finishes the run anew"
+            f"{error}: remove it, and --resume {folder}, or the same sweep, finishes the run anew"
         ) from None
     lack = _lack(metrics, REQUIRED)
     if not lack:
@@ -137,7 +137,8 @@ def _unsound(metrics):
         "its parameters": _is_count(metrics.get("total_params", 1), least=1),
         "the order of its images": isinstance(order, dict)
         and all(isinstance(sha256, str) for sha256 in order.values()),
-        "the images to validate on": isinstance(metrics["data"].get("validation_pool", ""), str),
+        "the images to validate on": isinstance(metrics["data"].get("validation_pool", ""), str)
+        and _is_count(metrics["data"].get("validation_drawn_from", 0)),
         "the settings that were given": isinstance((BEFORE | metrics["config"])["given"], str),
         "images per class and folds": all(
             _is_count((BEFORE | metrics["config"])[key])

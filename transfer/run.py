@@ -180,6 +180,7 @@ def _finish(dataset, config, progress, known, board):
             "description": dataset.description,
             "side": dataset.train.images.shape[1],
             "validation_pool": dataset.validation_pool,
+            "validation_drawn_from": dataset.validation_drawn_from,
         }
         | dataset.identity,
     } | known

@@ -69,9 +69,12 @@ class Run(NamedTuple):
     def comparable(self) -> tuple:
         """Only runs that have it in common are ranked: images, classes, and what is validated on.
 
-        Without near duplicates of its test images, a validation split is another one.
+        Without near duplicates of its test images, a validation split is another one, and which those
+        are depends on the size that images are compared in.
         """
-        return *self.fingerprint, self.config["near_duplicates"]
+        dropped = self.config["near_duplicates"] == "drop"
+        side = self.metrics["data"].get("side") if dropped else None
+        return *self.fingerprint, self.config["near_duplicates"], side
 
     def export(self, kind: str) -> Path:
         """Returns the folder of an export of its model: of a format, or of `all`."""

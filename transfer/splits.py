@@ -125,7 +125,7 @@ def divide(
     folds: int = 0,
     fold: int = 0,
     near_duplicates: str = "keep",
-) -> tuple[dict[str, np.ndarray], np.ndarray, int, list[str]]:
+) -> tuple[dict[str, np.ndarray], np.ndarray, int, int, list[str]]:
     """Divides the images of a source.
 
     Args:
@@ -138,8 +138,9 @@ def divide(
     Returns:
         `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
         order of the source; those that validation is taken from, int64 (n,): all that folds divide,
-        or its own with their near duplicates; the number of training images that each seed and
-        fold has, were no near duplicates dropped; and lines for the user.
+        or its own with their near duplicates; the number of images from which the seed draws
+        those, or 0; the number of training images that each seed and fold has, were no near
+        duplicates dropped; and lines for the user.
 
     Raises:
         ValueError: A class has too few images, or a split none.
@@ -169,7 +170,8 @@ def divide(
                 "or far more or fewer of one than a fifth: a fifth of each class is held out for "
                 "validation instead"
             )
-    del rows["divided"]
+    drawn = not folds and "validation" in found.fractions
+    drawn_from = len(rows.pop("divided")) if drawn else 0
     if folds:
         pool = np.sort(np.concatenate([rows["train"], rows["validation"]]))
         parts = _folds(found, pool, folds, seed)
@@ -198,7 +200,7 @@ def divide(
     if images_per_class:
         rows["train"] = _amount(found, rows["train"], images_per_class, seed)
         planned = len(rows["train"])
-    return {split: rows[split] for split in SPLITS}, pool, planned, notes
+    return {split: rows[split] for split in SPLITS}, pool, drawn_from, planned, notes
 
 
 def _few(found, counts, noun):

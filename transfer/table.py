@@ -23,7 +23,7 @@ ASKED = (
     "early_stopping", "precision",
 )  # fmt: skip
 # Settings with a column of their own.
-STANDING = ("regime", "recipe", "epochs", "folds")
+STANDING = ("regime", "recipe", "folds")
 ABOUT = (
     "± is the standard deviation over seeds and folds. [low, high] is the 95 % Wilson score "
     "interval of a single run's accuracy: how far chance may move it with that many validation "
@@ -111,14 +111,24 @@ class Row(NamedTuple):
     def validation_images(self) -> int | None:
         """The number of images that its runs validate on, or None where they were not counted.
 
-        Seeds validate on the same images, unless the seed draws them. Folds validate on others, but
+        Seeds validate on the same images, unless the seed draws them: the number is then that of as
+        many independent ones. Folds validate on others, but
         all folds together are the images that they divide, for any seed.
         """
         counts = list(self._validated().values())
         if not all(counts):
             return None
-        folds = max(max(run.config["folds"], run.config["fold"]) for run in self.runs)
-        return min(sum(counts), round(statistics.fmean(counts) * folds)) if folds else sum(counts)
+        mean, folds = (
+            statistics.fmean(counts),
+            max(max(run.config["folds"], run.config["fold"]) for run in self.runs),
+        )
+        if folds:
+            return min(sum(counts), round(mean * folds))
+        # Splits that are drawn from the same images have some in common: the more so, the more
+        # there are. So many images of no two splits would vary as much.
+        pool = max(run.metrics["data"].get("validation_drawn_from", 0) for run in self.runs)
+        common = mean / pool if pool else 0
+        return round(sum(counts) / (1 + (len(counts) - 1) * common))
 
     def _validated(self):
         """Returns the sizes of the different validation splits of its runs."""
@@ -199,6 +209,7 @@ def settings(run: Run) -> dict[str, Any]:
     known["weights"] = run.weights
     if pool := run.config["fold"] and metrics["data"].get("validation_pool"):
         known["validation_pool"] = pool[:8]  # of images in another order, folds are others
+    known["planned_epochs"] = known.pop("epochs", None)
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 
@@ -291,8 +302,11 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
 def _description(row):
     """Describes the images of a row; those of the same images may be in folders of other names."""
     description = row.runs[0].metrics["data"]["description"]
-    dropped = row.settings["near_duplicates"] == "drop"
-    return f"{description} without near duplicates" if dropped else description
+    if row.settings["near_duplicates"] == "drop":
+        description += " without near duplicates"
+        if side := row.runs[0].metrics["data"].get("side"):
+            description += f", at {side} px"
+    return description
 
 
 def overlapping(rows: Sequence[Row]) -> int:
@@ -314,6 +328,8 @@ def differing(rows: Sequence[Row]) -> list[str]:
             return any(one.get(key) for one in every)
         if key in STANDING:
             return False
+        if key == "planned_epochs" and not any(one.get("early_stopping") for one in every):
+            return False  # as many as were done
         groups = [every] if key in ASKED or key in given else alike.values()
         return any(len({one.get(key) for one in group}) > 1 for group in groups)
 
