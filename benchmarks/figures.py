@@ -135,7 +135,7 @@ def of_all_images(trials):
     """Returns the trials of 4,000 images per class, on the last images of which most is known."""
     by_images = {}
     for trial in trials:
-        if trial["amount"] == 4000:
+        if trial["amount"] == 4000 and trial["regime"] in REPORTED:
             by_images.setdefault(trial["sha256"], []).append(trial)
 
     def cells(own):
