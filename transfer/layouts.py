@@ -27,14 +27,13 @@ NAMES = {
 }
 SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
 # Names of what data sets for detection and segmentation have beside each other: no classes.
-ANNOTATED = {
-    "images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "annotations",
-    "segmentationclass", "segmentationobject", "groundtruth",
+IMAGES = {"images", "image", "imgs", "img", "jpegimages"}
+ANNOTATIONS = {
+    "masks", "mask", "labels", "annotations", "segmentationclass", "segmentationobject",
+    "groundtruth",
 }  # fmt: skip
-# Words by which a folder's images annotate those of another folder.
-ANNOTATING = ANNOTATED - {"images", "image", "imgs", "img", "jpegimages"} | {
-    "label", "annotation", "gt", "segmentation", "segmentations",
-}  # fmt: skip
+# Words of longer names of such folders, as DUTS-TR-Mask.
+ANNOTATING = ANNOTATIONS | {"label", "annotation", "gt", "segmentation", "segmentations"}
 # What the pieces of one set are called, and what cameras, months and exports call their folders.
 PIECES = {"part", "batch", "chunk", "fold", "shard", "photos", "folder", "subset", "session"}
 EXPORTED = re.compile(
@@ -259,9 +258,9 @@ def _words(name):
 
 
 def _is_annotated(name):
-    """Says whether a name is one of `ANNOTATED`, perhaps with a split's or a piece's (train_masks)."""
+    """Says whether a name is one of `IMAGES` or `ANNOTATIONS`, perhaps with a split's or a piece's (train_masks)."""
     words = [word for word in _words(name) if word not in SPLIT_OF and word not in PIECES]
-    return name.casefold() in ANNOTATED or "".join(words) in ANNOTATED
+    return not {name.casefold(), "".join(words)}.isdisjoint(IMAGES | ANNOTATIONS)
 
 
 def _annotates(name):
@@ -367,46 +366,50 @@ def _of_classes(root, base, split):
     return entries
 
 
-def _annotations(entries):
-    """Returns lines on what is named like masks or other annotations, not like images of a class."""
-    notes = []
-    stems = {}
-    for entry in entries:
-        found = ANNOTATION.fullmatch(entry.path.stem)
-        stems.setdefault(entry.class_name, set()).add(found[1] if found else entry.path.stem)
-    names = sorted(stems)
+def _pieces(names):
+    """Returns a line on names of classes that look like those of pieces of one set."""
     alike = {}
     for name in names:
         alike.setdefault(tuple(_words(name)), []).append(name)
     pieces = [
         name
         for words, own in alike.items()
-        if len(own) > 1 and {*words} & (PIECES | ANNOTATED)
+        if len(own) > 1 and {*words} & (PIECES | IMAGES | ANNOTATIONS)
         for name in own
     ]
     if all(map(EXPORTED.fullmatch, names)):
         pieces = names
-    if pieces:
-        notes.append(
-            f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
-            "folder for each class"
-        )
-    annotating = [name for name in names if _annotates(name)]
-    annotated = set().union(*(own for name, own in stems.items() if name not in annotating))
-    if classes := [
-        name
-        for name in names
-        if _is_annotated(name)
-        or (name in annotating and 2 * len(stems[name] & annotated) > len(stems[name]))
-    ]:
+    if not pieces:
+        return []
+    return [
+        f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
+        "folder for each class"
+    ]
+
+
+def _annotations(entries):
+    """Returns lines on what is named like masks or other annotations, not like images of a class."""
+    stems = {}
+    for entry in entries:
+        found = ANNOTATION.fullmatch(entry.path.stem)
+        stems.setdefault(entry.class_name, set()).add(found[1] if found else entry.path.stem)
+    names = sorted(stems)
+    notes = _pieces(names)
+    annotating = {name for name in names if _annotates(name)}
+    originals = set().union(*(own for name, own in stems.items() if name not in annotating))
+    # Named by such a word, and its files like those of other classes.
+    annotating = {
+        name for name in annotating if 2 * len(stems[name] & originals) > len(stems[name])
+    }
+    if classes := [name for name in names if _is_annotated(name) or name in annotating]:
         is_class = "is a class" if len(classes) == 1 else "are classes"
         notes.append(f"{shown(classes)} {is_class} here: move annotations elsewhere")
-    originals = {(entry.path.parent, entry.path.stem) for entry in entries}
+    beside = {(entry.path.parent, entry.path.stem) for entry in entries}
     masks = [
         entry.path
         for entry in entries
         if (found := ANNOTATION.fullmatch(entry.path.stem))
-        and (entry.path.parent, found[1]) in originals
+        and (entry.path.parent, found[1]) in beside
     ]
     if masks:
         notes.append(

@@ -111,21 +111,17 @@ class Row(NamedTuple):
     def validation_images(self) -> int | None:
         """The number of images that its runs validate on, or None where they were not counted.
 
-        Seeds validate on the same images, unless the seed draws them: the number is then that of as
-        many independent ones. Folds validate on others, but
-        all folds together are the images that they divide, for any seed.
+        Seeds validate on the same images, unless the seed draws them. Splits that are drawn from the
+        same images have some in common; the number is then that of images drawn independently by which
+        an accuracy would vary as much. Folds validate on others, but all folds together are the images
+        that they divide, for any seed.
         """
         counts = list(self._validated().values())
         if not all(counts):
             return None
-        mean, folds = (
-            statistics.fmean(counts),
-            max(max(run.config["folds"], run.config["fold"]) for run in self.runs),
-        )
-        if folds:
+        mean = statistics.fmean(counts)
+        if folds := max(max(run.config["folds"], run.config["fold"]) for run in self.runs):
             return min(sum(counts), round(mean * folds))
-        # Splits that are drawn from the same images have some in common: the more so, the more
-        # there are. So many images of no two splits would vary as much.
         pool = max(run.metrics["data"].get("validation_drawn_from", 0) for run in self.runs)
         common = mean / pool if pool else 0
         return round(sum(counts) / (1 + (len(counts) - 1) * common))
