@@ -24,7 +24,7 @@ from transfer import depths, files, runs, terminal
 REPORTED = {"frozen": 0.1312, "last_fire": 0.4942, "full": 0.7243}
 TRAINS = {"frozen": "the classifier", "last_fire": "fire8, fire9, the classifier",
           "full": "everything"}  # fmt: skip
-CURVE = ("10", "100", "1000")  # images per class of six depths; of all of them, three depths
+CURVE = ("10", "100", "1000")  # images per class of the six depths; all images are for three
 BEGIN, END = "<!-- Made by benchmarks/figures.py. -->\n\n", "\n<!-- End. -->\n"
 
 

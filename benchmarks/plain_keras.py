@@ -28,8 +28,8 @@ def train(trainable, config):
         config: `settings.Config`; its `features`, `precision` and views have no effect.
 
     Returns:
-        A dict of `seconds` from the standardisation on, of those `at_best`: if each epoch took as
-        long as the shortest one, and of the `validation_accuracy` of the last epoch.
+        A dict of `seconds`, standardisation included, of those `at_best`: of epochs that are all as
+        short as the shortest one, and of the `validation_accuracy` of the last epoch.
     """
     import keras
     import tensorflow as tf

@@ -245,7 +245,7 @@ def test_nested_classes_are_refused(tree):
     shutil.rmtree(tree.root / "train")
     for name in ("a/train", "a/val", "b/train"):
         tree.put(name)
-    tree.refuses("splits are expected around the classes")
+    tree.refuses("put the splits outside the classes")
 
 
 @pytest.mark.parametrize(
@@ -528,8 +528,9 @@ def test_a_folder_of_masks_by_its_own_name_is_said(tree, folder, suffix):
     assert any(f"{folder} is a class here" in note for note in layouts.find(tree.root).notes)
 
 
-def test_classes_of_masks_are_classes(tree):
-    for name in ("with_mask", "without_mask"):
+@pytest.mark.parametrize("other", ["", "hat"])
+def test_classes_of_masks_are_classes(tree, other):
+    for name in filter(None, ("with_mask", "without_mask", "beard" * bool(other), other)):
         tree.put(name)
     assert not layouts.find(tree.root).notes
 
@@ -552,6 +553,12 @@ def test_folders_of_cameras_and_exports_are_said(tree, names):
     assert any(has_note)
 
 
+def test_names_of_splits_among_other_words_with_another_folder_are_said(tree):
+    for folder in ("my_train", "my_test", "extra"):
+        tree.put(folder)
+    has(tree.load(), "my_test, my_train are classes here")
+
+
 @pytest.mark.parametrize("name", ["test_set", "cat_val", "test1"])
 def test_a_split_without_one_to_train_on_is_said(tree, name):
     for folder in ("cat", "dog", name):
@@ -572,13 +579,23 @@ def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
     for folder, name in (("train", train), ("val", validation)):
         for class_name in "ab":
             tree.put(f"{folder}/{class_name}", 10, f"{name}.png")
-    has(tree.load(), "20 images whose name says that another split has the same image, augmented")
+    has(tree.load(), "20 images that look, by name, like augmented versions of an image in another")
 
 
-def test_numbers_in_names_are_no_versions(tree):
-    for folder, name in (("train", "{}_1"), ("val", "{}_2")):
-        for class_name in "ab":
-            tree.put(f"{folder}/{class_name}", 10, f"{name}.png")
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"train": ["{}_1"], "val": ["{}_2"]},
+        {"train": ["car_mirror_00{}"], "val": ["car_mirror_10{}"]},
+        {"train": ["2019-Aug-{}"], "val": ["2019-Aug-1{}"]},
+        {"train": ["{}", "{}_flip"], "val": ["{}"]},  # as advised; each split numbers its own
+    ],
+)
+def test_names_that_are_no_versions(tree, names):
+    for split, own in names.items():
+        for name in own:
+            for class_name in "ab":
+                tree.put(f"{split}/{class_name}", 10, f"{name}.png")
     assert not any("augmented" in note for note in tree.load().notes)
 
 
@@ -700,6 +717,16 @@ def test_another_seed_fold_or_amount_decodes_nothing_again(tree, monkeypatch):
         for image, row in zip(split.images, rows, strict=True):
             pixels = np.asarray(Image.open(tree.root / row["file"]))
             np.testing.assert_array_equal(image, pixels)
+
+
+def test_what_the_seed_draws_validation_from_is_counted(tree):
+    for name in ("train/a", "train/b"):
+        tree.put(name, 20)
+    assert tree.load().validation_drawn_from == 40
+    assert tree.load(folds=3, fold=1).validation_drawn_from == 0
+    for name in ("val/a", "val/b"):
+        tree.put(name)
+    assert tree.load().validation_drawn_from == 0
 
 
 def test_images_below_every_size_are_decoded_once(tree, monkeypatch):

@@ -354,7 +354,10 @@ def test_damaged_files_of_an_earlier_sweep_are_named(script, one_line, tmp_path)
     one_line(script(*arguments), f"{tmp_path / 'sweep.json'} is damaged", "remove it")
 
 
-def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_line):
+def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_line, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
     arguments = (*TINY, "--seed", "3", "--depth", "head", "--images-per-class", "100")
     asked = asked_for(*arguments, "--logs", str(tmp_path))
     ((one,), _) = sweeping.begin(asked, "shapes", tmp_path, skip_impossible=False)
@@ -368,13 +371,15 @@ def test_a_trial_that_was_stopped_early_is_not_finished(tmp_path, script, one_li
     assert (begun(True).status, begun(True).reason) == ("stopped", outcome.reason)
     assert curve.points([begun(True)], []) == {}
     assert begun(False).status == "waiting"
-    assert pool.train(one.trial, lambda: True).status == "interrupted"
+    with monkeypatch.context() as patched:
+        patched.setattr("transfer.run.run", interrupted)
+        assert pool.train(one.trial).status == "interrupted"
     survivor = one._replace(
         trial=one.trial._replace(label="other"), run=point("head", 0.9).row.runs[0]
     )
     assert curve.points([begun(False), survivor], []) == {}
     assert pool.train(one.trial).status == "finished"  # it is resumed
-    assert begun(True).status == "finished"
+    assert begun(True).status == "finished" and not one.trial.stopped.exists()
     assert "resume      after epoch 1 of 2" in one.trial.output.read_text()
     one_line(script("sweep.py", *arguments, "--stop-worst"), "--stop-worst", "--address")
 
@@ -645,14 +650,6 @@ def test_splits_that_are_drawn_from_few_images_overlap():
     ])  # fmt: skip
     assert row.validation_images == 138
     assert Row(row.runs[:1]).validation_images == 20
-
-
-def test_bad_images_that_are_skipped_make_no_other_run():
-    def folder(rule):
-        asked = asked_for(*TINY, "--seed", "3", "--depth", "head", "--on-bad-image", rule)
-        return asked.trials[0].named(asked.trials[0].config, {}, None).folder
-
-    assert folder("skip") == folder("stop")
 
 
 def test_rows_are_compared_with_the_spread_of_their_seeds():

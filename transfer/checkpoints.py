@@ -77,10 +77,7 @@ def read(folder, facts):
 
 
 def last(folder):
-    """Returns the settings, the epoch and the planned epochs of the last checkpoint that has them.
-
-    Those are `{}`, 0 and 0 if none has.
-    """
+    """Returns the last checkpoint's settings, epoch and planned epochs; `{}`, 0 and 0 if none has them."""
     for epoch in _epochs(folder):
         with contextlib.suppress(OSError, ValueError, KeyError):
             kept = files.read_json(folder / f"checkpoint-{epoch}.json")

@@ -132,7 +132,7 @@ def resumed(folder, regime, given):
     extended = saved.extended_from
     if epochs > saved.epochs and passed and (saved.schedule == "cosine" or saved.averaging):
         plans = [f"{saved.epochs}" + (f" at {passed}" if passed < saved.epochs else "")]
-        if total not in (0, saved.epochs, epochs):  # an extension that was interrupted
+        if saved.epochs < total != epochs:  # an extension that was interrupted
             plans.append(f"{total} at {passed}")
         extended = ", ".join(filter(None, [extended, *plans]))
     asked = given | {"epochs": epochs, "extended_from": extended, "resume": str(folder)}

@@ -105,13 +105,14 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         raise OSError(
             f"{cache} can't be made ({error.strerror}): set KERAS_HOME to another folder"
         ) from error
-    path, kept = _find(cache, hashlib.sha256(repr(facts).encode()).hexdigest()[:32], image_size)
+    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+    path, kept = _find(cache, key, image_size)
     if kept:  # what could not be read is tried again: it may have been the disk
         unread = [e for e, digest in zip(entries, kept["digests"], strict=True) if not digest]
         with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool:
             errors = list(filter(None, pool.map(lambda entry: _error(root, entry), unread)))
         if len(errors) < len(unread):
-            kept = None
+            path, kept = _path(cache, key, image_size), None
         elif errors and on_bad_image == "stop":
             _refuse(root, errors, len(entries), on_bad_image)
     if kept is None:
@@ -151,13 +152,17 @@ def _states(root, entries):
     return [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
 
 
+def _path(cache, key, image_size):
+    return cache / f"{key}-{image_size}.bin"
+
+
 def _find(cache, key, image_size):
     """Finds decoded images, perhaps those for a larger size that no image reached.
 
     Returns:
         The path of their file, or of that to write, and what `_read` gives of it.
     """
-    path = cache / f"{key}-{image_size}.bin"
+    path = _path(cache, key, image_size)
     for other in [path, *sorted(cache.glob(f"{key}-*.bin"))]:
         with contextlib.suppress(OSError, ValueError, KeyError):
             side = files.read_json(other.with_suffix(".json"))["side"]

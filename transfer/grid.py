@@ -49,7 +49,7 @@ class Trial(NamedTuple):
             images: The `data.Dataset.identity` of its images.
             weights: The sha256 of the file that it begins with, if it is one of the user's.
         """
-        settings = dataclasses.asdict(whole) | {"on_bad_image": "stop"}  # images says what is used
+        settings = dataclasses.asdict(whole)
         for key in ("data", "logs", "name", "given"):
             del settings[key]
         settings["weights"] = weights or settings["weights"]

@@ -123,7 +123,7 @@ def find(root: Path) -> Layout:
             entries += _of_classes(root, folder, part)
     else:
         entries = _of_classes(root, base, None)
-        if alike := _like_splits(base.folders):
+        if alike := sorted({*splits, *_like_splits(base.folders)}):
             what = (
                 "is a class here, as it holds"
                 if len(alike) == 1
@@ -357,7 +357,7 @@ def _of_classes(root, base, split):
             where = printable(root / folder.path)
             remedy = f"if these are the classes, use --data {where}"
             if any(inner.casefold() in SPLIT_OF for inner in folder.folders):
-                remedy = "splits are expected around the classes, such as train/cat"
+                remedy = "put the splits outside the classes: train/cat, not cat/train"
             raise ValueError(
                 f"{where} has folders with images in it, {shown(folder.folders)}: expected the images "
                 f"of one class, without folders; nested classes are not merged: {remedy}"
@@ -396,14 +396,21 @@ def _annotations(entries):
     names = sorted(stems)
     notes = _pieces(names)
     annotating = {name for name in names if _annotates(name)}
-    originals = set().union(*(own for name, own in stems.items() if name not in annotating))
-    # Named by such a word, and its files like those of other classes.
-    annotating = {
-        name for name in annotating if 2 * len(stems[name] & originals) > len(stems[name])
-    }
-    if classes := [name for name in names if _is_annotated(name) or name in annotating]:
+    ordinary = [own for name, own in stems.items() if name not in annotating]
+    originals = set().union(*ordinary)
+    # If these have names in common themselves, they are numbered class by class.
+    if 2 * len(originals) <= sum(map(len, ordinary)):
+        originals = set()
+    alike = [name for name in annotating if 2 * len(stems[name] & originals) > len(stems[name])]
+    if classes := [name for name in names if _is_annotated(name)]:
         is_class = "is a class" if len(classes) == 1 else "are classes"
         notes.append(f"{shown(classes)} {is_class} here: move annotations elsewhere")
+    elif alike:
+        is_class = "is a class" if len(alike) == 1 else "are classes"
+        notes.append(
+            f"{shown(sorted(alike))} {is_class} here, whose images have the names of other images: "
+            "if they are annotations of those, move them elsewhere"
+        )
     beside = {(entry.path.parent, entry.path.stem) for entry in entries}
     masks = [
         entry.path

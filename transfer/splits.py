@@ -61,6 +61,23 @@ class Found(NamedTuple):
     title: Callable[[int], str]
 
 
+class Divided(NamedTuple):
+    """The images of a source, divided.
+
+    `rows` is `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
+    order of the source. `pool`, int64 (n,), has those that validation is taken from: all that folds
+    divide, or its own with their near duplicates; `drawn_from` is the number of images from which the
+    seed draws those, or 0. `planned` is the number of training images that each seed and fold has,
+    were no near duplicates dropped. `notes` are lines for the user.
+    """
+
+    rows: dict[str, np.ndarray]
+    pool: np.ndarray
+    drawn_from: int
+    planned: int
+    notes: list[str]
+
+
 def check(images_per_class: int, folds: int, fold: int) -> None:
     """Refuses what can't be meant, before anything is read.
 
@@ -125,7 +142,7 @@ def divide(
     folds: int = 0,
     fold: int = 0,
     near_duplicates: str = "keep",
-) -> tuple[dict[str, np.ndarray], np.ndarray, int, int, list[str]]:
+) -> Divided:
     """Divides the images of a source.
 
     Args:
@@ -136,11 +153,7 @@ def divide(
             validation if the other is in test.
 
     Returns:
-        `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
-        order of the source; those that validation is taken from, int64 (n,): all that folds divide,
-        or its own with their near duplicates; the number of images from which the seed draws
-        those, or 0; the number of training images that each seed and fold has, were no near
-        duplicates dropped; and lines for the user.
+        `Divided`.
 
     Raises:
         ValueError: A class has too few images, or a split none.
@@ -170,8 +183,8 @@ def divide(
                 "or far more or fewer of one than a fifth: a fifth of each class is held out for "
                 "validation instead"
             )
-    drawn = not folds and "validation" in found.fractions
-    drawn_from = len(rows.pop("divided")) if drawn else 0
+    divided = len(rows.pop("divided"))
+    drawn_from = 0 if folds or "validation" not in found.fractions else divided
     if folds:
         pool = np.sort(np.concatenate([rows["train"], rows["validation"]]))
         parts = _folds(found, pool, folds, seed)
@@ -200,7 +213,7 @@ def divide(
     if images_per_class:
         rows["train"] = _amount(found, rows["train"], images_per_class, seed)
         planned = len(rows["train"])
-    return {split: rows[split] for split in SPLITS}, pool, drawn_from, planned, notes
+    return Divided({split: rows[split] for split in SPLITS}, pool, drawn_from, planned, notes)
 
 
 def _few(found, counts, noun):
@@ -286,21 +299,28 @@ def _without_duplicates(found, rows):
 
 def _versions(found, rows):
     """Returns lines on augmented versions of an image, by their names, that stand in two splits."""
-    originals, versions = {}, []
+    by_name = {}
     for split in ("test", "validation", "train"):
         for i in rows[split].tolist():
             stem = Path(found.title(i)).stem
-            version = VERSION.fullmatch(stem)
-            name = version[1] if version else stem
-            known, first, was = originals.setdefault((found.labels[i], name), (split, i, version))
-            if known != split and (version or was):
-                versions.append((i, first))
+            name = version[1] if (version := VERSION.fullmatch(stem)) else stem
+            kind = re.sub("[0-9]+$", "", stem.removeprefix(name))
+            by_name.setdefault((found.labels[i], name), []).append((split, kind, i))
+    versions = []
+    for images in by_name.values():
+        plain = [split for split, kind, _ in images if not kind]
+        # Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors. Of several
+        # plain ones, each split numbers its own.
+        if len(set(plain)) < 2 and len({kind for _, kind, _ in images}) > 1:
+            (first, _, original), *others = images
+            versions += [(i, original) for split, _, i in others if split != first]
     if not versions:
         return []
-    pairs = shown(f"{found.title(i)} and {found.title(first)}" for i, first in versions)
+    pairs = shown(f"{found.title(i)} of {found.title(first)}" for i, first in versions)
+    verb = "looks" if len(versions) == 1 else "look"
     return [
-        f"{counted(len(versions), 'image')} whose name says that another split has the same image, "
-        f"augmented, so that accuracies are too high: {pairs}; augment training images only"
+        f"{counted(len(versions), 'image')} that {verb}, by name, like augmented versions of an image in "
+        f"another split: {pairs}; if so, accuracies are too high: augment training images only"
     ]
 
 

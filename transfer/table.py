@@ -111,10 +111,10 @@ class Row(NamedTuple):
     def validation_images(self) -> int | None:
         """The number of images that its runs validate on, or None where they were not counted.
 
-        Seeds validate on the same images, unless the seed draws them. Splits that are drawn from the
-        same images have some in common; the number is then that of images drawn independently by which
-        an accuracy would vary as much. Folds validate on others, but all folds together are the images
-        that they divide, for any seed.
+        Seeds validate on the same images, unless the seed draws them. Drawn splits have some images in
+        common; their number is then that of independent images which would give the mean the same
+        variance. Folds validate on others, but all folds together are the images that they divide, for
+        any seed.
         """
         counts = list(self._validated().values())
         if not all(counts):
@@ -326,7 +326,8 @@ def differing(rows: Sequence[Row]) -> list[str]:
             return False
         if key == "planned_epochs" and not any(one.get("early_stopping") for one in every):
             return False  # as many as were done
-        groups = [every] if key in ASKED or key in given else alike.values()
+        asked = key in ASKED or key in given or (key == "planned_epochs" and "epochs" in given)
+        groups = [every] if asked else alike.values()
         return any(len({one.get(key) for one in group}) > 1 for group in groups)
 
     return [key for key in dict.fromkeys(itertools.chain(*every)) if differs(key)]
