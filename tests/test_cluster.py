@@ -126,6 +126,8 @@ def test_what_was_interrupted_sooner_replaces_no_run_that_was_further_on(tmp_pat
     paths = {path.name: path for path in (stopped, *Path(tmp_path, "2").iterdir())}
     transfer_cluster._receive(trial, {"run": transfer_cluster._packed(paths), "output": b"lines"})
     assert trial.stopped.exists() and checkpoints.last(trial.folder)[1] == 4
+    transfer_cluster._receive(trial, contents[4])  # begun anew, it has not finished either
+    assert trial.stopped.exists()
 
 
 def test_a_machine_that_joins_late_asks_for_the_images(tmp_path, monkeypatch):

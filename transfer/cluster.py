@@ -372,6 +372,8 @@ def _receive(trial, content):
             if (folder / trial.stopped.name).exists():
                 shutil.copy(folder / trial.stopped.name, trial.stopped)
             return
+        if trial.stopped.exists() and not (folder / "metrics.json").exists():
+            shutil.copy(trial.stopped, folder)  # it has been stopped early until it finishes
         config = located_config(trial)
         here = {key: getattr(config, key) for key in ("data", "weights", "logs")}
         for name in ("config.json", "metrics.json"):
