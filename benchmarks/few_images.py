@@ -203,9 +203,11 @@ def write(trials, path):
     sources = list(grouped(trials, "sha256").values())
     # One amount makes no line.
     sources = [own for own in sources if len(grouped(own, "amount")) > 1] or sources
-    figure = Figure(figsize=(8, 5 * len(sources)), layout="constrained")
-    for axes, own in zip(figure.subplots(len(sources), squeeze=False).flat, sources, strict=True):
+    figure = Figure(figsize=(7 * len(sources), 5), layout="constrained")
+    panels = figure.subplots(1, len(sources), sharey=True, squeeze=False)
+    for axes, own in zip(panels.flat, sources, strict=True):
         draw(axes, own)
+        axes.label_outer()
     about = (
         "# Few images per class\n\n"
         "Made by `python -m benchmarks.few_images`: validation accuracy, mean ± standard deviation "
