@@ -353,7 +353,7 @@ def preview(asked):
         say(name, f"{len(split.images):,} images")
     names = dataset.class_names
     listed = ", ".join(names) if len(names) <= 20 else shown(names)
-    say("classes", f"{len(names)}: {listed}")
+    say("classes", f"{len(names):,}: {listed}")
     for note in dataset.notes:
         say("note", note)
     say("plot", asked.output)

@@ -683,6 +683,18 @@ def test_points_are_named_by_whatever_rows_differ_in(write, tmp_path):
     assert names == ["frozen, tuned, optimizer sgd", "frozen, tuned, optimizer adam"]
 
 
+def test_a_copy_without_its_model_does_not_displace_the_run(logs, tmp_path):
+    whole = logs / "full" / "tiny"
+    copy = shutil.copytree(whole, tmp_path / "full" / "copy")
+    shutil.copytree(whole, tmp_path / "full" / "run")
+    (copy / "model.keras").write_bytes(b"")
+    later = (copy / "metrics.json").stat().st_mtime + 60
+    os.utime(copy / "metrics.json", (later, later))
+    ((kept,), (line,)) = table.one_a_seed(runs.find(tmp_path)[0])
+    assert kept.folder.name == "run" and line.startswith(str(copy))
+    assert line.endswith("and its model is whole")
+
+
 def test_planned_epochs_have_a_column_where_runs_stop_early(write, shown):
     for accuracy, epochs in ((0.5, 40), (0.4, 80)):
         write(f"{epochs}", accuracy, epochs=epochs, early_stopping=6)

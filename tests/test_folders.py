@@ -219,6 +219,9 @@ def test_copies_in_another_size_or_quality_are_named_and_dropped_if_asked(tmp_pa
             path.unlink()
     with pytest.raises(ValueError, match="class b has 0 images left for training without near"):
         data.load(str(root), image_size=64, near_duplicates="drop")
+    assert not any("of two classes" in note for note in dataset.notes)
+    (root / "validation" / "a" / "small.png").rename(root / "validation" / "b" / "other.png")
+    assert any("of two classes" in note for note in data.load(str(root), image_size=64).notes)
 
 
 def test_things_that_differ_only_in_colour_are_no_copies(tmp_path, monkeypatch):

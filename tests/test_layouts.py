@@ -100,6 +100,7 @@ def test_names_of_splits(tree, names):
         ("seg_train/seg_train", "seg-val/seg-val", "seg_test"),
         ("training_set", "validation set", "TestSet"),
         ("trainset", "Valset", "TEST_images"),
+        ("traindata/images", "valdata/images", "testdata"),
     ],
 )
 def test_names_of_splits_among_other_words(tree, train, validation, test):
@@ -264,6 +265,8 @@ def test_nested_classes_are_refused(tree):
         (["train2017", "val2017"], ["train2017 has images, but no folder of them"]),
         (["trainA", "trainB", "testA"], ["trainA, trainB", "name the train split"]),
         (["train/a", "train/b", "test/test"], ["test/test has images, but no folder of them"]),
+        (["toy train", "test tube"], ["toy train has images, but no folder", "rename it"]),
+        (["trn/a", "trn/b", "tst/a", "tst/b"], ["trn has folders", "name them train and test"]),
         (
             ["seg_train/a", "seg_train/b", "seg_test/a", "seg_pred"],
             ["seg_test, seg_train beside seg_pred", "splits only or classes"],
@@ -533,6 +536,9 @@ def test_classes_of_masks_are_classes(tree, other):
     for name in filter(None, ("with_mask", "without_mask", "beard" * bool(other), other)):
         tree.put(name)
     assert not layouts.find(tree.root).notes
+    for name in ("Mask", "No Mask"):
+        tree.put(name)
+    assert not layouts.find(tree.root).notes
 
 
 @pytest.mark.parametrize(
@@ -573,6 +579,9 @@ def test_a_split_without_one_to_train_on_is_said(tree, name):
         ("{}_new30degFlipLR", "{}"),
         ("{}_jpg.rf.0a", "{}_jpg.rf.1b"),
         ("{}_90deg", "{}_180deg"),
+        ("{}", "{}_hflip"),
+        ("{}", "aug_{}"),
+        ("flipped_{}", "{}_rot90"),
     ],
 )
 def test_augmented_versions_in_two_splits_are_said(tree, train, validation):

@@ -84,6 +84,8 @@ def resumed(folder, regime, given):
     """
     try:
         known = files.read_json(folder / "config.json")
+        if "regime" not in known:
+            raise ValueError("its config.json is damaged")
         saved = Config(**(results.BEFORE | known))
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}

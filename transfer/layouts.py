@@ -32,6 +32,7 @@ ANNOTATIONS = {
     "masks", "mask", "labels", "annotations", "segmentationclass", "segmentationobject",
     "groundtruth",
 }  # fmt: skip
+NEGATIONS = {"no", "non", "not", "without"}
 # Words of longer names of such folders, as DUTS-TR-Mask.
 ANNOTATING = ANNOTATIONS | {"label", "annotation", "gt", "segmentation", "segmentations"}
 # What the pieces of one set are called, and what cameras, months and exports call their folders.
@@ -269,6 +270,11 @@ def _annotates(name):
     return bool(ANNOTATING & {*words, *map("".join, itertools.pairwise(words))})
 
 
+def _split_word(word):
+    """Returns a word without what may follow the name of a split (trainset, testdata)."""
+    return re.sub("(set|data)$", "", word)
+
+
 def _splits(names):
     """Returns those of the names that are names of splits, each with its split.
 
@@ -277,8 +283,7 @@ def _splits(names):
     """
     exact, by_words = {}, {}
     for name in names:
-        words = [word.removesuffix("set") for word in _words(name)]
-        meant = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
+        meant = {SPLIT_OF[word] for word in map(_split_word, _words(name)) if word in SPLIT_OF}
         if name.casefold() in SPLIT_OF:
             exact[name] = SPLIT_OF[name.casefold()]
         if len(meant) == 1:
@@ -293,7 +298,7 @@ def _like_splits(names):
     classes = {tuple(own) for own in words.values()}
     alike = []
     for name, own in words.items():
-        rest = [word for word in own if word.removesuffix("set") not in SPLIT_OF]
+        rest = [word for word in own if _split_word(word) not in SPLIT_OF]
         if rest != own and ({*rest} <= {"set", "data", "images"} or tuple(rest) in classes):
             alike.append(name)
     return alike
@@ -327,15 +332,19 @@ def _by_split(root, base, splits):
         if not folder.folders:
             raise ValueError(
                 f"{printable(root / folder.path)} has images, but no folder of them for each class: "
-                "expected the classes as folders in each split; move it elsewhere if it is not needed"
+                "expected the classes as folders in each split; rename it if it is a class itself, or "
+                "move it elsewhere"
             )
     return by_split
 
 
 def _inner(folder):
-    """Returns the folder of the same name in a split's folder, as archives made on Kaggle have it."""
-    alone = list(folder.folders) == [folder.path.name] and not folder.images and not folder.bare
-    return folder.folders[folder.path.name] if alone else folder
+    """Returns the one folder in a split's folder where it holds the classes, as in Kaggle's archives."""
+    if len(folder.folders) != 1 or folder.images or folder.bare:
+        return folder
+    ((name, inner),) = folder.folders.items()
+    holds_classes = inner.folders and not inner.images
+    return inner if holds_classes or name == folder.path.name else folder
 
 
 def _refuse_bare(root, base):
@@ -356,6 +365,12 @@ def _of_classes(root, base, split):
         if folder.folders:
             where = printable(root / folder.path)
             remedy = f"if these are the classes, use --data {where}"
+            if any(
+                other.folders.keys() & folder.folders
+                for other in base.folders.values()
+                if other is not folder
+            ):
+                remedy = "if the folders around the classes are splits, name them train and test"
             if any(inner.casefold() in SPLIT_OF for inner in folder.folders):
                 remedy = "put the splits outside the classes: train/cat, not cat/train"
             raise ValueError(
@@ -401,15 +416,21 @@ def _annotations(entries):
     # If these have names in common themselves, they are numbered class by class.
     if 2 * len(originals) <= sum(map(len, ordinary)):
         originals = set()
-    alike = [name for name in annotating if 2 * len(stems[name] & originals) > len(stems[name])]
-    if classes := [name for name in names if _is_annotated(name)]:
+    # Where there is no_mask, mask is a class.
+    negated = {
+        tuple(word for word in words if word not in NEGATIONS)
+        for words in map(_words, names)
+        if NEGATIONS & {*words}
+    }
+    if classes := [
+        name
+        for name in names
+        if (_is_annotated(name) and tuple(_words(name)) not in negated)
+        or (name in annotating and 2 * len(stems[name] & originals) > len(stems[name]))
+    ]:
         is_class = "is a class" if len(classes) == 1 else "are classes"
-        notes.append(f"{shown(classes)} {is_class} here: move annotations elsewhere")
-    elif alike:
-        is_class = "is a class" if len(alike) == 1 else "are classes"
         notes.append(
-            f"{shown(sorted(alike))} {is_class} here, whose images have the names of other images: "
-            "if they are annotations of those, move them elsewhere"
+            f"{shown(classes)} {is_class} here: if they annotate other images, move them elsewhere"
         )
     beside = {(entry.path.parent, entry.path.stem) for entry in entries}
     masks = [

@@ -254,7 +254,7 @@ def follow(config, dataset):
         for name in BY_THE_IMAGES
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
-    line = f"for {images:,} images of {classes} classes: {', '.join(shown)}"
+    line = f"for {images:,} images of {classes:,} classes: {', '.join(shown)}"
     named = config.given.split()
     if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
         named = [name for name in given if name not in RECIPES[config.recipe]]

@@ -23,10 +23,11 @@ NEAR = 6
 # even at JPEG quality 10. Hashes know no colour, so a thing in two colours has the same.
 NEAR_COLOUR = 8
 FEW = 10  # images per class below which a class is named
-# What Roboflow and common scripts add to the name of an image that they have augmented.
+# What Roboflow and common scripts make of the name of an image that they augment.
 VERSION = re.compile(
-    r"(.+?)(\.rf\.\w+|[-_ ](new)?(\d+deg|flip(ped)?(LR|UD|TB)?|mirror(ed)?|rotated?|aug(mented)?)+"
-    r"([-_ ]?\d+)?)+",
+    r"(?:(?:aug|augmented|flipped|mirrored|rotated)[-_ ])?(.+?)"
+    r"(\.rf\.\w+|[-_ ](new)?(\d+deg|rot(ated?|\d+)|[hv]?flip(ped)?(LR|UD|TB)?|mirror(ed)?|aug(mented)?)+"
+    r"([-_ ]?\d+)?)*",
     re.I,
 )
 
@@ -303,8 +304,9 @@ def _versions(found, rows):
     for split in ("test", "validation", "train"):
         for i in rows[split].tolist():
             stem = Path(found.title(i)).stem
-            name = version[1] if (version := VERSION.fullmatch(stem)) else stem
-            kind = re.sub("[0-9]+$", "", stem.removeprefix(name))
+            version = VERSION.fullmatch(stem)
+            name = version[1] if version else stem
+            kind = re.sub("[0-9]+$", "", stem.replace(name, "", 1))
             by_name.setdefault((found.labels[i], name), []).append((split, kind, i))
     versions = []
     for images in by_name.values():
@@ -312,7 +314,7 @@ def _versions(found, rows):
         # Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors. Of several
         # plain ones, each split numbers its own.
         if len(set(plain)) < 2 and len({kind for _, kind, _ in images}) > 1:
-            (first, _, original), *others = images
+            (first, _, original), *others = sorted(images, key=lambda image: image[1])
             versions += [(i, original) for split, _, i in others if split != first]
     if not versions:
         return []
@@ -349,7 +351,10 @@ def _without_near_duplicates(found, rows, drop):
             notes.append(f"left out: {images}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in near])
         else:
-            notes.append(f"{images}, see --near-duplicates drop: {pairs}")
+            labels = found.labels
+            unsure = any(labels[i] != labels[other] for i, other in near)
+            what = " (some pairs are of two classes, so they may be alike without being copies)"
+            notes.append(f"{images}, see --near-duplicates drop{what * unsure}: {pairs}")
     return notes
 
 

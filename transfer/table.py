@@ -214,6 +214,18 @@ def identity(run):
     return run.fingerprint, frozenset(settings(run).items())
 
 
+def _finished(run):
+    return (run.folder / "metrics.json").stat().st_mtime, run.folder
+
+
+def _has_model(run):
+    """Says whether a run's model is there and is the one that was evaluated."""
+    try:
+        return run.made(run.model)
+    except (OSError, ValueError):
+        return False
+
+
 def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Of runs that differ only in their folder, not even in their splits, keeps the last to finish.
 
@@ -228,11 +240,13 @@ def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
     last, others = [], []
     for (_, seed, fold, _), same in alike.items():
         if len(same) > 1:
-            same.sort(key=lambda run: ((run.folder / "metrics.json").stat().st_mtime, run.folder))
+            same.sort(key=lambda run: (_has_model(run), *_finished(run)))
         last.append(same[-1])
         which = f"seed {seed} and fold {fold}" if fold else f"seed {seed}"
         for run in same[:-1]:
             how = "is a copy of it" if run.metrics == same[-1].metrics else "is newer"
+            if _finished(run) > _finished(same[-1]):
+                how = "its model is whole"
             others.append(
                 f"{run.folder}: {same[-1].folder} has the same settings and {which}, and {how}"
             )
