@@ -1,6 +1,6 @@
 """How accurate is a classifier on frozen features, which were not trained on these images?
 
-python train_frozen.py --images-per-class 100    # 72.0 ± 0.5 % validation (3 seeds, cifar10-jpeg)
+python train_frozen.py    # 90.1 ± 0.05 % validation (3 seeds, CIFAR-10)
 """
 
 from transfer.command_line import parse_config

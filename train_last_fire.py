@@ -1,6 +1,6 @@
 """What is gained when the two fire modules before the classifier may adapt?
 
-python train_last_fire.py --images-per-class 100    # 72.0 ± 0.3 % validation (3 seeds, cifar10-jpeg)
+python train_last_fire.py    # 91.5 ± 0.04 % validation (3 seeds, CIFAR-10)
 """
 
 from transfer.command_line import parse_config
