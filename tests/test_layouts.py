@@ -536,7 +536,7 @@ def test_classes_of_masks_are_classes(tree, other):
     for name in filter(None, ("with_mask", "without_mask", "beard" * bool(other), other)):
         tree.put(name)
     assert not layouts.find(tree.root).notes
-    for name in ("Mask", "No Mask"):
+    for name in ("Mask", "No Mask", "other"):
         tree.put(name)
     assert not layouts.find(tree.root).notes
 

@@ -270,6 +270,11 @@ def _annotates(name):
     return bool(ANNOTATING & {*words, *map("".join, itertools.pairwise(words))})
 
 
+def _positive(name):
+    """Returns the words of a name without those that deny or affirm it."""
+    return tuple(word for word in _words(name) if word not in NEGATIONS | {"with"})
+
+
 def _split_word(word):
     """Returns a word without what may follow the name of a split (trainset, testdata)."""
     return re.sub("(set|data)$", "", word)
@@ -410,22 +415,19 @@ def _annotations(entries):
         stems.setdefault(entry.class_name, set()).add(found[1] if found else entry.path.stem)
     names = sorted(stems)
     notes = _pieces(names)
+    # Where there is no_mask or without_mask, mask or with_mask is a class.
+    negated = {_positive(name) for name in names if NEGATIONS & {*_words(name)}}
+    names = [name for name in names if _positive(name) not in negated]
     annotating = {name for name in names if _annotates(name)}
     ordinary = [own for name, own in stems.items() if name not in annotating]
     originals = set().union(*ordinary)
     # If these have names in common themselves, they are numbered class by class.
     if 2 * len(originals) <= sum(map(len, ordinary)):
         originals = set()
-    # Where there is no_mask, mask is a class.
-    negated = {
-        tuple(word for word in words if word not in NEGATIONS)
-        for words in map(_words, names)
-        if NEGATIONS & {*words}
-    }
     if classes := [
         name
         for name in names
-        if (_is_annotated(name) and tuple(_words(name)) not in negated)
+        if _is_annotated(name)
         or (name in annotating and 2 * len(stems[name] & originals) > len(stems[name]))
     ]:
         is_class = "is a class" if len(classes) == 1 else "are classes"
