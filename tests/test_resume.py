@@ -314,6 +314,11 @@ def test_where_an_extension_that_improved_nothing_was_interrupted_is_kept(tmp_pa
     checkpoints.save(folder, 24, [], learnt, {"total": 30})
     for epochs, extended in ((30, "20"), (40, "20, 30 at 24")):
         assert command_line.resumed(folder, "full", {"epochs": epochs}).extended_from == extended
+    checkpoints.save(folder, 24, [], learnt, {"total": 15})  # the next plan was just begun
+    assert command_line.resumed(folder, "full", {"epochs": 40}).extended_from == "20"
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"can't be resumed \(its config.json is damaged"):
+        command_line.resumed(folder, "full", {})
 
 
 def test_an_extension_that_was_interrupted_validates_after_the_same_epochs(tmp_path):

@@ -119,12 +119,15 @@ def find(root: Path) -> Layout:
             read = shown(f"{name} as {splits[name]}" for name in other)
             notes.append(f"folders are taken as splits, by their names: {read}")
         for split, folder in by_split.items():
+            if folder is not base.folders.get(folder.path.name):
+                where = printable(folder.path)
+                notes.append(f"{where}/ is used: no other folder beside it has images")
             loose.append(folder)
             part = None if split == "train" and len(own) < len(SPLITS) else split
             entries += _of_classes(root, folder, part)
     else:
         entries = _of_classes(root, base, None)
-        if alike := sorted({*splits, *_like_splits(base.folders)}):
+        if alike := _like_splits(base.folders, splits):
             what = (
                 "is a class here, as it holds"
                 if len(alike) == 1
@@ -297,16 +300,21 @@ def _splits(names):
     return by_words if "train" in meant and len(meant) > 1 else exact
 
 
-def _like_splits(names):
-    """Returns the names like that of a split (test_set), or of a split of another class (cat_val)."""
-    words = {name: _words(name) for name in names}
-    classes = {tuple(own) for own in words.values()}
-    alike = []
-    for name, own in words.items():
-        rest = [word for word in own if _split_word(word) not in SPLIT_OF]
-        if rest != own and ({*rest} <= {"set", "data", "images"} or tuple(rest) in classes):
-            alike.append(name)
-    return alike
+def _like_splits(names, splits):
+    """Returns the names of splits, alone (test_set) or of one thing (my_train, my_test; cat_val, cat)."""
+    words = {name: tuple(_words(name)) for name in names}
+    rest = {
+        name: tuple(word for word in own if _split_word(word) not in SPLIT_OF)
+        for name, own in words.items()
+    }
+    of_splits = Counter(rest[name] for name in splits)
+    classes = {*words.values()}
+    return [
+        name
+        for name, own in rest.items()
+        if own != words[name]
+        and ({*own} <= {"set", "data", "images"} or own in classes or of_splits[own] > 1)
+    ]
 
 
 def _by_split(root, base, splits):
@@ -370,11 +378,14 @@ def _of_classes(root, base, split):
         if folder.folders:
             where = printable(root / folder.path)
             remedy = f"if these are the classes, use --data {where}"
-            if any(
+            alike = [
                 other.folders.keys() & folder.folders
                 for other in base.folders.values()
                 if other is not folder
-            ):
+            ]
+            if len(folder.folders) == 1:
+                remedy = "move its images up into it"
+            elif not split and any(len(both) > 1 for both in alike):
                 remedy = "if the folders around the classes are splits, name them train and test"
             if any(inner.casefold() in SPLIT_OF for inner in folder.folders):
                 remedy = "put the splits outside the classes: train/cat, not cat/train"
@@ -419,11 +430,9 @@ def _annotations(entries):
     negated = {_positive(name) for name in names if NEGATIONS & {*_words(name)}}
     names = [name for name in names if _positive(name) not in negated]
     annotating = {name for name in names if _annotates(name)}
-    ordinary = [own for name, own in stems.items() if name not in annotating]
-    originals = set().union(*ordinary)
-    # If these have names in common themselves, they are numbered class by class.
-    if 2 * len(originals) <= sum(map(len, ordinary)):
-        originals = set()
+    # Names that other classes have in common are numbers that each class begins anew.
+    counts = Counter(stem for name in stems.keys() - annotating for stem in stems[name])
+    originals = {stem for stem, count in counts.items() if count == 1}
     if classes := [
         name
         for name in names

@@ -26,7 +26,7 @@ FEW = 10  # images per class below which a class is named
 # What Roboflow and common scripts make of the name of an image that they augment.
 VERSION = re.compile(
     r"(?:(?:aug|augmented|flipped|mirrored|rotated)[-_ ])?(.+?)"
-    r"(\.rf\.\w+|[-_ ](new)?(\d+deg|rot(ated?|\d+)|[hv]?flip(ped)?(LR|UD|TB)?|mirror(ed)?|aug(mented)?)+"
+    r"(\.rf\.\w++|[-_ ](new)?(\d+deg|rot(ated?|\d++)|[hv]?flip(ped)?(LR|UD|TB)?|mirror(ed)?|aug(mented)?)+"
     r"([-_ ]?\d+)?)*",
     re.I,
 )
@@ -306,7 +306,7 @@ def _versions(found, rows):
             stem = Path(found.title(i)).stem
             version = VERSION.fullmatch(stem)
             name = version[1] if version else stem
-            kind = re.sub("[0-9]+$", "", stem.replace(name, "", 1))
+            kind = re.sub(r"(?<!rot)(?<!\d)\d+$", "", stem.replace(name, "", 1))
             by_name.setdefault((found.labels[i], name), []).append((split, kind, i))
     versions = []
     for images in by_name.values():

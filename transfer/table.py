@@ -246,7 +246,7 @@ def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
         for run in same[:-1]:
             how = "is a copy of it" if run.metrics == same[-1].metrics else "is newer"
             if _finished(run) > _finished(same[-1]):
-                how = "its model is whole"
+                how = "its model is intact"
             others.append(
                 f"{run.folder}: {same[-1].folder} has the same settings and {which}, and {how}"
             )
