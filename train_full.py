@@ -1,6 +1,6 @@
 """What is gained when every layer may adapt?
 
-python train_full.py    # 89.6 ± 0.3 % validation (3 seeds, cifar10-jpeg)
+python train_full.py    # 93.5 ± 0.1 % validation (3 seeds, CIFAR-10)
 """
 
 from transfer.command_line import parse_config
