@@ -215,16 +215,18 @@ def points(rows):
 def name(row, rows):
     """Names a row in a plot of all rows."""
     settings = row.settings
-    parts = [settings["regime"], settings["recipe"]]
+    kind = settings["regime"], settings["recipe"]
+    parts = [*kind]
+    every = [other.settings for other in rows]
+    alike = [each for each in every if (each["regime"], each["recipe"]) == kind]
     for key in differing(rows):
         value = settings.get(key)
-        match key:
-            case "images_per_class":
-                parts.append(f"{value:,} per class" if value else "all images")
-            case "weights":
-                parts.append("random" if value == "none" else value)
-            case _:
-                parts.append(f"{key.replace('_', ' ')} {show(value)}")
+        if key == "images_per_class":
+            parts.append(f"{value:,} per class" if value else "all images")
+        elif key == "weights":
+            parts.append("random" if value == "none" else value)
+        elif any(each.get(key) != value for each in alike):  # else it follows from the kind
+            parts.append(f"{key.replace('_', ' ')} {show(value)}")
     return ", ".join(parts)
 
 

@@ -681,6 +681,9 @@ def test_points_are_named_by_whatever_rows_differ_in(write, tmp_path):
     ((_, rows),) = table.rank(runs.find(tmp_path)[0])
     names = [compare.name(row, rows) for row in rows]
     assert names == ["frozen, tuned, optimizer sgd", "frozen, tuned, optimizer adam"]
+    write("full", 0.6, regime="full", image_size=64)
+    ((_, rows),) = table.rank(runs.find(tmp_path)[0])
+    assert [compare.name(row, rows) for row in rows] == ["full, tuned", *names]
 
 
 def test_a_copy_without_its_model_does_not_displace_the_run(logs, tmp_path):
