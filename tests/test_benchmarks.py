@@ -68,6 +68,7 @@ def test_tables_and_picture_show_the_figures(tmp_path):
     speed_report.write(results, tmp_path / "speed.json")
     text = (tmp_path / "speed.md").read_text()
     assert "| frozen | 40 | 400 | 10.0 | float32 | 0.8000 | 0.8100 |" in text
+    assert "| 0.8100 | - | - |" in text
     assert "| float32 | 2.00 | 3.00 | 1.50 | 100 | 200 | 50% |" in text
     assert "| oneDNN | mixed_bfloat16 | 5.00 | 2.00 |" in text
     assert "| Keras | 28.0 | 79.0 |" in text
