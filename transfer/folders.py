@@ -163,11 +163,13 @@ def _find(cache, key, image_size):
         The path of their file, or of that to write, and what `_read` gives of it.
     """
     path = _path(cache, key, image_size)
-    for other in [path, *sorted(cache.glob(f"{key}-*.bin"))]:
+    if kept := _read(path):
+        return path, kept
+    for other in sorted({*cache.glob(f"{key}-*.bin")} - {path}):
         with contextlib.suppress(OSError, ValueError, KeyError):
             side = files.read_json(other.with_suffix(".json"))["side"]
             unbounded = side <= image_size and side < int(other.stem.partition("-")[2])
-            if (other == path or unbounded) and (kept := _read(other)):
+            if unbounded and (kept := _read(other)):
                 return other, kept
     return path, None
 

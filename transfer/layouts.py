@@ -27,11 +27,11 @@ NAMES = {
 }
 SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
 # Names of what data sets for detection and segmentation have beside each other: no classes.
-IMAGES = {"images", "image", "imgs", "img", "jpegimages"}
 ANNOTATIONS = {
     "masks", "mask", "labels", "annotations", "segmentationclass", "segmentationobject",
     "groundtruth",
 }  # fmt: skip
+ANNOTATED = ANNOTATIONS | {"images", "image", "imgs", "img", "jpegimages"}
 NEGATIONS = {"no", "non", "not", "without"}
 # Words of longer names of such folders, as DUTS-TR-Mask.
 ANNOTATING = ANNOTATIONS | {"label", "annotation", "gt", "segmentation", "segmentations"}
@@ -96,7 +96,7 @@ def find(root: Path) -> Layout:
         loose.append(base)
         base = only
     if base.path.parts:
-        notes.insert(0, f"{printable(base.path)}/ is used: no other folder beside it has images")
+        notes.insert(0, _entered(base))
     if not base.folders:
         kind = (
             "images, but no folder of them for each class" if base.images else f"no images{others}"
@@ -120,8 +120,7 @@ def find(root: Path) -> Layout:
             notes.append(f"folders are taken as splits, by their names: {read}")
         for split, folder in by_split.items():
             if folder is not base.folders.get(folder.path.name):
-                where = printable(folder.path)
-                notes.append(f"{where}/ is used: no other folder beside it has images")
+                notes.append(_entered(folder))
             loose.append(folder)
             part = None if split == "train" and len(own) < len(SPLITS) else split
             entries += _of_classes(root, folder, part)
@@ -256,15 +255,19 @@ def _wrapped(folder):
     return None if only.images or name.casefold() in SPLIT_OF else only
 
 
+def _entered(folder):
+    return f"{printable(folder.path)}/ is used: no other folder beside it has images"
+
+
 def _words(name):
     """Returns the words of a name, without its numbers, in lower case."""
     return [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\d_A-Za-z]+", name)]
 
 
 def _is_annotated(name):
-    """Says whether a name is one of `IMAGES` or `ANNOTATIONS`, perhaps with a split's or a piece's (train_masks)."""
+    """Says whether a name is one of `ANNOTATED`, perhaps with a split's or a piece's (train_masks)."""
     words = [word for word in _words(name) if word not in SPLIT_OF and word not in PIECES]
-    return not {name.casefold(), "".join(words)}.isdisjoint(IMAGES | ANNOTATIONS)
+    return name.casefold() in ANNOTATED or "".join(words) in ANNOTATED
 
 
 def _annotates(name):
@@ -376,25 +379,25 @@ def _of_classes(root, base, split):
     _refuse_bare(root, base)
     for name, folder in base.folders.items():
         if folder.folders:
-            where = printable(root / folder.path)
-            remedy = f"if these are the classes, use --data {where}"
-            alike = [
-                other.folders.keys() & folder.folders
-                for other in base.folders.values()
-                if other is not folder
-            ]
-            if len(folder.folders) == 1:
-                remedy = "move its images up into it"
-            elif not split and any(len(both) > 1 for both in alike):
-                remedy = "if the folders around the classes are splits, name them train and test"
-            if any(inner.casefold() in SPLIT_OF for inner in folder.folders):
-                remedy = "put the splits outside the classes: train/cat, not cat/train"
             raise ValueError(
-                f"{where} has folders with images in it, {shown(folder.folders)}: expected the images "
-                f"of one class, without folders; nested classes are not merged: {remedy}"
+                f"{printable(root / folder.path)} has folders with images in it, "
+                f"{shown(folder.folders)}: expected the images of one class, without folders; "
+                f"nested classes are not merged: {_remedy(root, base, folder, split)}"
             )
         entries += [Entry(path, name, split) for path in folder.images]
     return entries
+
+
+def _remedy(root, base, folder, split):
+    """Says what to do about a class in `base` that has folders with images in it."""
+    if any(inner.casefold() in SPLIT_OF for inner in folder.folders):
+        return "put the splits outside the classes: train/cat, not cat/train"
+    if len(folder.folders) == 1:
+        return "move its images up into it"
+    others = [other.folders.keys() for other in base.folders.values() if other is not folder]
+    if not split and any(len(other & folder.folders.keys()) > 1 for other in others):
+        return "if the folders around the classes are splits, name them train and test"
+    return f"if these are the classes, use --data {printable(root / folder.path)}"
 
 
 def _pieces(names):
@@ -405,7 +408,7 @@ def _pieces(names):
     pieces = [
         name
         for words, own in alike.items()
-        if len(own) > 1 and {*words} & (PIECES | IMAGES | ANNOTATIONS)
+        if len(own) > 1 and {*words} & (PIECES | ANNOTATED)
         for name in own
     ]
     if all(map(EXPORTED.fullmatch, names)):
