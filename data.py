@@ -310,6 +310,12 @@ def _load_cifar10():
 SOURCES = {"cifar10": _load_cifar10, "shapes": shapes.draw}
 
 
+def named_classes(dataset: Dataset) -> str:
+    """Counts and names the classes of a `Dataset`."""
+    names = dataset.class_names
+    return f"{len(names):,}: {', '.join(names) if len(names) <= 20 else shown(names)}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(
         description="Previews a source of images: counts, notes and a grid of examples."
@@ -351,9 +357,7 @@ def preview(asked):
         plots.save(plots.preview(dataset), asked.output)
     for name, split in zip(SPLITS, dataset[:3], strict=True):
         say(name, f"{len(split.images):,} images")
-    names = dataset.class_names
-    listed = ", ".join(names) if len(names) <= 20 else shown(names)
-    say("classes", f"{len(names):,}: {listed}")
+    say("classes", named_classes(dataset))
     for note in dataset.notes:
         say("note", note)
     say("plot", asked.output)

@@ -246,6 +246,11 @@ def test_nested_classes_are_refused(tree):
     tree.refuses("train/b has folders with images in it, c", "move its images up into it")
     tree.put("train/b/d")
     tree.refuses("train/b has folders with images in it", f"use --data {tree.root / 'train/b'}")
+    tree.put("train/b/e f/c")
+    tree.put("train/b/e f/d")
+    tree.root = tree.root / "train/b"
+    tree.refuses("e f has folders", f"use --data '{tree.root / 'e f'}'")
+    tree.root = tree.root.parent.parent
     shutil.rmtree(tree.root / "train")
     for name in ("a/train", "a/val", "b/train"):
         tree.put(name)
@@ -274,6 +279,22 @@ def test_nested_classes_are_refused(tree):
             ["seg_train/a", "seg_train/b", "seg_test/a", "seg_pred"],
             ["seg_test, seg_train beside seg_pred", "splits only or classes"],
         ),
+        (["a/c", "a/d", "b/c", "b/d"], ["if a, b are, put all images of each directly into"]),
+        (["d/train/a", "d/train/b", "d/test/a", "assets"], ["to train on d alone, use --data "]),
+        (
+            ["train/a", "train/b", "test/hot dog", "train/hot_dog"],
+            ["hot dog (in test) and hot_dog"],
+        ),
+        (["trainval/a", "trainval/b", "test/a"], ["or name trainval train, validation or test"]),
+        (
+            ["cat_train", "dog_train", "cat_test"],
+            ["a folder for each class in it, such as train/cat"],
+        ),
+        (
+            ["train/a", "train/b", "test/unknown"],
+            ["images whose class is unknown, move it elsewhere"],
+        ),
+        (["dev/a", "dev/b"], ["no images to train on", "or --data ", "dev"]),
         (["images", "masks"], ["images, masks", "not like classes"]),
         (["train/images", "train/Labels", "val/images"], ["Labels, images", "not like classes"]),
         ([""], ["images, but no folder of them"]),
@@ -292,7 +313,19 @@ def test_what_cant_be_told_is_refused(tree, folders, words, tmp_path):
 def test_a_folder_of_files_of_other_kinds(tree):
     for number in range(3):
         tree.file(f"a/{number}.HEIC")
-    tree.refuses("no images, but 3 files of other kinds: .heic (3)")
+    tree.refuses("no images, but 3 files of other kinds: .heic (3)", "convert, rename or copy them")
+    tree.put("a")
+    tree.put("b")
+    has(tree.load(), "left out: 3 files of other kinds", "3 of them are images, such as a/0.HEIC")
+
+
+def test_photographs_that_icloud_has_not_downloaded(tree):
+    tree.put("a")
+    tree.put("b")
+    tree.file("a/.1.jpg.icloud")
+    has(tree.load(), ".icloud (1)", "1 of them is an image")
+    tree.file("fox/.1.jpg.icloud")
+    tree.refuses("fox has no image that can be used, only files such as .1.jpg.icloud")
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".dng", ".jxl", ".NEF"])
@@ -320,6 +353,38 @@ def test_plots_of_this_project_are_no_images(tree):
     )
     assert sum(tree.sizes()) == 20
     has(tree.load(), "left out", "plots of this project (1)")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["images/a", "images/b", "masks/a", "masks/b"],
+        ["patient1/a", "patient1/b", "patient2/a", "patient2/b"],
+        ["100APPLE/a", "100APPLE/b", "101APPLE/a", "101APPLE/b"],
+        [f"{fold}/{name}" for fold in "1234" for name in "ab"],
+    ],
+)
+def test_what_is_no_split_is_not_to_be_named_so(tree, folders):
+    for folder in folders:
+        tree.put(folder)
+    with pytest.raises(ValueError, match="if these are the classes, use --data") as refused:
+        tree.load()
+    assert "name them train" not in str(refused.value)
+
+
+def test_folders_around_the_classes_of_a_split_are_entered(tree):
+    for name in ("train/data/images/a", "train/data/images/b", "val/a", "val/b"):
+        tree.put(name)
+    assert tree.sizes() == [18, 20, 2]
+
+
+def test_a_sweep_names_the_classes(tree, script):
+    for number in range(20):
+        tree.put(f"{number}")
+    arguments = ("sweep.py", "--data", tree.root, "--weights", "drawn", "--list")
+    assert "classes     20: 0, 1, 10, 11, 12, 13, 14" in script(*arguments).out
+    tree.put("a")
+    assert "classes     21: 0, 1, 10, 11, 12 and 16 more" in script(*arguments).out
 
 
 def test_classes_of_few_images_to_train_on_are_named(tree):
@@ -545,6 +610,51 @@ def test_classes_of_masks_are_classes(tree, other):
 
 
 @pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (("cat", "cat_masks", "dog", "dog_masks"), "cat_masks, dog_masks are classes here"),
+        (("cat", "dog", "gt"), "gt is a class here"),
+        (
+            ("cat", "dog", "cat (2)"),
+            "cat (2) and cat are classes here: if they are one, merge them",
+        ),
+        (("cat", "dog", "Copy of dog"), "Copy of dog and dog are classes here"),
+        (("train/cat", "train/dog", "train/test", "val/cat"), "test is a class here, as it holds"),
+        (("video_1", "video_2"), "video_1, video_2 are classes here: if they are parts of one set"),
+    ],
+)
+def test_what_looks_like_no_class_is_said(tree, names, word):
+    for name in names:
+        tree.put(name)
+    has(tree.load(), word)
+
+
+@pytest.mark.parametrize("names", [("Ford GT", "Audi R8"), ("mask", "nomask"), ("dev", "prod")])
+def test_ordinary_classes_are_not_said_to_be_none(tree, names):
+    for split in ("train", "test"):
+        for name in names:
+            tree.put(f"{split}/{name}")
+    assert not any("class here" in note for note in tree.load().notes)
+
+
+@pytest.mark.parametrize("name", ["mask_{}.png", "{}Mask.png", "{}_labels.png", "{}_overlay.png"])
+def test_annotations_beside_their_images_are_said(tree, name):
+    for folder in "ab":
+        tree.put(folder, 10, "{}.jpg")
+        tree.put(folder, 10, name)
+    has(tree.load(), "20 images named like an annotation of another image")
+
+
+def test_images_of_one_name_are_said(tree):
+    for folder in "ab":
+        tree.put(folder, 10, "{}.jpg")
+        tree.put(folder, 2, "{}.png")
+    assert not any("suffix alone" in note for note in tree.load().notes)
+    tree.put("a", 10)
+    has(tree.load(), "a: most images are two files whose names differ in the suffix alone")
+
+
+@pytest.mark.parametrize(
     "names",
     [
         ("100APPLE", "101APPLE"),
@@ -588,6 +698,10 @@ def test_a_split_without_one_to_train_on_is_said(tree, name):
         ("{}", "aug_{}"),
         ("flipped_{}", "{}_rot90"),
         ("{}_rot90", "{}_rot180"),
+        ("{}_flip_h", "{}"),
+        ("{}", "{}_horizontal_flip"),
+        ("{}", "{}-edited"),
+        ("a_original_{}.jpg_0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f", "{}"),
     ],
 )
 def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
@@ -612,6 +726,23 @@ def test_names_that_are_no_versions(tree, names):
             for class_name in "ab":
                 tree.put(f"{split}/{class_name}", 10, f"{name}.png")
     assert not any("augmented" in note for note in tree.load().notes)
+
+
+def test_frames_of_a_video_in_two_splits_are_said(tree):
+    for folder in "ab":
+        tree.put(folder, 10, "clip1_frame{}.png")
+    has(tree.load(), "4 images that look, by name, like frames of a video in another split")
+    for folder in "ab":
+        shutil.rmtree(tree.root / folder)
+        tree.put(f"train/{folder}", 10, "frame{}.png")
+        tree.put(f"val/{folder}", 10, "frame{}.png")
+        tree.put(f"test/{folder}", 10, "frame{}.png")
+    assert not any("video" in note for note in tree.load().notes)
+    for number in range(10):
+        for folder in "ab":
+            path = tree.root / f"train/{folder}/frame{number}.png"
+            path.rename(path.with_name(f"clip{number // 5}_frame{number}.png"))
+    assert not any("video" in note for note in tree.load().notes)
 
 
 @pytest.mark.parametrize("name", ["batch_", "fold", "HAM10000_images_part_"])
@@ -671,7 +802,7 @@ def test_a_class_that_is_all_duplicates_is_named(tree):
     for name in ("train/a", "val/a", "val/b", "test/a", "test/b"):
         tree.put(name, 5)
     shutil.copytree(tree.root / "test/b", tree.root / "train/b")
-    tree.refuses("class b has 0 distinct readable images for training")
+    tree.refuses("class b has 0 distinct readable images for training", "add images, or leave")
 
 
 def test_duplicates_of_what_the_seed_divides(tree):

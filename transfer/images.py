@@ -23,8 +23,14 @@ SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if 
 # Images all the same, whether or not the system's list of file types has them.
 UNREADABLE = {
     ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
+    ".dcm",
 }  # fmt: skip
-JUNK = {"__MACOSX", "@eaDir"}  # made by macOS' archives and by Synology's thumbnails
+ELSEWHERE = {".icloud"}  # stands for a file that iCloud has not downloaded, and is hidden
+# Made by systems, not by the user.
+JUNK = {
+    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+    "Thumbs.db", "desktop.ini",
+}  # fmt: skip
 # What undoes the orientation that EXIF data give (Exif 2.3, section 4.6.4 A).
 UPRIGHT = dict(
     enumerate(
@@ -121,7 +127,7 @@ def is_plot(path: Path) -> bool:
 
 def means_image(path: Path) -> bool:
     """Says whether a file is an image of whatever format: by its name, or else by its content."""
-    if path.suffix.lower() in UNREADABLE:
+    if path.suffix.lower() in UNREADABLE | ELSEWHERE:
         return True
     kind, _ = mimetypes.guess_type(path.name)
     return kind.startswith("image/") if kind else side(path) > 0

@@ -11,6 +11,7 @@ the seed. An ambiguous layout is refused.
 import itertools
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -29,22 +30,36 @@ SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
 # Names of what data sets for detection and segmentation have beside each other: no classes.
 ANNOTATIONS = {
     "masks", "mask", "labels", "annotations", "segmentationclass", "segmentationobject",
-    "groundtruth",
+    "groundtruth", "gt", "trimaps",
 }  # fmt: skip
 ANNOTATED = ANNOTATIONS | {"images", "image", "imgs", "img", "jpegimages"}
-NEGATIONS = {"no", "non", "not", "without"}
-# Words of longer names of such folders, as DUTS-TR-Mask.
-ANNOTATING = ANNOTATIONS | {"label", "annotation", "gt", "segmentation", "segmentations"}
+NEGATION = re.compile("(without|with|non|not|no|)(.*)")
+# Words of longer names of such folders, as DUTS-TR-Mask; a GT is also a car.
+ANNOTATING = ANNOTATIONS - {"gt"} | {"annotation", "segmentation", "segmentations"}
 # What the pieces of one set are called, and what cameras, months and exports call their folders.
-PIECES = {"part", "batch", "chunk", "fold", "shard", "photos", "folder", "subset", "session"}
+PIECES = {
+    "part", "batch", "chunk", "fold", "shard", "photos", "folder", "subset", "session", "clip",
+    "video", "patient", "subject",
+}  # fmt: skip
 EXPORTED = re.compile(
     "[1-9][0-9]{2}[A-Z_][A-Z0-9_]{4}|20[0-9]{2}[-_]?(0[1-9]|1[0-2])([-_]?[0-9]{2})?_*"
 )
+# What systems and synchronisation call a second folder of the same name.
+SECOND = re.compile(r"(?:copy of )?(.+?)(?: - copy)?(?: ?\((?:[0-9]+|[^)]*conflict[^)]*)\))?", re.I)
 # What such files add to the name of the image that they belong to.
-ANNOTATION = re.compile("(.+)[-_ ](mask|seg|segmentation|label|annotation|gt)([-_ ]?[0-9]+)?", re.I)
+ANNOTATION = re.compile(
+    "(?:(?:masks?|seg|labels?|gt)[-_. ])?(.+?)"
+    "(?:[-_. ]?(?:masks?|seg|segmentation|labels?|annotation|annotated|gt|depth|overlay|heatmap|"
+    "bbox|pred|superpixels)(?:[-_ ]?[0-9]+)?)?",
+    re.I,
+)
 EXPECTED = (
     "expected two or more folders of images, one per class, or train/, validation/ and test/ with "
     "such folders inside"
+)
+USABLE = (
+    f"expected {', '.join(images.FORMATS)} with a suffix, and no links out of the folder; convert, rename "
+    "or copy them"
 )
 
 
@@ -93,22 +108,37 @@ def find(root: Path) -> Layout:
     loose = []
     while only := _wrapped(base):
         _refuse_bare(root, base)
+        _refuse_links(root, base)
         loose.append(base)
         base = only
     if base.path.parts:
         notes.insert(0, _entered(base))
     if not base.folders:
-        kind = (
-            "images, but no folder of them for each class" if base.images else f"no images{others}"
-        )
-        raise ValueError(f"{printable(root / base.path)} has {kind}: {EXPECTED}")
+        where, expected = printable(root / base.path), EXPECTED
+        if base.images:
+            raise ValueError(
+                f"{where} has images, but no folder of them for each class: {expected}"
+            )
+        if base.useless:
+            expected = USABLE
+        raise ValueError(f"{where} has no images{others}: {expected}")
 
     splits = _splits(base.folders)
     classes = [name for name in base.folders if name not in splits]
     if classes and any(base.folders[name].folders for name in splits):
+        nested = [
+            name
+            for name in classes
+            if base.folders[name].folders
+            and not _splits(base.folders[name].folders)
+            and not _is_annotated(name)
+        ]
+        remedy = "move one or the other elsewhere"
+        if nested:
+            remedy += f", or name {shown(nested)} train, validation or test if it is a split, too"
         raise ValueError(
             f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
-            "splits only or classes only; move one or the other elsewhere"
+            f"splits only or classes only; {remedy}"
         )
     loose.append(base)
     own, entries = (), []
@@ -122,17 +152,14 @@ def find(root: Path) -> Layout:
             if folder is not base.folders.get(folder.path.name):
                 notes.append(_entered(folder))
             loose.append(folder)
+            if split == "train":
+                others = {name for other in own[1:] for name in by_split[other].folders}
+                notes += _like_splits(folder.folders.keys() - others, {})
             part = None if split == "train" and len(own) < len(SPLITS) else split
             entries += _of_classes(root, folder, part)
     else:
         entries = _of_classes(root, base, None)
-        if alike := _like_splits(base.folders, splits):
-            what = (
-                "is a class here, as it holds"
-                if len(alike) == 1
-                else "are classes here, as they hold"
-            )
-            notes.append(f"{shown(alike)} {what} images and no classes")
+        notes += _like_splits(base.folders, splits)
     for folder in loose:
         if folder.images:
             names = shown([path.name for path in folder.images])
@@ -150,14 +177,14 @@ def _scan(root):
     Links are followed inside the folder, those to folders once each and never to one around them.
     """
     tree, real_root, entered = [_Folder(Path())], Path(os.path.realpath(root)), set()
-    kinds, hidden, hidden_folders = Counter(), [], []
+    kinds, unused, hidden, hidden_folders = Counter(), [], [], []
     for folder in tree:  # which grows by the folders in it, without recursion: they may be deep
         try:
             with os.scandir(root / folder.path) as found:
                 for entry in sorted(found, key=lambda entry: entry.name):
                     path = folder.path / entry.name
                     image = path.suffix.lower() in images.SUFFIXES
-                    if images.is_hidden(entry.name):
+                    if images.is_hidden(entry.name) and path.suffix not in images.ELSEWHERE:
                         if entry.is_dir(follow_symlinks=False):
                             hidden_folders.append(path)
                         elif image and entry.is_file(follow_symlinks=False):
@@ -179,13 +206,14 @@ def _scan(root):
                         kinds[path.suffix.lower() if plain else "not a regular file"] += 1
                         if plain and images.means_image(root / path):
                             folder.useless = path
+                            unused.append(path)
         except OSError as error:
             raise OSError(
                 f"{printable(root / folder.path)} can't be read: {error.strerror}"
             ) from error
     empty = _without_empty(tree)
     links = [link for folder in tree for link in folder.links]
-    return tree[0], *_left_out(kinds, empty, links, hidden, hidden_folders)
+    return tree[0], *_left_out(kinds, unused, empty, links, hidden, hidden_folders)
 
 
 def _leads_on(link, real_root, entered):
@@ -215,14 +243,20 @@ def _without_empty(tree):
     return sorted(path for path in below_nothing if path.parent not in below_nothing)
 
 
-def _left_out(kinds, empty, links, hidden, hidden_folders):
+def _left_out(kinds, unused, empty, links, hidden, hidden_folders):
     """Returns lines on what is left out, and what a folder without images has instead."""
     notes, others = [], ""
     if kinds:
         each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
         files = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
         others = f", but {files}"
-        notes.append(f"left out: {files}")
+        are = "is an image" if len(unused) == 1 else "are images"
+        which = (
+            f"; {len(unused):,} of them {are}, such as {printable(unused[0])}: {USABLE}"
+            if unused
+            else ""
+        )
+        notes.append(f"left out: {files}{which}")
     if empty:
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links:
@@ -244,7 +278,8 @@ def _left_out(kinds, empty, links, hidden, hidden_folders):
 
 def _folded(name):
     """Returns what two names have in common that a reader, or another file system, takes for one."""
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    name = unicodedata.normalize("NFC", name).casefold()
+    return " ".join(re.sub(r"(?<=\w)[-_](?=\w)", " ", name).split())
 
 
 def _wrapped(folder):
@@ -276,9 +311,8 @@ def _annotates(name):
     return bool(ANNOTATING & {*words, *map("".join, itertools.pairwise(words))})
 
 
-def _positive(name):
-    """Returns the words of a name without those that deny or affirm it."""
-    return tuple(word for word in _words(name) if word not in NEGATIONS | {"with"})
+def _without_annotating(name):
+    return tuple(word for word in _words(name) if word not in ANNOTATING)
 
 
 def _split_word(word):
@@ -304,7 +338,10 @@ def _splits(names):
 
 
 def _like_splits(names, splits):
-    """Returns the names of splits, alone (test_set) or of one thing (my_train, my_test; cat_val, cat)."""
+    """Returns a line on classes that are named like splits.
+
+    That is alone (test_set) or of one thing (my_train, my_test; cat_val, cat).
+    """
     words = {name: tuple(_words(name)) for name in names}
     rest = {
         name: tuple(word for word in own if _split_word(word) not in SPLIT_OF)
@@ -312,37 +349,42 @@ def _like_splits(names, splits):
     }
     of_splits = Counter(rest[name] for name in splits)
     classes = {*words.values()}
-    return [
+    alike = [
         name
         for name, own in rest.items()
         if own != words[name]
         and ({*own} <= {"set", "data", "images"} or own in classes or of_splits[own] > 1)
     ]
+    if not alike:
+        return []
+    what = "is a class here, as it holds" if len(alike) == 1 else "are classes here, as they hold"
+    return [f"{shown(alike)} {what} images and no classes"]
 
 
 def _by_split(root, base, splits):
     _refuse_bare(root, base)
+    _refuse_links(root, base)
     where = printable(root / base.path)
-    for link in base.links:
-        if link.name.casefold() in SPLIT_OF:
-            raise ValueError(
-                f"{printable(root / link)} is a link that is not followed, out of the folder "
-                "or to nothing: expected a folder; move or copy the images there"
-            )
     by_split = {}
     for split in SPLITS:
         alike = [name for name in splits if splits[name] == split]
         if len(alike) > 1:
+            holds = "with a folder for each class in it, such as train/cat"
+            if any(base.folders[name].folders for name in alike):
+                holds = "so move the others elsewhere, or merge them if they hold images of the same kind"
             raise ValueError(
-                f"{where} has {shown(alike)}, which all name the {split} split: expected one of them; "
-                "merge them, or move the others elsewhere"
+                f"{where} has {shown(alike)}, which all name the {split} split: expected one of them, "
+                f"{holds}"
             )
         if alike:
             by_split[split] = _inner(base.folders[alike[0]])
     if "train" not in by_split:
+        only = f", or --data {_quoted(root / base.folders[next(iter(splits))].path)}" * (
+            len(splits) == 1
+        )
         raise ValueError(
             f"{where} has {shown(splits)}, but no images to train on: expected train/ (or training/) "
-            "with a folder of images for each class"
+            f"with a folder of images for each class{only}"
         )
     for folder in by_split.values():
         if not folder.folders:
@@ -355,12 +397,25 @@ def _by_split(root, base, splits):
 
 
 def _inner(folder):
-    """Returns the one folder in a split's folder where it holds the classes, as in Kaggle's archives."""
-    if len(folder.folders) != 1 or folder.images or folder.bare:
-        return folder
-    ((name, inner),) = folder.folders.items()
-    holds_classes = inner.folders and not inner.images
-    return inner if holds_classes or name == folder.path.name else folder
+    """Returns the innermost folder in a split's folder where it holds the classes, as in archives."""
+    while len(folder.folders) == 1 and not folder.images and not folder.bare:
+        ((name, inner),) = folder.folders.items()
+        holds_classes = inner.folders and not inner.images
+        if not holds_classes and name != folder.path.name:
+            break
+        folder = inner
+    return folder
+
+
+def _refuse_links(root, base):
+    """Refuses a link in `base` that is not followed, but named like a split."""
+    splits = _splits([*base.folders, *(link.name for link in base.links)])
+    for link in base.links:
+        if link.name in splits:
+            raise ValueError(
+                f"{printable(root / link)} is a link that is not followed, out of the folder "
+                "or to nothing: expected a folder; move or copy the images there"
+            )
 
 
 def _refuse_bare(root, base):
@@ -369,8 +424,7 @@ def _refuse_bare(root, base):
         folder = base.bare[0]
         raise ValueError(
             f"{printable(root / folder.path)} has no image that can be used, only files such as "
-            f"{printable(folder.useless.name)}: expected {', '.join(images.FORMATS)}, and no links "
-            "out of the folder; convert or copy them, or move the folder elsewhere"
+            f"{printable(folder.useless.name)}: {USABLE}, or move the folder elsewhere"
         )
 
 
@@ -390,18 +444,38 @@ def _of_classes(root, base, split):
 
 def _remedy(root, base, folder, split):
     """Says what to do about a class in `base` that has folders with images in it."""
-    if any(inner.casefold() in SPLIT_OF for inner in folder.folders):
+    use = f"use --data {_quoted(root / folder.path)}"
+    if splits := _splits(folder.folders):
+        if any(folder.folders[name].folders for name in splits):
+            return f"to train on {printable(folder.path)} alone, {use}"
         return "put the splits outside the classes: train/cat, not cat/train"
     if len(folder.folders) == 1:
-        return "move its images up into it"
-    others = [other.folders.keys() for other in base.folders.values() if other is not folder]
-    if not split and any(len(other & folder.folders.keys()) > 1 for other in others):
-        return "if the folders around the classes are splits, name them train and test"
-    return f"if these are the classes, use --data {printable(root / folder.path)}"
+        return "move its images up into it, or the folder elsewhere if it is no class"
+    remedy = (
+        f"if these are the classes, {use}; if {shown(base.folders)} are, put all images of each directly "
+        "into its folder"
+    )
+    alike = [
+        name
+        for name, other in base.folders.items()
+        if len(other.folders.keys() & folder.folders.keys()) > 1
+    ]
+    if not split and 1 < len(alike) <= len(SPLITS) and not any(map(_is_part, alike)):
+        remedy += "; if the folders around the classes are splits, name them train and test (and validation)"
+    return remedy
+
+
+def _is_part(name):
+    """Says whether a folder is named like a part of a data set that is no split."""
+    return bool({*_words(name)} & (PIECES | ANNOTATED | ANNOTATING) or EXPORTED.fullmatch(name))
+
+
+def _quoted(path):
+    return shlex.quote(printable(path))
 
 
 def _pieces(names):
-    """Returns a line on names of classes that look like those of pieces of one set."""
+    """Returns lines on names of classes that look like those of pieces of one set, or of one class."""
     alike = {}
     for name in names:
         alike.setdefault(tuple(_words(name)), []).append(name)
@@ -413,26 +487,32 @@ def _pieces(names):
     ]
     if all(map(EXPORTED.fullmatch, names)):
         pieces = names
-    if not pieces:
-        return []
-    return [
-        f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
-        "folder for each class"
+    notes = [
+        f"{name} and {first} are classes here: if they are one, merge them"
+        for name in names
+        if (first := SECOND.fullmatch(name)[1]) != name and first in names
     ]
+    if pieces:
+        notes.append(
+            f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
+            "folder for each class"
+        )
+    return notes
 
 
 def _annotations(entries):
     """Returns lines on what is named like masks or other annotations, not like images of a class."""
     stems = {}
     for entry in entries:
-        found = ANNOTATION.fullmatch(entry.path.stem)
-        stems.setdefault(entry.class_name, set()).add(found[1] if found else entry.path.stem)
-    names = sorted(stems)
-    notes = _pieces(names)
+        stem = ANNOTATION.fullmatch(entry.path.stem)[1]
+        stems.setdefault(entry.class_name, set()).add(stem)
+    notes = _pieces(sorted(stems))
     # Where there is no_mask or without_mask, mask or with_mask is a class.
-    negated = {_positive(name) for name in names if NEGATIONS & {*_words(name)}}
-    names = [name for name in names if _positive(name) not in negated]
+    said = {name: NEGATION.match("".join(_words(name))) for name in sorted(stems)}
+    denied = {found[2] for found in said.values() if found[1] not in ("", "with")}
+    names = [name for name, found in said.items() if found[2] not in denied]
     annotating = {name for name in names if _annotates(name)}
+    others = {_without_annotating(name) for name in stems.keys() - annotating}
     # Names that other classes have in common are numbers that each class begins anew.
     counts = Counter(stem for name in stems.keys() - annotating for stem in stems[name])
     originals = {stem for stem, count in counts.items() if count == 1}
@@ -440,7 +520,13 @@ def _annotations(entries):
         name
         for name in names
         if _is_annotated(name)
-        or (name in annotating and 2 * len(stems[name] & originals) > len(stems[name]))
+        or (
+            name in annotating
+            and (
+                _without_annotating(name) in others
+                or 2 * len(stems[name] & originals) > len(stems[name])
+            )
+        )
     ]:
         is_class = "is a class" if len(classes) == 1 else "are classes"
         notes.append(
@@ -450,15 +536,32 @@ def _annotations(entries):
     masks = [
         entry.path
         for entry in entries
-        if (found := ANNOTATION.fullmatch(entry.path.stem))
-        and (entry.path.parent, found[1]) in beside
+        if (stem := ANNOTATION.fullmatch(entry.path.stem)[1]) != entry.path.stem
+        and (entry.path.parent, stem) in beside
     ]
     if masks:
         notes.append(
             f"{counted(len(masks), 'image')} named like an annotation of another image: {shown(masks)}; "
             "move annotations elsewhere"
         )
-    return notes
+    return notes + _of_one_name(entries)
+
+
+def _of_one_name(entries):
+    """Returns a line on images whose names differ in their suffixes alone, if most in a class do."""
+    suffixes = {}
+    for entry in entries:
+        place = entry.class_name, entry.path.with_suffix("")
+        suffixes.setdefault(place, set()).add(entry.path.suffix)
+    pairs = Counter(name for (name, _), own in suffixes.items() if len(own) > 1)
+    images_of = Counter(entry.class_name for entry in entries)
+    alike = [name for name in sorted(pairs) if 4 * pairs[name] > images_of[name]]
+    if not alike:
+        return []
+    return [
+        f"{shown(alike)}: most images are two files whose names differ in the suffix alone: if one "
+        "annotates the other, move annotations elsewhere"
+    ]
 
 
 def _check_classes(where, entries):
@@ -477,16 +580,23 @@ def _check_classes(where, entries):
         )
     if len(found) < 2:
         raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
-    counts = Counter(map(_folded, found))
-    alike = [name for name in sorted(found) if counts[_folded(name)] > 1]
-    if alike:
+    by_folded = {}
+    for name in sorted(found):
+        by_folded.setdefault(_folded(name), []).append(name)
+    if alike := [names for names in by_folded.values() if len(names) > 1]:
+        names = [
+            name + f" (in {' and '.join(sorted(found[name] - {None}))})" * (found[name] != {None})
+            for name in alike[0]
+        ]
+        more = f" (and {len(alike) - 1:,} more do)" * (len(alike) > 1)
         raise ValueError(
-            f"{where}: the classes {' and '.join(alike)} differ only in case, in spaces or in how an "
-            "accent is encoded: rename one"
+            f"{where}: the classes {' and '.join(names)} differ only in case, in spaces, underscores or "
+            f"hyphens, or in how an accent is encoded{more}: give each class one name"
         )
     for name in sorted(found):
         if not found[name] & {None, "train"}:
             raise ValueError(
                 f"{where}: the class {name} is in {' and '.join(sorted(found[name]))}, but has no "
-                "image to train on: expected every class in the training folder"
+                "image to train on: expected every class in the training folder; if it is no class, "
+                "but images whose class is unknown, move it elsewhere"
             )

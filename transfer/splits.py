@@ -25,11 +25,14 @@ NEAR_COLOUR = 8
 FEW = 10  # images per class below which a class is named
 # What Roboflow and common scripts make of the name of an image that they augment.
 VERSION = re.compile(
-    r"(?:(?:aug|augmented|flipped|mirrored|rotated)[-_ ])?(.+?)"
-    r"(\.rf\.\w++|[-_ ](new)?(\d+deg|rot(ated?|\d++)|[hv]?flip(ped)?(LR|UD|TB)?|mirror(ed)?|aug(mented)?)+"
-    r"([-_ ]?\d+)?)*",
+    r"(?:(?:aug|augmented|flipped|mirrored|rotated)[-_ ]|.+_original_)?(.+?)"
+    r"(\.rf\.\w++|\.\w+_[0-9a-f]{8}-[-0-9a-f]+"
+    r"|[-_ ](new|horizontal|vertical)?[-_ ]?(\d+deg|rot(ated?|\d++)|[hv]?flip(ped)?([-_ ]?[hv]|LR|UD|TB)?"
+    r"|mirror(ed)?|aug(mented)?|edited|bright(er|ness)?|zoom(ed)?|blur(red)?|noisy|noise)+([-_ ]?\d+)?)*",
     re.I,
 )
+# How the frames of a video are numbered.
+FRAME = re.compile(r"(.*?)[-_ ]*frame[-_ ]*\d+", re.I)
 
 
 class Split(NamedTuple):
@@ -68,8 +71,8 @@ class Divided(NamedTuple):
     `rows` is `{"train": rows, "validation": rows, "test": rows}`, each int64 numbers of images in the
     order of the source. `pool`, int64 (n,), has those that validation is taken from: all that folds
     divide, or its own with their near duplicates; `drawn_from` is the number of images from which the
-    seed draws those, or 0. `planned` is the number of training images that each seed and fold has,
-    were no near duplicates dropped. `notes` are lines for the user.
+    seed draws those, or 0. `planned` is the number of training images that each seed and fold has
+    at most, were no near duplicates dropped. `notes` are lines for the user.
     """
 
     rows: dict[str, np.ndarray]
@@ -132,7 +135,8 @@ def enough(
         )
         raise ValueError(
             f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more}: "
-            f"expected {1 + len(fractions)} or more of each class, {uses}"
+            f"expected {1 + len(fractions)} or more of each class, {uses}; add images, or leave the class "
+            "out"
         )
 
 
@@ -191,12 +195,12 @@ def divide(
         parts = _folds(found, pool, folds, seed)
         rows["validation"] = parts[fold - 1]
         rows["train"] = np.setdiff1d(pool, rows["validation"])
-        planned = len(pool) * (folds - 1) // folds
+        planned = len(pool) - len(pool) // folds
     else:
         pool = rows["validation"]
         planned = len(rows["train"])
     if found.hashes is not None:
-        notes += _versions(found, rows)
+        notes += _versions(found, rows) + _frames(found, rows)
         drop = near_duplicates == "drop"
         notes += _without_near_duplicates(found, rows, drop)
         counts = _counts(found, rows["train"])
@@ -204,9 +208,8 @@ def divide(
         enough(found.name, counts, found.class_names, {}, "image", purpose)
     for split in SPLITS[1:]:
         if not len(rows[split]):
-            raise ValueError(
-                f"{found.name} has no images left for {split}: all are (near) duplicates or unreadable"
-            )
+            why = f"{found.name} has no images left for {split}: all are (near) duplicates or unreadable"
+            raise ValueError("; ".join([why, *notes]))
         lacks = np.flatnonzero(_counts(found, rows[split]) == 0)
         if len(lacks):
             names = shown(found.class_names[label] for label in lacks)
@@ -323,6 +326,26 @@ def _versions(found, rows):
     return [
         f"{counted(len(versions), 'image')} that {verb}, by name, like augmented versions of an image in "
         f"another split: {pairs}; if so, accuracies are too high: augment training images only"
+    ]
+
+
+def _frames(found, rows):
+    """Returns lines on frames of one video, by their names, that stand in two splits."""
+    videos = {}
+    for split in SPLITS:
+        for i in rows[split].tolist():
+            path = Path(found.title(i))
+            # Without a name of the video, each split that is the user's own numbers its frames.
+            if (frame := FRAME.fullmatch(path.stem)) and (frame[1] or found.given[i] is None):
+                videos.setdefault((found.labels[i], frame[1]), []).append((split, i))
+    cut = [own for own in videos.values() if len({split for split, _ in own}) > 1]
+    frames = [i for own in cut for split, i in own if split != own[0][0]]
+    if not frames:
+        return []
+    verb = "looks" if len(frames) == 1 else "look"
+    return [
+        f"{counted(len(frames), 'image')} that {verb}, by name, like frames of a video in another split: "
+        f"{shown(map(found.title, frames))}; if so, accuracies are too high: make splits of whole videos"
     ]
 
 

@@ -65,6 +65,7 @@ def begin(
             found |= {trial: Result(trial, "impossible", str(error)) for trial in trials}
             continue
         if not fingerprint:  # what is noted of other amounts and seeds is much the same
+            say("classes", data.named_classes(dataset))
             for note in notes(dataset, any(trial.config.mirror for trial in grid.trials)):
                 say("note", note)
         fingerprint = dataset.fingerprint
