@@ -227,6 +227,8 @@ def name(row, rows):
             parts.append("random" if value == "none" else value)
         elif any(each.get(key) != value for each in alike):  # else it follows from the kind
             parts.append(f"{key.replace('_', ' ')} {show(value)}")
+    if len({each["folds"] for each in alike}) > 1:
+        parts.append(f"{settings['folds']} folds" if settings["folds"] else "no folds")
     return ", ".join(parts)
 
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from transfer import arrays, folders, layouts, shapes, splits
 from transfer.downloads import patiently
+from transfer.hints import SPLITS
 from transfer.images import digest
-from transfer.layouts import SPLITS
 from transfer.recipes import LARGEST_SIZE
 from transfer.splits import Split
 from transfer.terminal import (

@@ -36,7 +36,8 @@ AGREES = 0.9  # fraction of images, below which int8 is warned about
 
 def main(arguments=None):
     parser = terminal.Parser(description="Exports a trained model.")
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         "run",
         metavar="RUN",
         nargs="?",
@@ -44,8 +45,9 @@ def main(arguments=None):
         help="folder of the run to export [the best run]",
     )
     names = [name for name, known in formats.FORMATS.items() if not known.int8]
-    parser.add_argument("--format", choices=names, help="format of the exported file")
-    parser.add_argument(
+    kinds = parser.add_mutually_exclusive_group(required=True)
+    kinds.add_argument("--format", choices=names, help="format of the exported file")
+    kinds.add_argument(
         "--all", action="store_true", help="every format whose packages are installed"
     )
     parser.add_argument(
@@ -59,23 +61,19 @@ def main(arguments=None):
         default=0.01,
         help="largest drop in validation accuracy allowed for int8 [0.01]",
     )
-    parser.add_argument(
+    chosen.add_argument(
         "--data", help="use the best run on this data; same value as --data in training"
     )
     parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
     asked = parser.parse_args(arguments)
     if asked.int8 and asked.format != "litert":
         parser.error("argument --int8: expected --format litert (--all includes it)")
-    if bool(asked.format) == asked.all:
-        parser.error("expected --format and one of its values, or --all")
     if asked.output == Path():
         parser.error(
             "argument --output: expected a folder to make. Received: the current one, or ''"
         )
     if asked.run and asked.run.is_file():
         parser.error(f"argument RUN: expected the folder of a run. Received: {asked.run}")
-    if asked.run and asked.data:
-        parser.error("argument --data: can't be combined with RUN, as --data chooses the run")
     if not 0 <= asked.max_accuracy_drop <= 1:
         parser.error(
             f"argument --max-accuracy-drop: expected 0 to 1. Received: {asked.max_accuracy_drop}"
@@ -153,7 +151,7 @@ def one_thread():
 
 def check_output(output, overwrite):
     """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
-    around = next(folder for folder in output.parents if folder.exists())
+    around = next((folder for folder in output.parents if folder.exists()), output)
     if not os.access(around, os.W_OK):
         raise OSError(f"{output} can't be written: choose another --output")
     if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):

@@ -237,11 +237,12 @@ def predict(model, paths, largest, enlarge):
     with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool:
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
-            yield from zip(batch, *classify(model, list(pool.map(read, batch))), strict=True)
+            images = list(pool.map(read, batch))
+            yield from zip(batch, images, classify(model, images), strict=True)
 
 
 def classify(model, images):
-    """Pairs images or errors with the probabilities of each image, None for an error."""
+    """Returns the probabilities of each of the images, None for what is an error."""
     import numpy as np
 
     probabilities = [None] * len(images)
@@ -253,7 +254,7 @@ def classify(model, images):
         found = model.predict_on_batch(np.stack([images[place] for place in places]))
         for place, row in zip(places, np.float32(found), strict=True):
             probabilities[place] = row
-    return images, probabilities
+    return probabilities
 
 
 def show_text(path, classes):

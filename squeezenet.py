@@ -238,7 +238,7 @@ def imagenet_weights(include_top=False, attempt=None):
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
             f"the ImageNet weights can't be downloaded ({error}): put {url} (hash {expected}) "
-            f"into {path.parent}, or use --weights drawn, which needs no internet access (see `make demo`)"
+            f"into {path.parent}"
         ) from error
     return path
 
@@ -451,8 +451,8 @@ def pooled_head(backbone, classes, dropout):
     Early fire modules keep what the later ones, trained on ImageNet, have discarded. Of each map it
     reads the average and the maximum, and of fire5, fire7 and fire9 the averages of the map's
     quarters too. They are standardised, as their scales differ by orders of magnitude: the layers
-    `head_fire3_norm` to `head_fire9_norm` change nothing until `features.standardise` gives them
-    the mean and variance of training images.
+    `head_fire3_norm` to `head_fire9_norm` change nothing until they are given the mean and variance
+    of training images.
     """
     hidden = []
     for fire, units in enumerate(UNITS, 3):

@@ -85,7 +85,7 @@ def main(arguments=None):
     parser = report.parser("From report to tuned, one change at a time.", RESULTS)
     asked = parser.parse_args(arguments)
     with terminal.one_line_errors():
-        rows = report.Rows(Path(asked.output))
+        rows = report.Rows(asked.output)
     shown = []
     with tempfile.TemporaryDirectory() as logs:
         dataset = data.load(asked.data)
@@ -94,7 +94,7 @@ def main(arguments=None):
             what = {"change": name, "sha256": dataset.fingerprint}
             row = rows.measured(what, functools.partial(measure, name, config, logs))
             shown.append(row | {"cause": cause})
-    write(shown, Path(asked.output))
+    write(shown, asked.output)
     print(table(shown))
 
 

@@ -107,10 +107,11 @@ def write(rows, path):
     commits, machines, data = (
         report.listed((row[key] for row in rows), "; ") for key in ("commit", "machine", "data")
     )
+    images = report.listed(f"{row['images']:,}" for row in rows)
     about = (
         "# What is lost and gained by exporting\n\n"
         f"Made by `python -m benchmarks.exported` on commit {commits}, {machines}: "
-        f"runs on {data}, verified on {rows[0]['images']:,} validation images. "
+        f"runs on {data}, verified on {images} validation images. "
         "Milliseconds are those of one image on one thread."
     )
     report.write(path, about, tables(rows))

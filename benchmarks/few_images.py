@@ -55,7 +55,7 @@ def main(arguments=None):
         terminal.stop(
             f"scikit-learn is missing: {sys.executable} -m pip install -r benchmarks/requirements.txt"
         )
-    source, path = asked.folder or asked.data, Path(asked.output)
+    source, path = asked.folder or asked.data, asked.output
     with terminal.one_line_errors():
         rows = report.Rows(path)
         planned = plan(source, ["all"] if asked.folder else asked.per_class)

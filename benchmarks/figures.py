@@ -141,7 +141,7 @@ def of_all_images(trials):
     def cells(own):
         return len({(trial["recipe"], trial["regime"]) for trial in own})
 
-    return max(reversed(by_images.values()), key=cells)
+    return max(reversed(by_images.values()), key=cells, default=[])
 
 
 def study(trials):
@@ -210,6 +210,8 @@ ABOUT = {
 
 def benchmark(path):
     """Returns the figures of a benchmark, each with its images, commit and machine."""
+    if not path.exists():
+        return []
     return list(files.read_json(path).values()) if path.stem == "speed" else report.Rows(path).rows
 
 

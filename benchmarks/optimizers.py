@@ -8,6 +8,7 @@ epoch in optimizers.png. The features of the frozen layers are computed once for
 
 import dataclasses
 import functools
+import itertools
 import statistics
 import tempfile
 from pathlib import Path
@@ -31,7 +32,7 @@ def main(arguments=None):
     parser = report.parser("All optimizers on train_last_fire.", RESULTS)
     asked = parser.parse_args(arguments)
     with terminal.one_line_errors():
-        rows = report.Rows(Path(asked.output))
+        rows = report.Rows(asked.output)
         fingerprint = data.load(asked.data).fingerprint
     with tempfile.TemporaryDirectory() as logs:
         given = ["--data", asked.data, "--logs", logs]
@@ -43,7 +44,7 @@ def main(arguments=None):
             for optimizer in settings.OPTIMIZERS
         ]
     shown.sort(key=mean, reverse=True)
-    write(shown, Path(asked.output))
+    write(shown, asked.output)
     print(table(shown))
 
 
@@ -91,9 +92,9 @@ def write(rows, path):
     """Writes the table (.md) and the plot (.png) beside `path`, the file of the figures."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for place, (row, style) in enumerate(zip(rows, STYLES, strict=False)):
+    for place, (row, style) in enumerate(zip(rows, itertools.cycle(STYLES), strict=False)):
         losses = row["history"]["val_loss"]
-        line = {"color": f"{place / 10}", "label": row["optimizer"]}
+        line = {"color": f"{place / max(10, len(rows))}", "label": row["optimizer"]}
         axes.plot(row["history"]["epoch"], losses, style, **line)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel=f"validation loss (nats), {rows[0]['data']}")

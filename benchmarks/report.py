@@ -19,7 +19,9 @@ def parser(description, output):
     """Makes the parser of a benchmark: what it trains on, and where its figures go."""
     made = terminal.Parser(description=description)
     made.add_argument("--data", default="cifar10", help="source of images [cifar10]")
-    made.add_argument("--output", default=str(output), help="file of the figures [%(default)s]")
+    made.add_argument(
+        "--output", type=Path, default=output, help="file of the figures [%(default)s]"
+    )
     return made
 
 

@@ -225,6 +225,7 @@ def train(config):
 
 
 def train_plainly(config):
+    terminal.import_keras()
     from benchmarks import plain_keras
 
     return plain_keras.train(trainable(config), config)
@@ -308,7 +309,7 @@ def step_rates(config):
                 on_train_batch_end=lambda _, logs, ends=ends: ends.append(time.perf_counter())
             )
             model.fit(dataset, shuffle=False, verbose=0, callbacks=[draw, clock])
-            steps = (len(ends) - 1) * model.steps_per_execution
+            steps = len(training) - model.steps_per_execution  # the last execution may be short
             rates[name].append(steps / (ends[-1] - ends[0]))
     return {name: statistics.median(each[1:]) for name, each in rates.items()}
 

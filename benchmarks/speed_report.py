@@ -1,12 +1,10 @@
 """Shows the figures of benchmarks/speed.json: tables in Markdown, and one plot."""
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-from transfer import files, terminal
+from benchmarks import report
+from transfer import terminal
 
 WHY_IMAGES = (
     "The fixed part is what a run does once: tracing and optimising the graphs of the prefix, the "
@@ -29,13 +27,13 @@ def write(results, path):
         results: Dict of sections, as benchmarks/speed.py writes it; those missing are left out.
         path: `pathlib.Path` of the `.json` file.
     """
-    parts = ["# Speed", "Made by `python -m benchmarks.speed`; each section is one run."]
+    about = "# Speed\n\nMade by `python -m benchmarks.speed`; each section is one run."
+    parts = []
     for name in filter(results.get, TABLES):
         section = results[name]
-        about = f"{section['title']} {section['data']}; {section['machine']}."
-        parts += [f"## {name}", about, TABLES[name](section["rows"])]
-    files.write_text(path.with_suffix(".md"), "\n\n".join(parts) + "\n")
-    _draw(results, path.with_suffix(".png"))
+        measured_on = f"{section['title']} {section['data']}; {section['machine']}."
+        parts += [f"## {name}", measured_on, TABLES[name](section["rows"])]
+    report.write(path, about, "\n\n".join(parts), _drawn(results))
 
 
 def _regimes(rows):
@@ -172,8 +170,9 @@ TABLES = {
 }
 
 
-def _draw(results, path):
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
+def _drawn(results):
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    axes = figure.subplots(2, 2)
     rows = {name: section["rows"] for name, section in results.items()}
     _draw_regimes(axes[0, 0], [row for regime in STYLES for row in rows.get(regime, [])])
     _draw_step(axes[0, 1], rows.get("step", []))
@@ -182,8 +181,7 @@ def _draw(results, path):
         axes[1, 1], rows.get("sizes", []), "image_size",
         "pixels of an image (5,000 images, two epochs)", power=2,
     )  # fmt: skip
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure
 
 
 def _draw_regimes(axes, rows):

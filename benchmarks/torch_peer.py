@@ -6,6 +6,7 @@
 Channels last, raw uint8 images in, Adam and cross-entropy on everything: the step of train_full.py.
 """
 
+import statistics
 import sys
 import time
 
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 STEPS = 20
+BATCH_SIZE, CLASSES, DROPOUT = 32, 10, 0.5  # of a run
 
 
 class Fire(nn.Module):
@@ -63,20 +65,20 @@ class SqueezeNet(nn.Module):
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
 
-def step_milliseconds(precision, batch_size=32, size=96, classes=10, dropout=0.5):
+def step_milliseconds(precision, size=96):
     """Times the training step on one fixed batch.
 
     Args:
         precision: `"float32"`, or `"bfloat16"` for autocast to it.
-        batch_size, size, classes, dropout: As of a run.
+        size: Side of the images in the network, in pixels.
 
     Returns:
         Milliseconds an image, the median of `STEPS` steps.
     """
     torch.manual_seed(0)
-    images = torch.randint(0, 256, (batch_size, 32, 32, 3), dtype=torch.uint8)
-    labels = torch.randint(0, classes, (batch_size,))
-    model = SqueezeNet(size, classes, dropout).to(memory_format=torch.channels_last)
+    images = torch.randint(0, 256, (BATCH_SIZE, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.randint(0, CLASSES, (BATCH_SIZE,))
+    model = SqueezeNet(size, CLASSES, DROPOUT).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-4, fused=True)
     times = []
     for _ in range(STEPS + 5):
@@ -88,7 +90,7 @@ def step_milliseconds(precision, batch_size=32, size=96, classes=10, dropout=0.5
         loss.backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
-    return sorted(times[5:])[STEPS // 2] / batch_size * 1000
+    return statistics.median(times[5:]) / BATCH_SIZE * 1000
 
 
 if __name__ == "__main__":

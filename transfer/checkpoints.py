@@ -66,8 +66,8 @@ def read(folder, facts):
             say("resume", f"{path} is {how}: trying the one before it")
             continue
         for name in facts:
-            if name != "settings" and known[name] != facts[name]:  # command_line compares those
-                changed = f"{name} was {known[name]}, now {facts[name]}"
+            if name != "settings" and known.get(name) != facts[name]:  # command_line compares those
+                changed = f"{name} was {known.get(name)}, now {facts[name]}"
                 raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files], state

@@ -1,7 +1,7 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
 from transfer import recipes, terminal
-from transfer.precision import CORES, in_float32
+from transfer.precision import CORES, computes_in_float32
 from transfer.progress import Progress
 from transfer.settings import of_head
 
@@ -47,7 +47,7 @@ def seconds(depth, config, dataset):
         + TRAINED["head"] * images * config.head_epochs
         + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
     )
-    slower = FLOAT32 if in_float32(config.precision) else 1
+    slower = FLOAT32 if computes_in_float32(config.precision) else 1
     return ONCE + slower * milliseconds / 1000
 
 

@@ -6,7 +6,7 @@ import time
 import keras
 import numpy as np
 
-from transfer import checkpoints, terminal
+from transfer import checkpoints, depths, terminal
 from transfer.batches import Batches, views_of
 from transfer.board import Confusion, TensorBoard
 from transfer.features import Cache, FeatureBatches, normalizations, split, standardise
@@ -71,7 +71,7 @@ def train(model, trainable, dataset, config, facts, progress):
 
     def judge(block, logs):
         if progress.epochs == (block + 1) * at_once:
-            progress.judge()
+            progress.stop_if_hopeless()
 
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
@@ -158,9 +158,7 @@ def train_head(model, dataset, config):
     (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), so the head is trained first.
     """
 
-    def only_head(layer):
-        return layer.name.startswith("head_")
-
+    only_head = depths.rule("head")
     some_frozen = not all(layer.trainable for layer in model.layers if layer.weights)
     keeps_features = some_frozen and config.all_views
     config = of_head(config, dataset)

@@ -291,7 +291,7 @@ def beside(path: Path) -> tuple[list[str], int | None]:
     names, side, hashes = [], None, {}
     try:
         if named.exists():
-            names = named.read_text(encoding="utf-8").splitlines()
+            names = [*map(terminal.printable, named.read_text(encoding="utf-8").splitlines())]
         if prepared.exists():
             known = files.read_json(prepared)
             side = known["size"]["height"]
@@ -303,13 +303,9 @@ def beside(path: Path) -> tuple[list[str], int | None]:
             f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "
             f"{PREPROCESSING}): export the model again"
         ) from error
-    suffixes = [
-        Path(name).suffix
-        for each in FORMATS.values()
-        if Path(each.file).suffix == path.suffix
-        for name in each.also
-    ]
-    checked = [path, *map(path.with_suffix, suffixes)]
+    kind = name_of(path)
+    also = FORMATS[kind].also if kind else ()
+    checked = [path, *(path.with_suffix(Path(name).suffix) for name in also)]
     if path.is_dir():  # older exports have no hashes of a SavedModel
         nested = any("/" in name for name in hashes)
         checked = [path / "saved_model.pb", path / "variables"] if nested else []

@@ -73,7 +73,7 @@ class Trial(NamedTuple):
         """The file of what it prints."""
         return Path(self.config.logs, "sweep", f"{self.config.regime}-{self.config.name}.txt")
 
-    def begun(self) -> Config:
+    def to_run(self) -> Config:
         """Returns the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
             here = self.config.located()  # the images may have been moved

@@ -8,7 +8,6 @@ as one of several words (seg_train, val2017); missing splits are drawn from the 
 the seed. An ambiguous layout is refused.
 """
 
-import itertools
 import os
 import re
 import shlex
@@ -17,42 +16,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from transfer import images
+from transfer import hints, images
 from transfer.terminal import counted, is_printable, printable, shown
 
-SPLITS = ("train", "validation", "test")
-NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
-# Names of what data sets for detection and segmentation have beside each other: no classes.
-ANNOTATIONS = {
-    "masks", "mask", "labels", "annotations", "segmentationclass", "segmentationobject",
-    "groundtruth", "gt", "trimaps",
-}  # fmt: skip
-ANNOTATED = ANNOTATIONS | {"images", "image", "imgs", "img", "jpegimages"}
-NEGATION = re.compile("(without|with|non|not|no|)(.*)")
-# Words of longer names of such folders, as DUTS-TR-Mask; a GT is also a car.
-ANNOTATING = ANNOTATIONS - {"gt"} | {"annotation", "segmentation", "segmentations"}
-# What the pieces of one set are called, and what cameras, months and exports call their folders.
-PIECES = {
-    "part", "batch", "chunk", "fold", "shard", "photos", "folder", "subset", "session", "clip",
-    "video", "patient", "subject",
-}  # fmt: skip
-EXPORTED = re.compile(
-    "[1-9][0-9]{2}[A-Z_][A-Z0-9_]{4}|20[0-9]{2}[-_]?(0[1-9]|1[0-2])([-_]?[0-9]{2})?_*"
-)
-# What systems and synchronisation call a second folder of the same name.
-SECOND = re.compile(r"(?:copy of )?(.+?)(?: - copy)?(?: ?\((?:[0-9]+|[^)]*conflict[^)]*)\))?", re.I)
-# What such files add to the name of the image that they belong to.
-ANNOTATION = re.compile(
-    "(?:(?:masks?|seg|labels?|gt)[-_. ])?(.+?)"
-    "(?:[-_. ]?(?:masks?|seg|segmentation|labels?|annotation|annotated|gt|depth|overlay|heatmap|"
-    "bbox|pred|superpixels)(?:[-_ ]?[0-9]+)?)?",
-    re.I,
-)
 EXPECTED = (
     "expected two or more folders of images, one per class, or train/, validation/ and test/ with "
     "such folders inside"
@@ -123,15 +89,15 @@ def find(root: Path) -> Layout:
             expected = USABLE
         raise ValueError(f"{where} has no images{others}: {expected}")
 
-    splits = _splits(base.folders)
+    splits = hints.splits_of(base.folders)
     classes = [name for name in base.folders if name not in splits]
     if classes and any(base.folders[name].folders for name in splits):
         nested = [
             name
             for name in classes
             if base.folders[name].folders
-            and not _splits(base.folders[name].folders)
-            and not _is_annotated(name)
+            and not hints.splits_of(base.folders[name].folders)
+            and not hints.is_annotated(name)
         ]
         remedy = "move one or the other elsewhere"
         if nested:
@@ -145,7 +111,7 @@ def find(root: Path) -> Layout:
     if splits and not classes:
         by_split = _by_split(root, base, splits)
         own = tuple(by_split)
-        if other := [name for name in splits if name.casefold() not in SPLIT_OF]:
+        if other := [name for name in splits if name.casefold() not in hints.SPLIT_OF]:
             read = shown(f"{name} as {splits[name]}" for name in other)
             notes.append(f"folders are taken as splits, by their names: {read}")
         for split, folder in by_split.items():
@@ -154,12 +120,12 @@ def find(root: Path) -> Layout:
             loose.append(folder)
             if split == "train":
                 others = {name for other in own[1:] for name in by_split[other].folders}
-                notes += _like_splits(folder.folders.keys() - others, {})
-            part = None if split == "train" and len(own) < len(SPLITS) else split
+                notes += hints.like_splits(folder.folders.keys() - others, {})
+            part = None if split == "train" and len(own) < len(hints.SPLITS) else split
             entries += _of_classes(root, folder, part)
     else:
         entries = _of_classes(root, base, None)
-        notes += _like_splits(base.folders, splits)
+        notes += hints.like_splits(base.folders, splits)
     for folder in loose:
         if folder.images:
             names = shown([path.name for path in folder.images])
@@ -168,7 +134,7 @@ def find(root: Path) -> Layout:
                 f"left out: {counted(len(folder.images), 'image')} directly in {where}, in no class: {names}"
             )
     _check_classes(root / base.path, entries)
-    return Layout(entries, own, notes + _annotations(entries))
+    return Layout(entries, own, notes + hints.suspects(entries))
 
 
 def _scan(root):
@@ -287,78 +253,11 @@ def _wrapped(folder):
     if len(folder.folders) != 1:
         return None
     ((name, only),) = folder.folders.items()
-    return None if only.images or name.casefold() in SPLIT_OF else only
+    return None if only.images or name.casefold() in hints.SPLIT_OF else only
 
 
 def _entered(folder):
     return f"{printable(folder.path)}/ is used: no other folder beside it has images"
-
-
-def _words(name):
-    """Returns the words of a name, without its numbers, in lower case."""
-    return [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\d_A-Za-z]+", name)]
-
-
-def _is_annotated(name):
-    """Says whether a name is one of `ANNOTATED`, perhaps with a split's or a piece's (train_masks)."""
-    words = [word for word in _words(name) if word not in SPLIT_OF and word not in PIECES]
-    return name.casefold() in ANNOTATED or "".join(words) in ANNOTATED
-
-
-def _annotates(name):
-    """Says whether a name has a word of `ANNOTATING`, as DUTS-TR-Mask has."""
-    words = _words(name)
-    return bool(ANNOTATING & {*words, *map("".join, itertools.pairwise(words))})
-
-
-def _without_annotating(name):
-    return tuple(word for word in _words(name) if word not in ANNOTATING)
-
-
-def _split_word(word):
-    """Returns a word without what may follow the name of a split (trainset, testdata)."""
-    return re.sub("(set|data)$", "", word)
-
-
-def _splits(names):
-    """Returns those of the names that are names of splits, each with its split.
-
-    Among a name's words a split counts only if there are names of several splits, one of them for
-    training: `test_tube` may be a class.
-    """
-    exact, by_words = {}, {}
-    for name in names:
-        meant = {SPLIT_OF[word] for word in map(_split_word, _words(name)) if word in SPLIT_OF}
-        if name.casefold() in SPLIT_OF:
-            exact[name] = SPLIT_OF[name.casefold()]
-        if len(meant) == 1:
-            by_words[name] = meant.pop()
-    meant = set(by_words.values())
-    return by_words if "train" in meant and len(meant) > 1 else exact
-
-
-def _like_splits(names, splits):
-    """Returns a line on classes that are named like splits.
-
-    That is alone (test_set) or of one thing (my_train, my_test; cat_val, cat).
-    """
-    words = {name: tuple(_words(name)) for name in names}
-    rest = {
-        name: tuple(word for word in own if _split_word(word) not in SPLIT_OF)
-        for name, own in words.items()
-    }
-    of_splits = Counter(rest[name] for name in splits)
-    classes = {*words.values()}
-    alike = [
-        name
-        for name, own in rest.items()
-        if own != words[name]
-        and ({*own} <= {"set", "data", "images"} or own in classes or of_splits[own] > 1)
-    ]
-    if not alike:
-        return []
-    what = "is a class here, as it holds" if len(alike) == 1 else "are classes here, as they hold"
-    return [f"{shown(alike)} {what} images and no classes"]
 
 
 def _by_split(root, base, splits):
@@ -366,7 +265,7 @@ def _by_split(root, base, splits):
     _refuse_links(root, base)
     where = printable(root / base.path)
     by_split = {}
-    for split in SPLITS:
+    for split in hints.SPLITS:
         alike = [name for name in splits if splits[name] == split]
         if len(alike) > 1:
             holds = "with a folder for each class in it, such as train/cat"
@@ -409,7 +308,7 @@ def _inner(folder):
 
 def _refuse_links(root, base):
     """Refuses a link in `base` that is not followed, but named like a split."""
-    splits = _splits([*base.folders, *(link.name for link in base.links)])
+    splits = hints.splits_of([*base.folders, *(link.name for link in base.links)])
     for link in base.links:
         if link.name in splits:
             raise ValueError(
@@ -445,7 +344,7 @@ def _of_classes(root, base, split):
 def _remedy(root, base, folder, split):
     """Says what to do about a class in `base` that has folders with images in it."""
     use = f"use --data {_quoted(root / folder.path)}"
-    if splits := _splits(folder.folders):
+    if splits := hints.splits_of(folder.folders):
         if any(folder.folders[name].folders for name in splits):
             return f"to train on {printable(folder.path)} alone, {use}"
         return "put the splits outside the classes: train/cat, not cat/train"
@@ -460,108 +359,13 @@ def _remedy(root, base, folder, split):
         for name, other in base.folders.items()
         if len(other.folders.keys() & folder.folders.keys()) > 1
     ]
-    if not split and 1 < len(alike) <= len(SPLITS) and not any(map(_is_part, alike)):
+    if not split and 1 < len(alike) <= len(hints.SPLITS) and not any(map(hints.is_part, alike)):
         remedy += "; if the folders around the classes are splits, name them train and test (and validation)"
     return remedy
 
 
-def _is_part(name):
-    """Says whether a folder is named like a part of a data set that is no split."""
-    return bool({*_words(name)} & (PIECES | ANNOTATED | ANNOTATING) or EXPORTED.fullmatch(name))
-
-
 def _quoted(path):
     return shlex.quote(printable(path))
-
-
-def _pieces(names):
-    """Returns lines on names of classes that look like those of pieces of one set, or of one class."""
-    alike = {}
-    for name in names:
-        alike.setdefault(tuple(_words(name)), []).append(name)
-    pieces = [
-        name
-        for words, own in alike.items()
-        if len(own) > 1 and {*words} & (PIECES | ANNOTATED)
-        for name in own
-    ]
-    if all(map(EXPORTED.fullmatch, names)):
-        pieces = names
-    notes = [
-        f"{name} and {first} are classes here: if they are one, merge them"
-        for name in names
-        if (first := SECOND.fullmatch(name)[1]) != name and first in names
-    ]
-    if pieces:
-        notes.append(
-            f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
-            "folder for each class"
-        )
-    return notes
-
-
-def _annotations(entries):
-    """Returns lines on what is named like masks or other annotations, not like images of a class."""
-    stems = {}
-    for entry in entries:
-        stem = ANNOTATION.fullmatch(entry.path.stem)[1]
-        stems.setdefault(entry.class_name, set()).add(stem)
-    notes = _pieces(sorted(stems))
-    # Where there is no_mask or without_mask, mask or with_mask is a class.
-    said = {name: NEGATION.match("".join(_words(name))) for name in sorted(stems)}
-    denied = {found[2] for found in said.values() if found[1] not in ("", "with")}
-    names = [name for name, found in said.items() if found[2] not in denied]
-    annotating = {name for name in names if _annotates(name)}
-    others = {_without_annotating(name) for name in stems.keys() - annotating}
-    # Names that other classes have in common are numbers that each class begins anew.
-    counts = Counter(stem for name in stems.keys() - annotating for stem in stems[name])
-    originals = {stem for stem, count in counts.items() if count == 1}
-    if classes := [
-        name
-        for name in names
-        if _is_annotated(name)
-        or (
-            name in annotating
-            and (
-                _without_annotating(name) in others
-                or 2 * len(stems[name] & originals) > len(stems[name])
-            )
-        )
-    ]:
-        is_class = "is a class" if len(classes) == 1 else "are classes"
-        notes.append(
-            f"{shown(classes)} {is_class} here: if they annotate other images, move them elsewhere"
-        )
-    beside = {(entry.path.parent, entry.path.stem) for entry in entries}
-    masks = [
-        entry.path
-        for entry in entries
-        if (stem := ANNOTATION.fullmatch(entry.path.stem)[1]) != entry.path.stem
-        and (entry.path.parent, stem) in beside
-    ]
-    if masks:
-        notes.append(
-            f"{counted(len(masks), 'image')} named like an annotation of another image: {shown(masks)}; "
-            "move annotations elsewhere"
-        )
-    return notes + _of_one_name(entries)
-
-
-def _of_one_name(entries):
-    """Returns a line on images whose names differ in their suffixes alone, if most in a class do."""
-    suffixes = {}
-    for entry in entries:
-        place = entry.class_name, entry.path.with_suffix("")
-        suffixes.setdefault(place, set()).add(entry.path.suffix)
-    pairs = Counter(name for (name, _), own in suffixes.items() if len(own) > 1)
-    images_of = Counter(entry.class_name for entry in entries)
-    alike = [name for name in sorted(pairs) if 4 * pairs[name] > images_of[name]]
-    if not alike:
-        return []
-    return [
-        f"{shown(alike)}: most images are two files whose names differ in the suffix alone: if one "
-        "annotates the other, move annotations elsewhere"
-    ]
 
 
 def _check_classes(where, entries):
@@ -573,7 +377,7 @@ def _check_classes(where, entries):
             raise ValueError(
                 f"{where}: the class {name!r} has a name that can't be printed: rename it"
             )
-    if len(found) > 1 and all(map(_is_annotated, found)):
+    if len(found) > 1 and all(map(hints.is_annotated, found)):
         raise ValueError(
             f"{where} has {shown(sorted(found))}, which look like parts of a data set (images, "
             f"annotations), not like classes: {EXPECTED}"

@@ -18,7 +18,12 @@ def weights_file(source):
         ValueError, OSError: The ImageNet weights can't be had.
     """
     if source == "imagenet":
-        return squeezenet.imagenet_weights(attempt=patiently)
+        try:
+            return squeezenet.imagenet_weights(attempt=patiently)
+        except OSError as error:
+            raise OSError(
+                f"{error}, or use --weights drawn, which needs no internet access (see `make demo`)"
+            ) from error
     return {"none": None, "drawn": DRAWN_WEIGHTS}.get(source, Path(source))
 
 

@@ -225,7 +225,7 @@ def _draw_curves(axes, curves):
         axes.plot(epochs, history["val_accuracy"], "-", label=f"{name}, validation", **line)
         axes.plot(epochs, history["accuracy"], ":", label=f"{name}, training", **line)
     axes.set(xlabel="epoch", ylabel="accuracy")
-    axes.set_title("learning curves, best run of each regime", fontsize="medium")
+    axes.set_title("learning curves, the best of each regime", fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(fontsize="small")

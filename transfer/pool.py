@@ -154,7 +154,7 @@ def _train(trial, interrupted, hopeless):
 
             if (trial.folder / "metrics.json").exists():  # its process died after it had finished
                 return Outcome("finished")
-            run(depths.title(trial.depth), depths.rule(trial.depth), trial.begun(), hopeless)
+            run(depths.title(trial.depth), depths.rule(trial.depth), trial.to_run(), hopeless)
             trial.stopped.unlink(missing_ok=True)
             return Outcome("finished")
         except progress.Hopeless as stopped:

@@ -51,7 +51,7 @@ def emulated(model):
     return mixed and emulates()
 
 
-def in_float32(requested):
+def computes_in_float32(requested):
     """Says, without importing TensorFlow, whether a processor would compute in float32."""
     return requested == "float32" or (requested == "auto" and not bfloat16_instructions())
 

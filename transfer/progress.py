@@ -127,7 +127,7 @@ class Progress:
             )
         return True
 
-    def judge(self):
+    def stop_if_hopeless(self):
         """Raises `Hopeless` if that is what the run is, before its last epoch."""
         done, accuracy = 100 * self.epochs / self.total, self.history["val_accuracy"][-1]
         if self.hopeless and done < 100 and self.hopeless(done, accuracy):

@@ -131,7 +131,7 @@ RULES = {
         "fire6": last_fire,
         "full": full,
     },
-    "report": {"frozen": report, "last_fire": report, "full": report},
+    "report": {"full": report},
 }
 
 
@@ -162,7 +162,7 @@ def settings(
     """
     rules = RULES[recipe]
     chosen = rules.get(regime, rules["full"])(images)
-    least = LEAST_SIZE[RULES["tuned"].get(regime, full)]
+    least = LEAST_SIZE.get(RULES["tuned"].get(regime, full), LEAST_SIZE[full])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))
     if 0 < chosen["views"] <= 2:  # the image and its mirrored copy, which are not zoomed

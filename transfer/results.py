@@ -117,6 +117,7 @@ def _unsound(metrics):
     reported = metrics["history"]["epoch"]
     reported = reported if isinstance(reported, list) else []
     order = metrics["data"].get("order", {})
+    config = BEFORE | metrics["config"]
     sound = {
         "the epochs of its history": all(type(epoch) is int for epoch in reported)
         and reported[-1:] == [metrics["epochs"]],
@@ -139,10 +140,9 @@ def _unsound(metrics):
         and all(isinstance(sha256, str) for sha256 in order.values()),
         "the images to validate on": isinstance(metrics["data"].get("validation_pool", ""), str)
         and _is_count(metrics["data"].get("validation_drawn_from", 0)),
-        "the settings that were given": isinstance((BEFORE | metrics["config"])["given"], str),
+        "the settings that were given": isinstance(config["given"], str),
         "images per class and folds": all(
-            _is_count((BEFORE | metrics["config"])[key])
-            for key in ("images_per_class", "folds", "fold")
+            _is_count(config[key]) for key in ("images_per_class", "folds", "fold")
         ),
         "plain settings": all(
             isinstance(value, str | int | float) for value in metrics["config"].values()

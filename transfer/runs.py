@@ -318,7 +318,7 @@ def none_under(logs: str | Path) -> str:
     return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
 
 
-def rank(run: Run) -> tuple[float, float]:
+def best_first(run: Run) -> tuple[float, float]:
     """Sorts runs, the best first: by validation accuracy, then by validation loss."""
     return -run.metrics["validation_accuracy"], run.metrics["validation_loss"]
 

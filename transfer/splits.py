@@ -3,14 +3,13 @@
 All of it works on the images' indices, so that nothing needs to be read or decoded again.
 """
 
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from transfer.layouts import SPLITS
+from transfer import hints
+from transfer.hints import SPLITS
 from transfer.terminal import counted, shown
 
 # Streams of the seed: the same numbers must not decide on a fold and then on an amount.
@@ -23,16 +22,6 @@ NEAR = 6
 # even at JPEG quality 10. Hashes know no colour, so a thing in two colours has the same.
 NEAR_COLOUR = 8
 FEW = 10  # images per class below which a class is named
-# What Roboflow and common scripts make of the name of an image that they augment.
-VERSION = re.compile(
-    r"(?:(?:aug|augmented|flipped|mirrored|rotated)[-_ ]|.+_original_)?(.+?)"
-    r"(\.rf\.\w++|\.\w+_[0-9a-f]{8}-[-0-9a-f]+"
-    r"|[-_ ](new|horizontal|vertical)?[-_ ]?(\d+deg|rot(ated?|\d++)|[hv]?flip(ped)?([-_ ]?[hv]|LR|UD|TB)?"
-    r"|mirror(ed)?|aug(mented)?|edited|bright(er|ness)?|zoom(ed)?|blur(red)?|noisy|noise)+([-_ ]?\d+)?)*",
-    re.I,
-)
-# How the frames of a video are numbered.
-FRAME = re.compile(r"(.*?)[-_ ]*frame[-_ ]*\d+", re.I)
 
 
 class Split(NamedTuple):
@@ -119,9 +108,9 @@ def enough(
     Raises:
         ValueError: It names the smallest class.
     """
-    few = np.flatnonzero(np.asarray(counts) < 1 + len(fractions))
+    few = np.flatnonzero(counts < 1 + len(fractions))
     if len(few):
-        least = few[np.argmin(np.asarray(counts)[few])]
+        least = few[np.argmin(counts[few])]
         others = len(few) - 1
         more = ""
         if others:
@@ -200,7 +189,7 @@ def divide(
         pool = rows["validation"]
         planned = len(rows["train"])
     if found.hashes is not None:
-        notes += _versions(found, rows) + _frames(found, rows)
+        notes += hints.versions(found, rows) + hints.frames(found, rows)
         drop = near_duplicates == "drop"
         notes += _without_near_duplicates(found, rows, drop)
         counts = _counts(found, rows["train"])
@@ -301,54 +290,6 @@ def _without_duplicates(found, rows):
     return notes + _contradictions(found, copies, "of which the label of the second file is used")
 
 
-def _versions(found, rows):
-    """Returns lines on augmented versions of an image, by their names, that stand in two splits."""
-    by_name = {}
-    for split in ("test", "validation", "train"):
-        for i in rows[split].tolist():
-            stem = Path(found.title(i)).stem
-            version = VERSION.fullmatch(stem)
-            name = version[1] if version else stem
-            kind = re.sub(r"(?<!rot)(?<!\d)\d+$", "", stem.replace(name, "", 1))
-            by_name.setdefault((found.labels[i], name), []).append((split, kind, i))
-    versions = []
-    for images in by_name.values():
-        plain = [split for split, kind, _ in images if not kind]
-        # Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors. Of several
-        # plain ones, each split numbers its own.
-        if len(set(plain)) < 2 and len({kind for _, kind, _ in images}) > 1:
-            (first, _, original), *others = sorted(images, key=lambda image: image[1])
-            versions += [(i, original) for split, _, i in others if split != first]
-    if not versions:
-        return []
-    pairs = shown(f"{found.title(i)} of {found.title(first)}" for i, first in versions)
-    verb = "looks" if len(versions) == 1 else "look"
-    return [
-        f"{counted(len(versions), 'image')} that {verb}, by name, like augmented versions of an image in "
-        f"another split: {pairs}; if so, accuracies are too high: augment training images only"
-    ]
-
-
-def _frames(found, rows):
-    """Returns lines on frames of one video, by their names, that stand in two splits."""
-    videos = {}
-    for split in SPLITS:
-        for i in rows[split].tolist():
-            path = Path(found.title(i))
-            # Without a name of the video, each split that is the user's own numbers its frames.
-            if (frame := FRAME.fullmatch(path.stem)) and (frame[1] or found.given[i] is None):
-                videos.setdefault((found.labels[i], frame[1]), []).append((split, i))
-    cut = [own for own in videos.values() if len({split for split, _ in own}) > 1]
-    frames = [i for own in cut for split, i in own if split != own[0][0]]
-    if not frames:
-        return []
-    verb = "looks" if len(frames) == 1 else "look"
-    return [
-        f"{counted(len(frames), 'image')} that {verb}, by name, like frames of a video in another split: "
-        f"{shown(map(found.title, frames))}; if so, accuracies are too high: make splits of whole videos"
-    ]
-
-
 def _without_near_duplicates(found, rows, drop):
     """Finds images of `rows` that are in two splits in other sizes or qualities; gives lines on them.
 
@@ -401,7 +342,7 @@ def _folds(found, rows, folds, seed):
     expected = (
         f"for training and validation: expected {folds} or more for {folds} folds, one in each"
     )
-    _refuse_fewer(found, rows, folds, "distinct image", expected)
+    _refuse_fewer(found, rows, folds, expected)
     random = np.random.default_rng((seed, FOLDS))
     # Dealt out in turn across classes: folds differ by at most one image, per class and in total.
     dealt = np.concatenate([random.permutation(own) for own in _by_class(found, rows)])
@@ -410,7 +351,7 @@ def _folds(found, rows, folds, seed):
 
 def _amount(found, rows, count, seed):
     expected = f"for training: expected {count:,} or more for {counted(count, 'image')} per class"
-    _refuse_fewer(found, rows, count, "distinct image", expected)
+    _refuse_fewer(found, rows, count, expected)
     random = np.random.default_rng((seed, AMOUNTS))
     # The first of one fixed order, so that a smaller subset is contained in a larger one.
     return np.sort(
@@ -418,14 +359,14 @@ def _amount(found, rows, count, seed):
     )
 
 
-def _refuse_fewer(found, rows, least, noun, expected):
+def _refuse_fewer(found, rows, least, expected):
     """Refuses classes of fewer images than `least`; names the smallest, and what was expected."""
     counts = _counts(found, rows)
     if counts.min() < least:
         smallest = counts.argmin()
         raise ValueError(
             f"{found.name}: the class {found.class_names[smallest]} has "
-            f"{counted(counts[smallest], noun)} {expected}"
+            f"{counted(counts[smallest], 'distinct image')} {expected}"
         )
 
 

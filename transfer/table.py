@@ -258,7 +258,7 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     by_settings = {}
     for run in finished:
         by_settings.setdefault(identity(run), []).append(run)
-    rows = [Row(sorted(row, key=runs.rank)) for row in by_settings.values()]
+    rows = [Row(sorted(row, key=runs.best_first)) for row in by_settings.values()]
     rows.sort(key=lambda row: (-row.mean(ACCURACY), row.mean(LOSS)))
     groups = {}
     for row in rows:
