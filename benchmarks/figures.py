@@ -122,10 +122,10 @@ def keep(command, path):
 def write(root):
     """Writes the tables of docs/figures.md and README.md from the figures in benchmarks/."""
     trials = report.Rows(root / "benchmarks" / "few_images.json").rows
-    for path, table in (
-        (root / "docs" / "figures.md", all_figures(trials, root)),
-        (root / "README.md", study(trials)),
-    ):
+    tables = {root / "docs" / "figures.md": all_figures(trials, root)}
+    if of_all_images(trials):  # else README's table stays what it was
+        tables[root / "README.md"] = study(trials)
+    for path, table in tables.items():
         text = path.read_text(encoding="utf-8")
         before, after = text.split(BEGIN)[0], text.split(END)[1]
         files.write_text(path, f"{before}{BEGIN}{table}\n{END}{after}")

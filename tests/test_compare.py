@@ -686,6 +686,16 @@ def test_points_are_named_by_whatever_rows_differ_in(write, tmp_path):
     assert [compare.name(row, rows) for row in rows] == ["full, tuned", *names]
 
 
+def test_points_are_named_by_the_folds_where_rows_differ_in_them(write, tmp_path):
+    write("whole", 0.5)
+    for fold in (1, 2):
+        write(f"fold-{fold}", 0.4, folds=2, fold=fold)
+    groups = table.rank(runs.find(tmp_path)[0])
+    rows = [row for _, own in groups for row in own]
+    names = [compare.name(row, rows) for row in rows]
+    assert sorted(names) == ["frozen, tuned, 2 folds", "frozen, tuned, no folds"]
+
+
 def test_a_copy_without_its_model_does_not_displace_the_run(logs, tmp_path):
     whole = logs / "full" / "tiny"
     copy = shutil.copytree(whole, tmp_path / "full" / "copy")

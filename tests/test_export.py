@@ -243,6 +243,11 @@ def test_what_appears_at_the_output_meanwhile_stays(
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "thesis.txt"]
 
 
+def test_the_root_folder_is_no_output(in_float32, script, one_line):
+    arguments = ("--format", "litert", "--output", "/")
+    one_line(script("export.py", in_float32.folder, *arguments), "/ exists")
+
+
 def test_what_is_not_kept_leaves_no_folders(in_float32, script, one_line, tmp_path, monkeypatch):
     def fail(*_):
         raise ValueError("no")
