@@ -310,9 +310,8 @@ def _load_cifar10():
 SOURCES = {"cifar10": _load_cifar10, "shapes": shapes.draw}
 
 
-def named_classes(dataset: Dataset) -> str:
-    """Counts and names the classes of a `Dataset`."""
-    names = dataset.class_names
+def named_classes(names: Sequence[str]) -> str:
+    """Says how many classes there are, and their names, unless they are many."""
     return f"{len(names):,}: {', '.join(names) if len(names) <= 20 else shown(names)}"
 
 
@@ -357,7 +356,7 @@ def preview(asked):
         plots.save(plots.preview(dataset), asked.output)
     for name, split in zip(SPLITS, dataset[:3], strict=True):
         say(name, f"{len(split.images):,} images")
-    say("classes", named_classes(dataset))
+    say("classes", named_classes(dataset.class_names))
     for note in dataset.notes:
         say("note", note)
     say("plot", asked.output)

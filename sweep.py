@@ -11,6 +11,7 @@ was interrupted is resumed. sweep.md, sweep.csv and sweep.png are left beside th
 import sys
 from pathlib import Path
 
+import data
 from transfer import curve, grid, sweeping, terminal
 from transfer.pool import Pool
 from transfer.terminal import say
@@ -57,7 +58,9 @@ def sweep(runs, asked):
             about = f"{one.status}: {one.reason}" if one.reason else one.status
             time = f"  {terminal.duration(one.seconds)}" if one.status == "waiting" else ""
             print(f"{one.trial}  {about}{time}")
-    say("sweep", sweeping.plan(found, logs), flush=True)
+    say("sweep", sweeping.plan(found, logs))
+    names = next(one.images for one in found if one.images)["class_names"]
+    say("classes", data.named_classes(names), flush=True)
     if asked.list:
         return 0
     for one in found:

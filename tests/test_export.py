@@ -156,6 +156,7 @@ def test_other_formats_answer_as_keras_does(
 ):
     for package in formats.FORMATS[name].packages + formats.FORMATS[name].writers:
         pytest.importorskip(package, reason="needs requirements-export.txt")
+    tmp_path = tmp_path / "[x]*"  # which TensorFlow would take for a pattern
     exported(in_float32, script, tmp_path / "made", "--format", name)
     names = in_float32.metrics["data"]["class_names"]
     asked = (pictures, "--json", "--top", len(names))

@@ -297,7 +297,7 @@ def test_nested_classes_are_refused(tree):
         (["dev/a", "dev/b"], ["no images to train on", "or --data ", "dev"]),
         (["images", "masks"], ["images, masks", "not like classes"]),
         (["train/images", "train/Labels", "val/images"], ["Labels, images", "not like classes"]),
-        ([""], ["images, but no folder of them"]),
+        ([""], ["images, but no folder of them", "labels in a table or in the files' names"]),
         (["A", "a"], ["A and a differ only in case"]),
         (["cat", "cat "], ["cat and cat  differ only in case, in spaces"]),
         (["caf\u00e9", "cafe\u0301"], ["how an accent is encoded"]),
@@ -361,6 +361,7 @@ def test_plots_of_this_project_are_no_images(tree):
         ["images/a", "images/b", "masks/a", "masks/b"],
         ["patient1/a", "patient1/b", "patient2/a", "patient2/b"],
         ["100APPLE/a", "100APPLE/b", "101APPLE/a", "101APPLE/b"],
+        ["color/a", "color/b", "grayscale/a", "grayscale/b"],
         [f"{fold}/{name}" for fold in "1234" for name in "ab"],
     ],
 )
@@ -619,6 +620,8 @@ def test_classes_of_masks_are_classes(tree, other):
             "cat (2) and cat are classes here: if they are one, merge them",
         ),
         (("cat", "dog", "Copy of dog"), "Copy of dog and dog are classes here"),
+        (("red", "red_aug", "green"), "red_aug and red are classes here"),
+        (("red", "green", "unlabeled"), "unlabeled is a class here"),
         (("train/cat", "train/dog", "train/test", "val/cat"), "test is a class here, as it holds"),
         (("video_1", "video_2"), "video_1, video_2 are classes here: if they are parts of one set"),
     ],
@@ -765,6 +768,17 @@ def test_a_split_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path):
     Maker(tmp_path / "elsewhere").put("a")
     (tree.root / "test").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="test is a link that is not followed"):
+        tree.load()
+
+
+@pytest.mark.parametrize("name", ["c", "train/c", "training_set"])
+def test_a_folder_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path, name):
+    around = {"train/c": "train/", "training_set": "test_set/"}.get(name, "")
+    for folder in "ab":
+        tree.put(f"{around}{folder}")
+    Maker(tmp_path / "elsewhere").put("a")
+    (tree.root / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=f"{name} is a link that is not followed.*or remove it"):
         tree.load()
 
 

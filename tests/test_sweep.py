@@ -480,6 +480,30 @@ def test_a_trial_that_began_with_other_weights_is_not_the_one_asked_for(trials):
     assert "the weights changed while it was trained" in state.reason
 
 
+def test_a_trial_that_another_sweep_finished_meanwhile_is_finished(trials, tmp_path):
+    class Pool:
+        busy, closed = False, False
+
+        def free(self):
+            return True
+
+        def start(self, trial):
+            self.busy = True
+
+        def finished(self, seconds):
+            self.busy = False
+            yield trials[0].trial, pool.Outcome("failed", "another process is training it")
+
+        def close(self):
+            found = METRICS | {"data": METRICS["data"] | trials[0].images}
+            trials[0].trial.folder.mkdir(parents=True)
+            (trials[0].trial.folder / "metrics.json").write_text(json.dumps(found))
+
+    found = [trials[0]._replace(status="waiting", run=None)]
+    sweeping.train(found, tmp_path / "logs", "sha256", Pool())
+    assert found[0].status == "finished" and found[0].reason == ""
+
+
 @pytest.mark.slow
 def test_a_failed_trial_stops_no_other(script, tmp_path):
     arguments = (*TINY, "--seed", "0", "--images-per-class", "5", "--depth", "head", "all")

@@ -265,7 +265,10 @@ class Runtime:
     def _saved_model(self, path, threads):
         import tensorflow as tf
 
-        loaded = tf.saved_model.load(path)
+        with tempfile.TemporaryDirectory() as folder:  # as TensorFlow takes [ and * for a pattern
+            link = Path(folder, "saved_model")
+            link.symlink_to(os.path.realpath(path))
+            loaded = tf.saved_model.load(link)
         serve = loaded.signatures["serving_default"]
         (given,) = serve.structured_input_signature[1].values()
         ((name, found),) = serve.structured_outputs.items()

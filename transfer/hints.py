@@ -34,8 +34,19 @@ PIECES = {
 EXPORTED = re.compile(
     "[1-9][0-9]{2}[A-Z_][A-Z0-9_]{4}|20[0-9]{2}[-_]?(0[1-9]|1[0-2])([-_]?[0-9]{2})?_*"
 )
-# What systems and synchronisation call a second folder of the same name.
-SECOND = re.compile(r"(?:copy of )?(.+?)(?: - copy)?(?: ?\((?:[0-9]+|[^)]*conflict[^)]*)\))?", re.I)
+# What systems, synchronisation and scripts call a second folder of the same images.
+SECOND = re.compile(
+    r"(?:copy of )?(.+?)(?: - copy|[-_ ](?:aug|augmented|flipped|resized|cropped))?"
+    r"(?: ?\((?:[0-9]+|[^)]*conflict[^)]*)\))?",
+    re.I,
+)
+# Words of folders that hold the images of others anew.
+KINDS = {
+    "color", "colour", "grayscale", "greyscale", "gray", "grey", "rgb", "bands", "segmented", "augmented",
+    "original", "resized", "cropped",
+}  # fmt: skip
+# Folders of images that belong to other classes, or to none.
+UNSORTED = {"unlabeled", "unlabelled", "unsorted", "augmented", "duplicates", "backup", "rejected"}
 # What such files add to the name of the image that they belong to.
 ANNOTATION = re.compile(
     "(?:(?:masks?|seg|labels?|gt)[-_. ])?(.+?)"
@@ -129,8 +140,9 @@ def _without_annotating(name):
 
 
 def is_part(name):
-    """Says whether a folder is named like a part of a data set that is no split."""
-    return bool({*_words(name)} & (PIECES | ANNOTATED | ANNOTATING) or EXPORTED.fullmatch(name))
+    """Says whether a folder is named like a part or a kind of a data set that is no split."""
+    parts = PIECES | KINDS | ANNOTATED | ANNOTATING
+    return bool({*_words(name)} & parts or EXPORTED.fullmatch(name))
 
 
 def _pieces(names):
@@ -147,10 +159,13 @@ def _pieces(names):
     if all(map(EXPORTED.fullmatch, names)):
         pieces = names
     notes = [
-        f"{name} and {first} are classes here: if they are one, merge them"
+        f"{name} and {first} are classes here: if they are one, merge them; move copies elsewhere"
         for name in names
         if (first := _stem(SECOND, name)) != name and first in names
     ]
+    if unsorted := [name for name in names if "".join(_words(name)) in UNSORTED]:
+        is_class = "is a class" if len(unsorted) == 1 else "are classes"
+        notes.append(f"{shown(unsorted)} {is_class} here: if not meant so, move them elsewhere")
     if pieces:
         notes.append(
             f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "

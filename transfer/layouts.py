@@ -29,6 +29,9 @@ USABLE = (
 )
 
 
+UNREAD = "labels in a table or in the files' names are not read"
+
+
 class Entry(NamedTuple):
     """An image: its path below the root, its class, and its split; None where the seed divides."""
 
@@ -83,7 +86,7 @@ def find(root: Path) -> Layout:
         where, expected = printable(root / base.path), EXPECTED
         if base.images:
             raise ValueError(
-                f"{where} has images, but no folder of them for each class: {expected}"
+                f"{where} has images, but no folder of them for each class: {expected}; {UNREAD}"
             )
         if base.useless:
             expected = USABLE
@@ -289,8 +292,8 @@ def _by_split(root, base, splits):
         if not folder.folders:
             raise ValueError(
                 f"{printable(root / folder.path)} has images, but no folder of them for each class: "
-                "expected the classes as folders in each split; rename it if it is a class itself, or "
-                "move it elsewhere"
+                f"expected the classes as folders in each split ({UNREAD}); rename it if it is a class "
+                "itself, or move it elsewhere if its images have no class"
             )
     return by_split
 
@@ -307,13 +310,16 @@ def _inner(folder):
 
 
 def _refuse_links(root, base):
-    """Refuses a link in `base` that is not followed, but named like a split."""
+    """Refuses a link in `base` that is not followed, but named like a split, or to a folder elsewhere."""
     splits = hints.splits_of([*base.folders, *(link.name for link in base.links)])
+    here = Path(os.path.realpath(root))
     for link in base.links:
-        if link.name in splits:
+        target = Path(os.path.realpath(root / link))
+        around = target.is_relative_to(here) or here.is_relative_to(target)
+        if link.name in splits or (target.is_dir() and not around):
             raise ValueError(
                 f"{printable(root / link)} is a link that is not followed, out of the folder "
-                "or to nothing: expected a folder; move or copy the images there"
+                "or to nothing: expected a folder; move or copy the images there, or remove it"
             )
 
 
@@ -330,6 +336,7 @@ def _refuse_bare(root, base):
 def _of_classes(root, base, split):
     entries = []
     _refuse_bare(root, base)
+    _refuse_links(root, base)
     for name, folder in base.folders.items():
         if folder.folders:
             raise ValueError(

@@ -144,7 +144,9 @@ def _train(trial, interrupted, hopeless):
         files.held(path) as alone,
     ):
         if alone is False:
-            return Outcome("failed", "another process is training it")
+            return Outcome(
+                "failed", "another process is training it: the same command adds it later"
+            )
         try:
             for each in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(each, signal.default_int_handler)

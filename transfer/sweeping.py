@@ -65,7 +65,6 @@ def begin(
             found |= {trial: Result(trial, "impossible", str(error)) for trial in trials}
             continue
         if not fingerprint:  # what is noted of other amounts and seeds is much the same
-            say("classes", data.named_classes(dataset))
             for note in notes(dataset, any(trial.config.mirror for trial in grid.trials)):
                 say("note", note)
         fingerprint = dataset.fingerprint
@@ -203,6 +202,8 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
         for each, handler in before.items():
             signal.signal(each, handler)
         pool.close()
+        # What another sweep of the same runs was training may have finished meanwhile.
+        found[:] = [_state(one) if one.status == "failed" else one for one in found]
         found[:] = [
             one._replace(status="interrupted") if one.status == "running" else one for one in found
         ]
