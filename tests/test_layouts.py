@@ -617,7 +617,7 @@ def test_classes_of_masks_are_classes(tree, other):
         (("cat", "dog", "gt"), "gt is a class here"),
         (
             ("cat", "dog", "cat (2)"),
-            "cat (2) and cat are classes here: if they are one, merge them",
+            "cat (2) and cat are classes here: if they are one class, merge",
         ),
         (("cat", "dog", "Copy of dog"), "Copy of dog and dog are classes here"),
         (("red", "red_aug", "green"), "red_aug and red are classes here"),

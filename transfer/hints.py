@@ -159,13 +159,15 @@ def _pieces(names):
     if all(map(EXPORTED.fullmatch, names)):
         pieces = names
     notes = [
-        f"{name} and {first} are classes here: if they are one, merge them; move copies elsewhere"
+        f"{name} and {first} are classes here: if they are one class, merge them, without edited copies"
         for name in names
         if (first := _stem(SECOND, name)) != name and first in names
     ]
     if unsorted := [name for name in names if "".join(_words(name)) in UNSORTED]:
         is_class = "is a class" if len(unsorted) == 1 else "are classes"
-        notes.append(f"{shown(unsorted)} {is_class} here: if not meant so, move them elsewhere")
+        notes.append(
+            f"{shown(unsorted)} {is_class} here: if that is not intended, move the images elsewhere"
+        )
     if pieces:
         notes.append(
             f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "

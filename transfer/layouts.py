@@ -29,7 +29,7 @@ USABLE = (
 )
 
 
-UNREAD = "labels in a table or in the files' names are not read"
+UNREAD = "labels in a table or in file names are not read"
 
 
 class Entry(NamedTuple):
