@@ -27,8 +27,6 @@ USABLE = (
     f"expected {', '.join(images.FORMATS)} with a suffix, and no links out of the folder; convert, rename "
     "or copy them"
 )
-
-
 UNREAD = "labels in a table or in file names are not read"
 
 
@@ -83,14 +81,11 @@ def find(root: Path) -> Layout:
     if base.path.parts:
         notes.insert(0, _entered(base))
     if not base.folders:
-        where, expected = printable(root / base.path), EXPECTED
+        kind, expected = f"no images{others}", USABLE if base.useless else EXPECTED
         if base.images:
-            raise ValueError(
-                f"{where} has images, but no folder of them for each class: {expected}; {UNREAD}"
-            )
-        if base.useless:
-            expected = USABLE
-        raise ValueError(f"{where} has no images{others}: {expected}")
+            kind = "images, but no folder of them for each class"
+            expected = f"{EXPECTED}; {UNREAD}"
+        raise ValueError(f"{printable(root / base.path)} has {kind}: {expected}")
 
     splits = hints.splits_of(base.folders)
     classes = [name for name in base.folders if name not in splits]
@@ -281,12 +276,11 @@ def _by_split(root, base, splits):
         if alike:
             by_split[split] = _inner(base.folders[alike[0]])
     if "train" not in by_split:
-        only = f", or --data {_quoted(root / base.folders[next(iter(splits))].path)}" * (
-            len(splits) == 1
-        )
+        first, *others = splits
+        alone = "" if others else f", or --data {_quoted(root / base.folders[first].path)}"
         raise ValueError(
             f"{where} has {shown(splits)}, but no images to train on: expected train/ (or training/) "
-            f"with a folder of images for each class{only}"
+            f"with a folder of images for each class{alone}"
         )
     for folder in by_split.values():
         if not folder.folders:
