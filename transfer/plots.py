@@ -170,10 +170,11 @@ def sweep(title, depths, lines):
             axes.plot(values, accuracies, marker, color=grey, label=name)
             front = _front(values, accuracies)
             axes.plot([x for x, _ in front], [y for _, y in front], "-", color=grey)
-            for place, (point, x) in enumerate(zip(points, values, strict=True)):
+            for place, i in enumerate(np.argsort(values)):
                 # In turn below and above, as neighbours may be close.
                 near = {"textcoords": "offset points", "xytext": (5, 5 if place % 2 else -10)}
-                axes.annotate(point.depth, (x, point.accuracy), fontsize="x-small", **near)
+                where = values[i], accuracies[i]
+                axes.annotate(points[i].depth, where, fontsize="x-small", **near)
     by_depth.set_xticks(range(len(depths)), depths)
     by_depth.set(xlabel="depth: what trains, from here to the classifier")
     for axes, label in ((by_seconds, "seconds for a run"), (by_parameters, "trainable parameters")):
@@ -207,7 +208,7 @@ def _draw_gains(axes, depths, lines):
     for (row, column), gain in np.ndenumerate(gains):
         if np.isfinite(gain):
             color = "white" if gain > 0.6 * reach else "black"
-            axes.text(column, row, f"{100 * gain:+.1f}", ha="center", va="center", color=color)
+            axes.text(column, row, f"{100 * gain:+z.1f}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(depths)), depths)
     axes.set_yticks(range(len(lines)), list(lines))
     axes.set_title("gain over the shallowest depth trained, in points", fontsize="medium")
