@@ -267,8 +267,8 @@ def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
     os.mkfifo(bad["pipe.png"])
     missing, empty = tmp_path / "missing.png", tmp_path / "empty"
     empty.mkdir()
-    run = trained.full.folder
-    result = script("predict.py", *bad.values(), missing, empty, picture, "--run", run)
+    run, pattern = trained.full.folder, tmp_path / "no[x]*"
+    result = script("predict.py", *bad.values(), missing, pattern, empty, picture, "--run", run)
     assert result.status == 1
     assert result.out.startswith(f"{picture}: ") or f"\n{picture}: " in result.out
     lines = [line for line in result.err.splitlines() if line.startswith("predict.py: ")]
@@ -281,6 +281,7 @@ def test_a_picture_that_cant_be_read_is_reported_and_the_rest_go_on(
         bad["area.png"]: "20,000 x 20,000 pixels",
         bad["pipe.png"]: "is a pipe: expected a file",
         missing: "can't be read: No such file",
+        pattern: "matches no file",
         empty: "is a folder without images",
     }.items():
         assert any(f"{path} " in line and words in line for line in lines), path

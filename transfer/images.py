@@ -211,6 +211,8 @@ def decode(path: Path) -> Image.Image:
     except MemoryError:
         raise OSError(f"{path} can't be read: there is too little memory") from None
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and glob.has_magic(str(path)):
+            raise OSError(f"{path} matches no file (*, ? and [ are read as a pattern)") from error
         if isinstance(error, OSError) and error.strerror:
             raise OSError(f"{path} can't be read: {error.strerror}") from error
         raise OSError(f"{path} is damaged: {error}") from error
