@@ -132,16 +132,17 @@ def write(root):
 
 
 def of_all_images(trials):
-    """Returns the trials of 4,000 images per class, on the last images of which most is known."""
+    """Returns the trials of 4,000 images per class, on the images of which most is known; of equals, CIFAR-10 itself."""
     by_images = {}
     for trial in trials:
         if trial["amount"] == 4000 and trial["regime"] in REPORTED:
             by_images.setdefault(trial["sha256"], []).append(trial)
 
     def cells(own):
-        return len({(trial["recipe"], trial["regime"]) for trial in own})
+        known = len({(trial["recipe"], trial["regime"]) for trial in own})
+        return known, own[0]["data"] == "cifar10.npz"
 
-    return max(reversed(by_images.values()), key=cells, default=[])
+    return max(by_images.values(), key=cells, default=[])
 
 
 def study(trials):

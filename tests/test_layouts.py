@@ -279,25 +279,36 @@ def test_nested_classes_are_refused(tree):
             ["seg_train/a", "seg_train/b", "seg_test/a", "seg_pred"],
             ["seg_test, seg_train beside seg_pred", "splits only or classes"],
         ),
-        (["a/c", "a/d", "b/c", "b/d"], ["if a, b are, put all images of each directly into"]),
+        (
+            ["a/c", "a/d", "b/c", "b/d"],
+            ["if the classes are a, b, put all images of each directly into"],
+        ),
         (["d/train/a", "d/train/b", "d/test/a", "assets"], ["to train on d alone, use --data "]),
         (
             ["train/a", "train/b", "test/hot dog", "train/hot_dog"],
             ["hot dog (in test) and hot_dog"],
         ),
-        (["trainval/a", "trainval/b", "test/a"], ["or name trainval train, validation or test"]),
+        (
+            ["trainval/a", "trainval/b", "test/a"],
+            ["or rename trainval to train, validation or test if it is"],
+        ),
         (
             ["cat_train", "dog_train", "cat_test"],
             ["a folder for each class in it, such as train/cat"],
         ),
         (
             ["train/a", "train/b", "test/unknown"],
-            ["images whose class is unknown, move it elsewhere"],
+            ["if its images are of unknown class, move the folder"],
         ),
-        (["dev/a", "dev/b"], ["no images to train on", "or --data ", "dev"]),
+        (["dev/a", "dev/b"], ["no images to train on", "or use --data ", "dev"]),
+        (["train/a", "train/b", "val"], ["move the folder elsewhere if its images have no class"]),
+        (
+            ["val/a", "val/b", "valid/a", "train/a"],
+            ["val, valid, which all name", "merge them, or"],
+        ),
         (["images", "masks"], ["images, masks", "not like classes"]),
         (["train/images", "train/Labels", "val/images"], ["Labels, images", "not like classes"]),
-        ([""], ["images, but no folder of them", "labels in a table or in the files' names"]),
+        ([""], ["images, but no folder of them", "labels in a table or in file names"]),
         (["A", "a"], ["A and a differ only in case"]),
         (["cat", "cat "], ["cat and cat  differ only in case, in spaces"]),
         (["caf\u00e9", "cafe\u0301"], ["how an accent is encoded"]),
@@ -313,17 +324,26 @@ def test_what_cant_be_told_is_refused(tree, folders, words, tmp_path):
 def test_a_folder_of_files_of_other_kinds(tree):
     for number in range(3):
         tree.file(f"a/{number}.HEIC")
-    tree.refuses("no images, but 3 files of other kinds: .heic (3)", "convert, rename or copy them")
+    tree.refuses(
+        "no images, but 3 files of other kinds: .heic (3)",
+        "convert, rename, copy or (from iCloud) download",
+    )
     tree.put("a")
     tree.put("b")
-    has(tree.load(), "left out: 3 files of other kinds", "3 of them are images, such as a/0.HEIC")
+    has(tree.load(), "left out: 3 files of other kinds", "3 images among them, such as a/0.HEIC")
+
+
+def test_one_stray_image_beside_folders_of_other_kinds(tree):
+    tree.put("", 1)
+    tree.file("a/0.heic")
+    tree.refuses("a has no image that can be used, only files such as 0.heic")
 
 
 def test_photographs_that_icloud_has_not_downloaded(tree):
     tree.put("a")
     tree.put("b")
     tree.file("a/.1.jpg.icloud")
-    has(tree.load(), ".icloud (1)", "1 of them is an image")
+    has(tree.load(), ".icloud (1)", "1 image among them")
     tree.file("fox/.1.jpg.icloud")
     tree.refuses("fox has no image that can be used, only files such as .1.jpg.icloud")
 
@@ -654,7 +674,7 @@ def test_images_of_one_name_are_said(tree):
         tree.put(folder, 2, "{}.png")
     assert not any("suffix alone" in note for note in tree.load().notes)
     tree.put("a", 10)
-    has(tree.load(), "a: most images are two files whose names differ in the suffix alone")
+    has(tree.load(), "in a, many files come in pairs whose names differ in the suffix alone")
 
 
 @pytest.mark.parametrize(
@@ -771,15 +791,21 @@ def test_a_split_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path):
         tree.load()
 
 
-@pytest.mark.parametrize("name", ["c", "train/c", "training_set"])
+@pytest.mark.parametrize("name", ["c", "train/c", "train/inner/c", "training_set"])
 def test_a_folder_that_is_a_link_out_of_the_folder_is_refused(tree, tmp_path, name):
-    around = {"train/c": "train/", "training_set": "test_set/"}.get(name, "")
+    around = {
+        "train/c": "train/", "train/inner/c": "train/inner/", "training_set": "test_set/",
+    }.get(name, "")  # fmt: skip
     for folder in "ab":
         tree.put(f"{around}{folder}")
     Maker(tmp_path / "elsewhere").put("a")
     (tree.root / name).symlink_to(tmp_path / "elsewhere")
+    (tree.root / "train.csv").symlink_to(tmp_path / "train.csv")
+    (tmp_path / "train.csv").touch()
     with pytest.raises(ValueError, match=f"{name} is a link that is not followed.*or remove it"):
         tree.load()
+    (tree.root / name).unlink()
+    assert len(tree.load().class_names) == 2
 
 
 def test_folders_deeper_than_python_recurses(tree, tmp_path):

@@ -40,7 +40,7 @@ SECOND = re.compile(
     r"(?: ?\((?:[0-9]+|[^)]*conflict[^)]*)\))?",
     re.I,
 )
-# Words of folders that hold the images of others anew.
+# Words of folders that hold the images of other folders in another form.
 KINDS = {
     "color", "colour", "grayscale", "greyscale", "gray", "grey", "rgb", "bands", "segmented", "augmented",
     "original", "resized", "cropped",
@@ -102,7 +102,8 @@ def splits_of(names):
 def like_splits(names, splits):
     """Returns a line on classes that are named like splits.
 
-    That is alone (test_set) or of one thing (my_train, my_test; cat_val, cat).
+    That is by such a word alone (test_set), or beside a name that they share (my_train, my_test;
+    cat_val, cat).
     """
     words = {name: tuple(_words(name)) for name in names}
     rest = {
@@ -159,14 +160,14 @@ def _pieces(names):
     if all(map(EXPORTED.fullmatch, names)):
         pieces = names
     notes = [
-        f"{name} and {first} are classes here: if they are one class, merge them, without edited copies"
+        f"{name} and {first} are classes here: if they are one class, merge them, leaving out edited copies"
         for name in names
         if (first := _stem(SECOND, name)) != name and first in names
     ]
     if unsorted := [name for name in names if "".join(_words(name)) in UNSORTED]:
         is_class = "is a class" if len(unsorted) == 1 else "are classes"
         notes.append(
-            f"{shown(unsorted)} {is_class} here: if that is not intended, move the images elsewhere"
+            f"{shown(unsorted)} {is_class} here: if that is not intended, move their images elsewhere"
         )
     if pieces:
         notes.append(
@@ -234,8 +235,8 @@ def _of_one_name(entries):
     if not alike:
         return []
     return [
-        f"{shown(alike)}: most images are two files whose names differ in the suffix alone: if one "
-        "annotates the other, move annotations elsewhere"
+        f"in {shown(alike)}, many files come in pairs whose names differ in the suffix alone: if one of "
+        "each pair annotates the other, move the annotations elsewhere"
     ]
 
 
@@ -282,5 +283,5 @@ def frames(found, rows):
     verb = "looks" if len(frames) == 1 else "look"
     return [
         f"{counted(len(frames), 'image')} that {verb}, by name, like frames of a video in another split: "
-        f"{shown(map(found.title, frames))}; if so, accuracies are too high: make splits of whole videos"
+        f"{shown(map(found.title, frames))}; if so, accuracies are too high: keep all frames of a video in one split"
     ]

@@ -24,8 +24,8 @@ EXPECTED = (
     "such folders inside"
 )
 USABLE = (
-    f"expected {', '.join(images.FORMATS)} with a suffix, and no links out of the folder; convert, rename "
-    "or copy them"
+    f"expected {', '.join(images.FORMATS)} with the suffix of the format, and no links out of the folder; "
+    "convert, rename, copy or (from iCloud) download them"
 )
 UNREAD = "labels in a table or in file names are not read"
 
@@ -83,6 +83,8 @@ def find(root: Path) -> Layout:
     if not base.folders:
         kind, expected = f"no images{others}", USABLE if base.useless else EXPECTED
         if base.images:
+            _refuse_bare(root, base)
+            _refuse_links(root, base)
             kind = "images, but no folder of them for each class"
             expected = f"{EXPECTED}; {UNREAD}"
         raise ValueError(f"{printable(root / base.path)} has {kind}: {expected}")
@@ -99,7 +101,8 @@ def find(root: Path) -> Layout:
         ]
         remedy = "move one or the other elsewhere"
         if nested:
-            remedy += f", or name {shown(nested)} train, validation or test if it is a split, too"
+            which = "it is a split" if len(nested) == 1 else "they are splits"
+            remedy += f", or rename {shown(nested)} to train, validation or test if {which}, too"
         raise ValueError(
             f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
             f"splits only or classes only; {remedy}"
@@ -118,7 +121,7 @@ def find(root: Path) -> Layout:
             loose.append(folder)
             if split == "train":
                 others = {name for other in own[1:] for name in by_split[other].folders}
-                notes += hints.like_splits(folder.folders.keys() - others, {})
+                notes += hints.like_splits(sorted(folder.folders.keys() - others), {})
             part = None if split == "train" and len(own) < len(hints.SPLITS) else split
             entries += _of_classes(root, folder, part)
     else:
@@ -214,13 +217,9 @@ def _left_out(kinds, unused, empty, links, hidden, hidden_folders):
         each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
         files = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
         others = f", but {files}"
-        are = "is an image" if len(unused) == 1 else "are images"
-        which = (
-            f"; {len(unused):,} of them {are}, such as {printable(unused[0])}: {USABLE}"
-            if unused
-            else ""
-        )
-        notes.append(f"left out: {files}{which}")
+        if unused:
+            files += f"; {counted(len(unused), 'image')} among them, such as {printable(unused[0])}: {USABLE}"
+        notes.append(f"left out: {files}")
     if empty:
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links:
@@ -266,35 +265,38 @@ def _by_split(root, base, splits):
     for split in hints.SPLITS:
         alike = [name for name in splits if splits[name] == split]
         if len(alike) > 1:
-            holds = "with a folder for each class in it, such as train/cat"
+            remedy = f"make it one folder with a folder for each class in it, such as {split}/cat"
             if any(base.folders[name].folders for name in alike):
-                holds = "so move the others elsewhere, or merge them if they hold images of the same kind"
+                remedy = "merge them, or move all but one elsewhere"
             raise ValueError(
-                f"{where} has {shown(alike)}, which all name the {split} split: expected one of them, "
-                f"{holds}"
+                f"{where} has {shown(alike)}, which all name the {split} split: expected one; {remedy}"
             )
         if alike:
-            by_split[split] = _inner(base.folders[alike[0]])
+            by_split[split] = _inner(root, base.folders[alike[0]])
     if "train" not in by_split:
         first, *others = splits
-        alone = "" if others else f", or --data {_quoted(root / base.folders[first].path)}"
+        nested = base.folders[first].folders and not others
+        alone = f", or use --data {_quoted(root / base.folders[first].path)}" if nested else ""
         raise ValueError(
             f"{where} has {shown(splits)}, but no images to train on: expected train/ (or training/) "
             f"with a folder of images for each class{alone}"
         )
     for folder in by_split.values():
         if not folder.folders:
+            remedy = "move the folder elsewhere if its images have no class"
+            if not any(each.folders for each in by_split.values()):
+                remedy += ", or rename it if it is a class itself"
             raise ValueError(
                 f"{printable(root / folder.path)} has images, but no folder of them for each class: "
-                f"expected the classes as folders in each split ({UNREAD}); rename it if it is a class "
-                "itself, or move it elsewhere if its images have no class"
+                f"expected the classes as folders in each split ({UNREAD}); {remedy}"
             )
     return by_split
 
 
-def _inner(folder):
+def _inner(root, folder):
     """Returns the innermost folder in a split's folder where it holds the classes, as in archives."""
     while len(folder.folders) == 1 and not folder.images and not folder.bare:
+        _refuse_links(root, folder)
         ((name, inner),) = folder.folders.items()
         holds_classes = inner.folders and not inner.images
         if not holds_classes and name != folder.path.name:
@@ -310,10 +312,11 @@ def _refuse_links(root, base):
     for link in base.links:
         target = Path(os.path.realpath(root / link))
         around = target.is_relative_to(here) or here.is_relative_to(target)
-        if link.name in splits or (target.is_dir() and not around):
+        if (link.name in splits and not target.is_file()) or (target.is_dir() and not around):
             raise ValueError(
-                f"{printable(root / link)} is a link that is not followed, out of the folder "
-                "or to nothing: expected a folder; move or copy the images there, or remove it"
+                f"{printable(root / link)} is a link that is not followed, as it leads out of the folder, "
+                "to nothing, in a circle or where another link leads: expected a folder; copy the images "
+                "to its place, or remove it"
             )
 
 
@@ -350,11 +353,10 @@ def _remedy(root, base, folder, split):
             return f"to train on {printable(folder.path)} alone, {use}"
         return "put the splits outside the classes: train/cat, not cat/train"
     if len(folder.folders) == 1:
-        return "move its images up into it, or the folder elsewhere if it is no class"
-    remedy = (
-        f"if these are the classes, {use}; if {shown(base.folders)} are, put all images of each directly "
-        "into its folder"
-    )
+        return "move its images up into it, or elsewhere if they do not belong to that class"
+    outer = shown(base.folders)
+    others = f"if {outer} is one" if len(base.folders) == 1 else f"if the classes are {outer}"
+    remedy = f"if these are the classes, {use}; {others}, put all images of each directly into its folder"
     alike = [
         name
         for name, other in base.folders.items()
@@ -367,6 +369,10 @@ def _remedy(root, base, folder, split):
 
 def _quoted(path):
     return shlex.quote(printable(path))
+
+
+def _in_splits(splits):
+    return " and ".join(sorted(split or "train" for split in splits))
 
 
 def _check_classes(where, entries):
@@ -390,18 +396,17 @@ def _check_classes(where, entries):
         by_folded.setdefault(_folded(name), []).append(name)
     if alike := [names for names in by_folded.values() if len(names) > 1]:
         names = [
-            name + f" (in {' and '.join(sorted(found[name] - {None}))})" * (found[name] != {None})
-            for name in alike[0]
+            name + f" (in {_in_splits(found[name])})" * (found[name] != {None}) for name in alike[0]
         ]
-        more = f" (and {len(alike) - 1:,} more do)" * (len(alike) > 1)
+        more = f" ({counted(len(alike) - 1, 'more case')} of this)" * (len(alike) > 1)
         raise ValueError(
             f"{where}: the classes {' and '.join(names)} differ only in case, in spaces, underscores or "
-            f"hyphens, or in how an accent is encoded{more}: give each class one name"
+            f"hyphens, or in how an accent is encoded{more}: merge them if they are one class, or else rename one"
         )
     for name in sorted(found):
         if not found[name] & {None, "train"}:
             raise ValueError(
                 f"{where}: the class {name} is in {' and '.join(sorted(found[name]))}, but has no "
-                "image to train on: expected every class in the training folder; if it is no class, "
-                "but images whose class is unknown, move it elsewhere"
+                "image to train on: expected every class in the training folder; if its images are of "
+                "unknown class, move the folder elsewhere"
             )

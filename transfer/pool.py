@@ -145,7 +145,8 @@ def _train(trial, interrupted, hopeless):
     ):
         if alone is False:
             return Outcome(
-                "failed", "another process is training it: the same command adds it later"
+                "failed",
+                "another process is training it: run the same command again once that has finished",
             )
         try:
             for each in (signal.SIGINT, signal.SIGTERM):

@@ -124,8 +124,8 @@ def enough(
         )
         raise ValueError(
             f"{name}: the class {class_names[least]} has {counted(counts[least], noun)}{which}{more}: "
-            f"expected {1 + len(fractions)} or more of each class, {uses}; add images, or leave the class "
-            "out"
+            f"expected {1 + len(fractions)} or more of each class, {uses}; add images, or leave "
+            f"{'these classes' if others else 'the class'} out"
         )
 
 
