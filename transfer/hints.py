@@ -46,7 +46,7 @@ KINDS = {
     "original", "resized", "cropped",
 }  # fmt: skip
 # Folders of images that belong to other classes, or to none.
-UNSORTED = {"unlabeled", "unlabelled", "unsorted", "augmented", "duplicates", "backup", "rejected"}
+UNSORTED = {"unlabeled", "unlabelled", "unsorted", "augmented", "duplicates", "backup"}
 # What such files add to the name of the image that they belong to.
 ANNOTATION = re.compile(
     "(?:(?:masks?|seg|labels?|gt)[-_. ])?(.+?)"
@@ -165,10 +165,8 @@ def _pieces(names):
         if (first := _stem(SECOND, name)) != name and first in names
     ]
     if unsorted := [name for name in names if "".join(_words(name)) in UNSORTED]:
-        is_class = "is a class" if len(unsorted) == 1 else "are classes"
-        notes.append(
-            f"{shown(unsorted)} {is_class} here: if that is not intended, move their images elsewhere"
-        )
+        what, its = ("is a class", "its") if len(unsorted) == 1 else ("are classes", "their")
+        notes.append(f"{shown(unsorted)} {what} here: if not intended, move {its} images elsewhere")
     if pieces:
         notes.append(
             f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
