@@ -56,9 +56,11 @@ def frozen(images: int) -> dict[str, float]:
         # The head is new and holds nothing to lose.
         "learning_rate": 1e-3,
         # Few images can't determine weights for thousands of features: decay keeps those small. With
-        # a few tens of images it must, or two classes that are hard to tell apart are told apart with
-        # such confidence that the loss is above that of a guess.
-        "weight_decay": between(images, {20: 80, 50: 30, 100: 10, 250: 10, 1_000: 3, 40_000: 0.3}),
+        # less of it, two classes of ten images that are hard to tell apart end with such confidence
+        # that the loss is above that of a random guess.
+        "weight_decay": between(
+            images, {20: 64, 60: 21.5, 100: 10, 250: 10, 1_000: 3, 40_000: 0.3}
+        ),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         "shift": 0.0,
         "zoom": 0.5,
@@ -78,7 +80,7 @@ def last_fire(images: int) -> dict[str, float]:
         # Even a tail this small overfits unless decay keeps its weights small. Decay also shrinks
         # the pretrained weights: over the many steps that many images take, 1.5 is too much.
         "weight_decay": between(
-            images, {20: 200, 100: 40, 200: 20, 250: 20, 1_000: 3, 40_000: 0.4}
+            images, {20: 195, 100: 40, 200: 20, 250: 20, 1_000: 3, 40_000: 0.4}
         ),
         "dropout": 0.5,
         "shift": 0.0,
@@ -92,9 +94,9 @@ def last_fire(images: int) -> dict[str, float]:
 
 def full(images: int) -> dict[str, float]:
     return {
-        "steps": between(images, {100: 150, 1_000: 240, 10_000: 2_350, 40_000: 9_375}),
+        "steps": between(images, {20: 100, 100: 150, 1_000: 240, 10_000: 2_350, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
-        "learning_rate": between(images, {20: 1e-5, 100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
+        "learning_rate": between(images, {20: 2.1e-5, 100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         # With all layers trainable the network overfits: new views each epoch counter that.
