@@ -57,6 +57,16 @@ def test_settings_are_sound_for_any_amount(regime):
         assert 0 <= chosen["dropout"] < 1 and chosen["learning_rate"] > 0
 
 
+def test_a_few_dozen_images_are_regularised_most():
+    for regime in ("frozen", "last_fire"):
+        rule = recipes.RULES["tuned"][regime]
+        assert (
+            rule(20)["weight_decay"] > 2 * rule(50)["weight_decay"] > 3 * rule(100)["weight_decay"]
+        )
+    full = recipes.RULES["tuned"]["full"]
+    assert full(20)["learning_rate"] < full(100)["learning_rate"] / 4
+
+
 @pytest.mark.parametrize("images", [65, 129, 200, 1000, 40_000])
 @pytest.mark.parametrize("regime", ["frozen", "last_fire", "full"])
 def test_no_step_of_a_short_epoch_is_of_a_few_images(regime, images):
