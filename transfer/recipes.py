@@ -96,7 +96,9 @@ def full(images: int) -> dict[str, float]:
     return {
         "steps": between(images, {20: 100, 100: 150, 1_000: 240, 10_000: 2_350, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
-        "learning_rate": between(images, {20: 2.1e-5, 100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
+        "learning_rate": between(
+            images, {20: 1.3e-5, 40: 2.55e-5, 100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}
+        ),
         "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         # With all layers trainable the network overfits: new views each epoch counter that.
