@@ -57,14 +57,18 @@ def test_settings_are_sound_for_any_amount(regime):
         assert 0 <= chosen["dropout"] < 1 and chosen["learning_rate"] > 0
 
 
-def test_a_few_dozen_images_are_regularised_most():
-    for regime in ("frozen", "last_fire"):
-        rule = recipes.RULES["tuned"][regime]
-        assert (
-            rule(20)["weight_decay"] > 2 * rule(50)["weight_decay"] > 3 * rule(100)["weight_decay"]
-        )
-    full = recipes.RULES["tuned"]["full"]
-    assert full(20)["learning_rate"] < full(100)["learning_rate"] / 4
+def test_a_few_images_of_few_classes_are_regularised_more():
+    for images, classes, factor in ((20, 2, 8), (100, 2, 2), (200, 2, 1), (20, 10, 1), (20, 50, 1)):
+        for regime in REGIMES:
+            chosen, rule = (
+                recipes.settings("tuned", regime, images, 32, {}, count) for count in (classes, 10)
+            )
+            assert chosen["weight_decay"] == pytest.approx(factor * rule["weight_decay"])
+            slower = 1 if regime == "frozen" else factor
+            assert chosen["learning_rate"] == pytest.approx(rule["learning_rate"] / slower)
+    assert 1 < recipes.caution(30, 4) < recipes.caution(30, 3)
+    report = [recipes.settings("report", "full", 20, 32, {}, classes) for classes in (2, 10)]
+    assert report[0] == report[1]
 
 
 @pytest.mark.parametrize("images", [65, 129, 200, 1000, 40_000])

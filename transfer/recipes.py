@@ -55,12 +55,8 @@ def frozen(images: int) -> dict[str, float]:
         "batch_size": between(images, {1_000: 64, 10_000: 128}),
         # The head is new and holds nothing to lose.
         "learning_rate": 1e-3,
-        # Few images can't determine weights for thousands of features: decay keeps those small. With
-        # less of it, two classes of ten images that are hard to tell apart end with such confidence
-        # that the loss is above that of a random guess.
-        "weight_decay": between(
-            images, {20: 64, 60: 21.5, 100: 10, 250: 10, 1_000: 3, 40_000: 0.3}
-        ),
+        # Few images can't determine weights for thousands of features: decay keeps those small.
+        "weight_decay": between(images, {250: 10, 1_000: 3, 40_000: 0.3}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         "shift": 0.0,
         "zoom": 0.5,
@@ -79,9 +75,7 @@ def last_fire(images: int) -> dict[str, float]:
         "learning_rate": between(images, {200: 1e-4, 1_000: 1e-3, 40_000: 5e-4}),
         # Even a tail this small overfits unless decay keeps its weights small. Decay also shrinks
         # the pretrained weights: over the many steps that many images take, 1.5 is too much.
-        "weight_decay": between(
-            images, {20: 195, 100: 40, 200: 20, 250: 20, 1_000: 3, 40_000: 0.4}
-        ),
+        "weight_decay": between(images, {250: 20, 1_000: 3, 40_000: 0.4}),
         "dropout": 0.5,
         "shift": 0.0,
         "zoom": 0.5,
@@ -94,11 +88,9 @@ def last_fire(images: int) -> dict[str, float]:
 
 def full(images: int) -> dict[str, float]:
     return {
-        "steps": between(images, {20: 100, 100: 150, 1_000: 240, 10_000: 2_350, 40_000: 9_375}),
+        "steps": between(images, {100: 150, 1_000: 240, 10_000: 2_350, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
-        "learning_rate": between(
-            images, {20: 1.3e-5, 40: 2.55e-5, 100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}
-        ),
+        "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
         "dropout": between(images, {1_000: 0.5, 40_000: 0.3}),
         # With all layers trainable the network overfits: new views each epoch counter that.
@@ -152,8 +144,22 @@ LEAST_SIZE = {frozen: 160, last_fire: 160, full: 128}
 TRAINED_SIZE, LARGEST_SIZE = 224, 288
 
 
+def caution(images: int, classes: int) -> float:
+    """Returns by how much a few images of few classes are regularised more than those of ten classes.
+
+    The loss of a random guess is ln(classes). Twenty images of two classes that are hard to tell
+    apart, or a hundred, otherwise end above it: with confidence, but wrong.
+
+    Args:
+        images: Number of training images.
+        classes: Number of classes, at least 2.
+    """
+    factor = between(images, {20: 8, 60: 3, 100: 2, 200: 1})
+    return factor ** max(0, (10 - classes) / 8)
+
+
 def settings(
-    recipe: str, regime: str, images: int, side: int, given: dict[str, float]
+    recipe: str, regime: str, images: int, side: int, given: dict[str, float], classes: int = 10
 ) -> dict[str, float]:
     """Returns the settings that a recipe chooses for so many images.
 
@@ -162,6 +168,7 @@ def settings(
         images: Number of training images, at least 1.
         side: Side of the images, in pixels.
         given: Dict of the settings that are given, which override the rule's.
+        classes: Number of classes.
 
     Returns:
         Dict of `image_size`, `epochs`, `head_epochs`, `batch_size`, `learning_rate` (Adam's),
@@ -170,6 +177,10 @@ def settings(
     """
     rules = RULES[recipe]
     chosen = rules.get(regime, rules["full"])(images)
+    if recipe == "tuned":
+        chosen["weight_decay"] *= caution(images, classes)
+        if regime != "frozen":  # what pretrained layers have learnt is worth more than a few images
+            chosen["learning_rate"] /= caution(images, classes)
     least = LEAST_SIZE.get(RULES["tuned"].get(regime, full), LEAST_SIZE[full])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))

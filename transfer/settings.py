@@ -229,7 +229,7 @@ def follow(config, dataset):
     values = {name: getattr(config, name) for name in BY_THE_IMAGES}
     given = {name: value for name, value in values.items() if value is not None}
     side = min(dataset.train.images.shape[1:3])
-    chosen = recipes.settings(config.recipe, config.regime, images, side, given)
+    chosen = recipes.settings(config.recipe, config.regime, images, side, given, classes)
     if given.get("views") and not chosen["shift"] + chosen["zoom"]:
         raise ValueError(
             f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
@@ -278,7 +278,8 @@ def of_head(config, dataset):
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
     }  # fmt: skip
     side = min(dataset.train.images.shape[1:3])
-    rule = recipes.settings(config.recipe, config.regime, dataset.planned, side, {})
+    classes = len(dataset.class_names)
+    rule = recipes.settings(config.recipe, config.regime, dataset.planned, side, {}, classes)
     if any(getattr(config, name) != rule[name] for name in ("shift", "zoom", "views")):
         shift = config.shift if config.shift * side >= 1 else 0.0
         views = config.views or recipes.kept_views(dataset.planned)
