@@ -180,7 +180,13 @@ def _scan(root):
             ) from error
     empty = _without_empty(tree)
     links = [link for folder in tree for link in folder.links]
-    return tree[0], *_left_out(kinds, unused, empty, links, hidden, hidden_folders)
+    notes, others = _left_out(kinds, unused, empty, links, hidden, hidden_folders)
+    if elsewhere := [link for link in links if _is_elsewhere(root / link, real_root)]:
+        notes.append(
+            f"no class here, as a link to a folder elsewhere is not followed: {shown(elsewhere)}; put the "
+            "images themselves there to use them"
+        )
+    return tree[0], notes, others
 
 
 def _leads_on(link, real_root, entered):
@@ -194,6 +200,13 @@ def _leads_on(link, real_root, entered):
             return False
         entered.add(target)
     return True
+
+
+def _is_elsewhere(link, real_root):
+    """Says whether a link leads to a folder that neither is in the root nor holds it."""
+    target = Path(os.path.realpath(link))
+    around = target.is_relative_to(real_root) or real_root.is_relative_to(target)
+    return target.is_dir() and not around
 
 
 def _without_empty(tree):
@@ -272,7 +285,7 @@ def _by_split(root, base, splits):
                 f"{where} has {shown(alike)}, which all name the {split} split: expected one; {remedy}"
             )
         if alike:
-            by_split[split] = _inner(root, base.folders[alike[0]])
+            by_split[split] = _inner(base.folders[alike[0]])
     if "train" not in by_split:
         first, *others = splits
         nested = base.folders[first].folders and not others
@@ -293,10 +306,9 @@ def _by_split(root, base, splits):
     return by_split
 
 
-def _inner(root, folder):
+def _inner(folder):
     """Returns the innermost folder in a split's folder where it holds the classes, as in archives."""
     while len(folder.folders) == 1 and not folder.images and not folder.bare:
-        _refuse_links(root, folder)
         ((name, inner),) = folder.folders.items()
         holds_classes = inner.folders and not inner.images
         if not holds_classes and name != folder.path.name:
@@ -306,13 +318,10 @@ def _inner(root, folder):
 
 
 def _refuse_links(root, base):
-    """Refuses a link in `base` that is not followed, but named like a split, or to a folder elsewhere."""
+    """Refuses a link in `base` that is not followed, but named like a split."""
     splits = hints.splits_of([*base.folders, *(link.name for link in base.links)])
-    here = Path(os.path.realpath(root))
     for link in base.links:
-        target = Path(os.path.realpath(root / link))
-        around = target.is_relative_to(here) or here.is_relative_to(target)
-        if (link.name in splits and not target.is_file()) or (target.is_dir() and not around):
+        if link.name in splits and not (root / link).is_file():
             raise ValueError(
                 f"{printable(root / link)} is a link that is not followed, as it leads out of the folder, "
                 "to nothing, in a circle or where another link leads: expected a folder; copy the images "
@@ -333,7 +342,6 @@ def _refuse_bare(root, base):
 def _of_classes(root, base, split):
     entries = []
     _refuse_bare(root, base)
-    _refuse_links(root, base)
     for name, folder in base.folders.items():
         if folder.folders:
             raise ValueError(
