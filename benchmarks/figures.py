@@ -123,8 +123,8 @@ def write(root):
     """Writes the tables of docs/figures.md and README.md from the figures in benchmarks/."""
     trials = report.Rows(root / "benchmarks" / "few_images.json").rows
     tables = {root / "docs" / "figures.md": all_figures(trials, root)}
-    if of_all_images(trials):  # else README's table stays what it was
-        tables[root / "README.md"] = study(trials)
+    if whole := of_all_images(trials):  # else README's table stays what it was
+        tables[root / "README.md"] = study(whole)
     for path, table in tables.items():
         text = path.read_text(encoding="utf-8")
         before, after = text.split(BEGIN)[0], text.split(END)[1]
@@ -132,7 +132,10 @@ def write(root):
 
 
 def of_all_images(trials):
-    """Returns the trials of 4,000 images per class, on the images of which most is known; of equals, CIFAR-10 itself."""
+    """Returns the trials of 4,000 images per class, on the images of which most is known.
+
+    Of equals, those on CIFAR-10 itself.
+    """
     by_images = {}
     for trial in trials:
         if trial["amount"] == 4000 and trial["regime"] in REPORTED:
@@ -146,8 +149,7 @@ def of_all_images(trials):
 
 
 def study(trials):
-    """Makes the README's table: what was reported, its protocol here, and the defaults."""
-    trials = of_all_images(trials)
+    """Makes the README's table of what `of_all_images` gives: reported, its protocol here, the defaults."""
     rows = []
     for regime, reported in REPORTED.items():
         columns = [

@@ -72,6 +72,10 @@ def _stem(pattern, name):
     return found[1] if found else name
 
 
+def _are_classes(names):
+    return f"{shown(names)} {'is a class' if len(names) == 1 else 'are classes'} here"
+
+
 def _words(name):
     """Returns the words of a name, without its numbers, in lower case."""
     return [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\d_A-Za-z]+", name)]
@@ -120,8 +124,8 @@ def like_splits(names, splits):
     ]
     if not alike:
         return []
-    what = "is a class here, as it holds" if len(alike) == 1 else "are classes here, as they hold"
-    return [f"{shown(alike)} {what} images and no classes"]
+    they_hold = "it holds" if len(alike) == 1 else "they hold"
+    return [f"{_are_classes(alike)}, as {they_hold} images and no classes"]
 
 
 def is_annotated(name):
@@ -165,21 +169,22 @@ def _pieces(names):
         if (first := _stem(SECOND, name)) != name and first in names
     ]
     if unsorted := [name for name in names if "".join(_words(name)) in UNSORTED]:
-        what, its = ("is a class", "its") if len(unsorted) == 1 else ("are classes", "their")
-        notes.append(f"{shown(unsorted)} {what} here: if not intended, move {its} images elsewhere")
+        its = "its" if len(unsorted) == 1 else "their"
+        notes.append(f"{_are_classes(unsorted)}: if not intended, move {its} images elsewhere")
     if pieces:
         notes.append(
-            f"{shown(pieces)} are classes here: if they are parts of one set, sort its images into a "
-            "folder for each class"
+            f"{_are_classes(pieces)}: if they are parts of one set, sort its images into a folder for "
+            "each class"
         )
     return notes
 
 
 def suspects(entries):
     """Returns lines on what is named like masks or other annotations, not like images of a class."""
+    annotated = [_stem(ANNOTATION, entry.path.stem) for entry in entries]
     stems = {}
-    for entry in entries:
-        stems.setdefault(entry.class_name, set()).add(_stem(ANNOTATION, entry.path.stem))
+    for entry, stem in zip(entries, annotated, strict=True):
+        stems.setdefault(entry.class_name, set()).add(stem)
     notes = _pieces(sorted(stems))
     # Where there is no_mask or without_mask, mask or with_mask is a class.
     joined = {name: AFFIRMATION.sub("", "".join(_words(name))) for name in sorted(stems)}
@@ -202,16 +207,12 @@ def suspects(entries):
             )
         )
     ]:
-        is_class = "is a class" if len(classes) == 1 else "are classes"
-        notes.append(
-            f"{shown(classes)} {is_class} here: if they annotate other images, move them elsewhere"
-        )
+        notes.append(f"{_are_classes(classes)}: if they annotate other images, move them elsewhere")
     beside = {(entry.path.parent, entry.path.stem) for entry in entries}
     masks = [
         entry.path
-        for entry in entries
-        if (stem := _stem(ANNOTATION, entry.path.stem)) != entry.path.stem
-        and (entry.path.parent, stem) in beside
+        for entry, stem in zip(entries, annotated, strict=True)
+        if stem != entry.path.stem and (entry.path.parent, stem) in beside
     ]
     if masks:
         notes.append(
@@ -255,14 +256,8 @@ def versions(found, rows):
         if len(set(plain)) < 2 and len({kind for _, kind, _ in images}) > 1:
             (first, _, original), *others = sorted(images, key=lambda image: image[1])
             versions += [(i, original) for split, _, i in others if split != first]
-    if not versions:
-        return []
-    pairs = shown(f"{found.title(i)} of {found.title(first)}" for i, first in versions)
-    verb = "looks" if len(versions) == 1 else "look"
-    return [
-        f"{counted(len(versions), 'image')} that {verb}, by name, like augmented versions of an image in "
-        f"another split: {pairs}; if so, accuracies are too high: augment training images only"
-    ]
+    pairs = [f"{found.title(i)} of {found.title(first)}" for i, first in versions]
+    return _leaks(pairs, "augmented versions of an image", "augment training images only")
 
 
 def frames(found, rows):
@@ -274,12 +269,21 @@ def frames(found, rows):
             # Without a name of the video, each split that is the user's own numbers its frames.
             if (frame := FRAME.fullmatch(path.stem)) and (frame[1] or found.given[i] is None):
                 videos.setdefault((found.labels[i], frame[1]), []).append((split, i))
-    cut = [own for own in videos.values() if len({split for split, _ in own}) > 1]
-    frames = [i for own in cut for split, i in own if split != own[0][0]]
-    if not frames:
+    cut = [
+        found.title(i)
+        for (first, _), *others in videos.values()
+        for split, i in others
+        if split != first
+    ]
+    return _leaks(cut, "frames of a video", "keep all frames of a video in one split")
+
+
+def _leaks(names, what, advice):
+    """Returns a line on images that their names tell to belong to others in another split, if any."""
+    if not names:
         return []
-    verb = "looks" if len(frames) == 1 else "look"
+    look = "looks" if len(names) == 1 else "look"
     return [
-        f"{counted(len(frames), 'image')} that {verb}, by name, like frames of a video in another split: "
-        f"{shown(map(found.title, frames))}; if so, accuracies are too high: keep all frames of a video in one split"
+        f"{counted(len(names), 'image')} that {look}, by name, like {what} in another split: "
+        f"{shown(names)}; if so, accuracies are too high: {advice}"
     ]

@@ -20,12 +20,12 @@ Image.init()
 KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 FORMATS = [name for name in KNOWN if name in Image.OPEN]  # AVIF is not in every build of Pillow
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+NOT_DOWNLOADED = ".icloud"  # of a hidden file that stands for one in iCloud
 # Images all the same, whether or not the system's list of file types has them.
 UNREADABLE = {
     ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
-    ".dcm",
+    ".dcm", NOT_DOWNLOADED,
 }  # fmt: skip
-ELSEWHERE = {".icloud"}  # stands for a file that iCloud has not downloaded, and is hidden
 # Made by systems, not by the user.
 JUNK = {
     "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
@@ -127,7 +127,7 @@ def is_plot(path: Path) -> bool:
 
 def means_image(path: Path) -> bool:
     """Says whether a file is an image of whatever format: by its name, or else by its content."""
-    if path.suffix.lower() in UNREADABLE | ELSEWHERE:
+    if path.suffix.lower() in UNREADABLE:
         return True
     kind, _ = mimetypes.guess_type(path.name)
     return kind.startswith("image/") if kind else side(path) > 0

@@ -92,21 +92,7 @@ def find(root: Path) -> Layout:
     splits = hints.splits_of(base.folders)
     classes = [name for name in base.folders if name not in splits]
     if classes and any(base.folders[name].folders for name in splits):
-        nested = [
-            name
-            for name in classes
-            if base.folders[name].folders
-            and not hints.splits_of(base.folders[name].folders)
-            and not hints.is_annotated(name)
-        ]
-        remedy = "move one or the other elsewhere"
-        if nested:
-            which = "it is a split" if len(nested) == 1 else "they are splits"
-            remedy += f", or rename {shown(nested)} to train, validation or test if {which}, too"
-        raise ValueError(
-            f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
-            f"splits only or classes only; {remedy}"
-        )
+        _refuse_mixture(root, base, splits, classes)
     loose.append(base)
     own, entries = (), []
     if splits and not classes:
@@ -151,7 +137,7 @@ def _scan(root):
                 for entry in sorted(found, key=lambda entry: entry.name):
                     path = folder.path / entry.name
                     image = path.suffix.lower() in images.SUFFIXES
-                    if images.is_hidden(entry.name) and path.suffix not in images.ELSEWHERE:
+                    if images.is_hidden(entry.name) and path.suffix != images.NOT_DOWNLOADED:
                         if entry.is_dir(follow_symlinks=False):
                             hidden_folders.append(path)
                         elif image and entry.is_file(follow_symlinks=False):
@@ -180,13 +166,9 @@ def _scan(root):
             ) from error
     empty = _without_empty(tree)
     links = [link for folder in tree for link in folder.links]
-    notes, others = _left_out(kinds, unused, empty, links, hidden, hidden_folders)
-    if elsewhere := [link for link in links if _is_elsewhere(root / link, real_root)]:
-        notes.append(
-            f"no class here, as a link to a folder elsewhere is not followed: {shown(elsewhere)}; put the "
-            "images themselves there to use them"
-        )
-    return tree[0], notes, others
+    elsewhere = [link for link in links if _is_elsewhere(root / link, real_root)]
+    left_out = _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere)
+    return tree[0], *left_out
 
 
 def _leads_on(link, real_root, entered):
@@ -223,7 +205,7 @@ def _without_empty(tree):
     return sorted(path for path in below_nothing if path.parent not in below_nothing)
 
 
-def _left_out(kinds, unused, empty, links, hidden, hidden_folders):
+def _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere):
     """Returns lines on what is left out, and what a folder without images has instead."""
     notes, others = [], ""
     if kinds:
@@ -249,6 +231,11 @@ def _left_out(kinds, unused, empty, links, hidden, hidden_folders):
     if hidden_folders:
         many = counted(len(hidden_folders), "hidden folder")
         notes.append(f"left out: {many}: {shown(hidden_folders)}")
+    if elsewhere:
+        notes.append(
+            f"no class here, as a link to a folder elsewhere is not followed: {shown(elsewhere)}; put the "
+            "images themselves there to use them"
+        )
     return notes, others
 
 
@@ -315,6 +302,25 @@ def _inner(folder):
             break
         folder = inner
     return folder
+
+
+def _refuse_mixture(root, base, splits, classes):
+    """Refuses splits beside what is none, or has a name that we do not know."""
+    nested = [
+        name
+        for name in classes
+        if base.folders[name].folders
+        and not hints.splits_of(base.folders[name].folders)
+        and not hints.is_annotated(name)
+    ]
+    remedy = "move one or the other elsewhere"
+    if nested:
+        which = "it is a split" if len(nested) == 1 else "they are splits"
+        remedy += f", or rename {shown(nested)} to train, validation or test if {which}, too"
+    raise ValueError(
+        f"{printable(root / base.path)} has {shown(splits)} beside {shown(classes)}: expected "
+        f"splits only or classes only; {remedy}"
+    )
 
 
 def _refuse_links(root, base):
@@ -414,7 +420,7 @@ def _check_classes(where, entries):
     for name in sorted(found):
         if not found[name] & {None, "train"}:
             raise ValueError(
-                f"{where}: the class {name} is in {' and '.join(sorted(found[name]))}, but has no "
+                f"{where}: the class {name} is in {_in_splits(found[name])}, but has no "
                 "image to train on: expected every class in the training folder; if its images are of "
                 "unknown class, move the folder elsewhere"
             )

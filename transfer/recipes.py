@@ -178,9 +178,10 @@ def settings(
     rules = RULES[recipe]
     chosen = rules.get(regime, rules["full"])(images)
     if recipe == "tuned":
-        chosen["weight_decay"] *= caution(images, classes)
+        factor = caution(images, classes)
+        chosen["weight_decay"] *= factor
         if regime != "frozen":  # what pretrained layers have learnt is worth more than a few images
-            chosen["learning_rate"] /= caution(images, classes)
+            chosen["learning_rate"] /= factor
     least = LEAST_SIZE.get(RULES["tuned"].get(regime, full), LEAST_SIZE[full])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))

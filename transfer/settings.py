@@ -278,8 +278,7 @@ def of_head(config, dataset):
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
     }  # fmt: skip
     side = min(dataset.train.images.shape[1:3])
-    classes = len(dataset.class_names)
-    rule = recipes.settings(config.recipe, config.regime, dataset.planned, side, {}, classes)
+    rule = recipes.settings(config.recipe, config.regime, dataset.planned, side, {})
     if any(getattr(config, name) != rule[name] for name in ("shift", "zoom", "views")):
         shift = config.shift if config.shift * side >= 1 else 0.0
         views = config.views or recipes.kept_views(dataset.planned)

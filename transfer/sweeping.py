@@ -203,10 +203,11 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
             signal.signal(each, handler)
         pool.close()
         # What another sweep of the same runs was training may have finished meanwhile.
-        found[:] = [_state(one) if one.status == "failed" else one for one in found]
-        found[:] = [
-            one._replace(status="interrupted") if one.status == "running" else one for one in found
-        ]
+        for place, one in enumerate(found):
+            if one.status == "failed":
+                found[place] = _state(one)
+            elif one.status == "running":
+                found[place] = one._replace(status="interrupted")
     if pressed:
         raise KeyboardInterrupt
 
