@@ -203,8 +203,8 @@ def choose_model(asked):
         run = runs.read(beside.parent)
         if not run.made(asked.model):
             raise ValueError(
-                f"{asked.model} is not the model that {beside} describes: move it to another folder, or "
-                "rename it model.keras if the run is an older one's"
+                f"{asked.model} is not the model that {beside} describes: move it to another folder or, "
+                "if an older version of this project made the run, rename it model.keras"
             )
     elif asked.run:
         run = runs.read(asked.run)

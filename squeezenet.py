@@ -314,7 +314,7 @@ def load_weights(model, path):
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")  # they say what the error says
                         model.load_weights(path)
-                except ValueError:
+                except Exception:
                     model.set_weights(before)  # Keras loads what fits before it raises
                     raise
                 return

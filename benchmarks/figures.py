@@ -71,7 +71,7 @@ def main(arguments=None):
         names = list(steps(asked.data, asked.folder)) if asked.only != [] else []
         for name in asked.only or names:
             if name not in names:
-                parser.error(f"argument --only: {name} is none of {', '.join(names)}")
+                parser.error(f"argument --only: {name} is not one of {', '.join(names)}")
         try:
             for name in asked.only or names:
                 # Asked for again, as it depends on the runs that are there.

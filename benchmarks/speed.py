@@ -151,7 +151,7 @@ def pipeline(source):
 
 
 def memory(source):
-    """Peak memory of default runs, above the interpreter with Keras imported."""
+    """Peak resident memory of default runs, above the interpreter with Keras imported, mapped files of features included."""
     for regime in REGIMES:
         peaks = {
             epochs: fresh(train, defaults(regime, data=source, epochs=epochs))["gigabytes"]

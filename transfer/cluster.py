@@ -1,4 +1,4 @@
-"""The trials of a sweep on a Ray cluster: it places them on its machines, which get what they lack.
+"""Trains the trials of a sweep on a Ray cluster, and sends each machine what it lacks.
 
 Where a machine sees the sweep's --logs, a trial trains into them, from that machine's own images,
 weights and features. Where it does not, images and weights come through Ray's object store, checked by

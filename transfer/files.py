@@ -180,10 +180,11 @@ def digest(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict:
-    """Reads a JSON object.
+    """Reads a JSON object; gives an empty one for JSON that is no object.
 
     Raises:
-        ValueError: The file is damaged.
+        OSError: The file is missing, or can't be read.
+        ValueError: It is damaged.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -136,7 +136,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(
             f"{counted(sum(plain), 'image')} of one plain colour: {names}; white drawings on a "
-            "transparent background become white, and colours of 8 bits saved with 16 become black"
+            "transparent background come out white, and 8-bit values in a 16-bit file black"
         )
     if several := [entry.path for entry, count in zip(readable, frames, strict=True) if count > 1]:
         notes.append(

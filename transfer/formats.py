@@ -184,7 +184,7 @@ class Runtime:
     def __init__(self, path: Path, threads: int = 0):
         name = name_of(path)
         if name is None or not path.exists():
-            raise FileNotFoundError(f"{path} does not exist, or is no model that export.py wrote")
+            raise FileNotFoundError(f"{path} does not exist, or was not written by export.py")
         _refuse(name, _absent(FORMATS[name].packages))
         try:
             with _silenced():

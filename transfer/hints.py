@@ -23,6 +23,8 @@ ANNOTATIONS = {
     "groundtruth", "gt", "trimaps",
 }  # fmt: skip
 ANNOTATED = ANNOTATIONS | {"images", "image", "imgs", "img", "jpegimages"}
+# Splits as data sets for segmentation abbreviate them (imagesTr, labelsTs).
+ABBREVIATED = {"tr", "ts", "te"}
 NEGATION, AFFIRMATION = re.compile("^(without|non|not|no)"), re.compile("^with(?!out)")
 # Words of longer names of such folders, as DUTS-TR-Mask; a GT is also a car.
 ANNOTATING = ANNOTATIONS - {"gt"} | {"annotation", "segmentation", "segmentations"}
@@ -125,13 +127,13 @@ def like_splits(names, splits):
     if not alike:
         return []
     they_hold = "it holds" if len(alike) == 1 else "they hold"
-    return [f"{_are_classes(alike)}, as {they_hold} images and no classes"]
+    return [f"{_are_classes(alike)}, as {they_hold} images, not folders of classes"]
 
 
 def is_annotated(name):
     """Says whether a name is one of `ANNOTATED`, perhaps with a split's or a piece's (train_masks)."""
-    words = [word for word in _words(name) if word not in SPLIT_OF and word not in PIECES]
-    return name.casefold() in ANNOTATED or "".join(words) in ANNOTATED
+    words = "".join(word for word in _words(name) if word not in {*SPLIT_OF, *PIECES, *ABBREVIATED})
+    return name.casefold() in ANNOTATED or words in ANNOTATED
 
 
 def _annotates(name):
@@ -207,7 +209,10 @@ def suspects(entries):
             )
         )
     ]:
-        notes.append(f"{_are_classes(classes)}: if they annotate other images, move them elsewhere")
+        its = "its" if len(classes) == 1 else "their"
+        notes.append(
+            f"{_are_classes(classes)}: if {its} images annotate others, move them elsewhere"
+        )
     beside = {(entry.path.parent, entry.path.stem) for entry in entries}
     masks = [
         entry.path

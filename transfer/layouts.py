@@ -233,8 +233,8 @@ def _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere):
         notes.append(f"left out: {many}: {shown(hidden_folders)}")
     if elsewhere:
         notes.append(
-            f"no class here, as a link to a folder elsewhere is not followed: {shown(elsewhere)}; put the "
-            "images themselves there to use them"
+            f"no class here, as a link to a folder elsewhere is not followed: {shown(elsewhere)}; to use "
+            "its images, put them there in place of the link"
         )
     return notes, others
 

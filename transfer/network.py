@@ -12,7 +12,7 @@ DRAWN_WEIGHTS = Path(__file__).with_name("drawn.h5")
 
 
 def weights_file(source):
-    """Returns the path of the weights that --weights names, or None of random ones.
+    """Returns the path of the weights that --weights names, or None for random ones.
 
     Raises:
         ValueError, OSError: The ImageNet weights can't be had.

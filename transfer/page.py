@@ -33,7 +33,7 @@ def write(folder: Path) -> None:
 
 
 def has_runtime() -> bool:
-    """Says whether npm has installed the ONNX Runtime that the page needs; it has checked the hash."""
+    """Says whether npm has installed the ONNX Runtime that the page needs; npm has checked its hash."""
     needed = files.read_json(SOURCE / "package.json")["dependencies"]["onnxruntime-web"]
     try:
         found = files.read_json(SOURCE / MODULES / RUNTIME[0])["version"]

@@ -67,8 +67,8 @@ def draw(count, size):
     """Draws the source task, the same each time: a class is a shape, a texture and a colour.
 
     Returns:
-        `Split` of uint8 images (count, size, size, 3) and labels in 0..classes, and the number of
-        classes.
+        `Split` of uint8 images (count, size, size, 3) and labels in 0..classes - 1, and the number
+        of classes.
     """
     random = np.random.default_rng(SEED)
     classes = len(SHAPES) * TEXTURES * COLOURS

@@ -8,7 +8,9 @@ from transfer.recipes import REPORTS
 
 
 def epochs_at_once(epochs, done=0):
-    """Says how many epochs may be one of fit(), so that there are `REPORTS` of these or a few more.
+    """Says how many epochs may be one of fit(), so that there are about `REPORTS` of these.
+
+    There are at least half as many, and more where the number of epochs has no suitable divisor.
 
     Args:
         epochs: All of a run.

@@ -1,6 +1,7 @@
 """Settings that follow from the data: training length, learning rate and regularisation.
 
-A recipe is a rule for each regime: a function of the number of training images. Values measured at a
+A recipe is a rule for each regime: a function of the number of training images, adjusted for their
+size and, if they are few, for the number of classes. Values measured at a
 few numbers of images are interpolated by a power law, so that one image more or less never makes a
 jump; outside that range the nearest measured value holds. Modelled on BiT's hyper-rule (Kolesnikov
 et al. 2020, https://arxiv.org/abs/1912.11370), which counts steps, not epochs: few images need many
@@ -37,7 +38,8 @@ def all_views(views: int, mirror: bool, shift: float, zoom: float) -> int:
 
 
 def standardised_views(views: int, mirror: bool) -> int:
-    """Counts the views that a head is standardised over, if each epoch draws new ones those not moved."""
+    """Counts the views that a head is standardised over: those kept or, if each epoch draws new ones,
+    the image and its mirrored copy."""
     return views or 1 + mirror
 
 
@@ -147,8 +149,8 @@ TRAINED_SIZE, LARGEST_SIZE = 224, 288
 def caution(images: int, classes: int) -> float:
     """Returns by how much a few images of few classes are regularised more than those of ten classes.
 
-    The loss of a random guess is ln(classes). Twenty images of two classes that are hard to tell
-    apart, or a hundred, otherwise end above it: with confidence, but wrong.
+    The loss of a random guess is ln(classes). Trained on 20 or 100 images of two classes that are hard
+    to tell apart, a model would otherwise end above it: confident, but wrong.
 
     Args:
         images: Number of training images.
@@ -222,8 +224,8 @@ def _whole(batch_size, images):
 def _even(batch_size, images):
     """Makes batches smaller where the last of an epoch would have less than an eighth of their images.
 
-    It is a step like any other: of two batches an epoch, half of all steps. Among a hundred batches,
-    where this may change nothing, it does not matter.
+    Even a tiny last batch is a full training step: with two batches per epoch, every other step. With
+    a hundred, it hardly matters, and may stay.
     """
     size = _whole(batch_size, images)
     last = images % size

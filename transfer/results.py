@@ -24,7 +24,7 @@ REQUIRED: dict[str, Any] = {
     "data": {"source": str, "sha256": str, "description": str, "class_names": list},
     "config": {"optimizer": str, "image_size": int, "seed": int},
 }
-# What newer settings are in runs that were made before them.
+# The values that newer settings had, in effect, before they existed.
 BEFORE = {
     "images_per_class": 0, "folds": 0, "fold": 0, "averaging": 0.0, "extended_from": "",
     "near_duplicates": "keep", "evaluation": "plain", "weights": "imagenet", "given": "",
@@ -71,7 +71,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 
 
 def read_test(folder: Path) -> dict | None:
-    """Reads a run's test.json: its loss and accuracy on the test images; None if there are none."""
+    """Reads a run's test.json: its loss and accuracy on the test images; None if it is missing or damaged."""
     try:
         figures = read_json(folder / "test.json")
     except (FileNotFoundError, ValueError):

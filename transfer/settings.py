@@ -35,7 +35,7 @@ RECIPES = {
     },
 }
 
-# The settings that a recipe chooses by the number of images.
+# The settings that a recipe derives from the images: their number, size and classes.
 BY_THE_IMAGES = (
     "image_size", "epochs", "head_epochs", "batch_size", "learning_rate", "weight_decay", "dropout",
     "shift", "zoom", "views", "averaging",
@@ -203,7 +203,7 @@ class Config:
 
 
 def learnt(config):
-    """Returns the settings on which it depends what a run learns, those that --resume can't change.
+    """Returns the settings that determine what a run learns, which --resume can't change.
 
     Of the epochs, that is the number for which a schedule or an average was planned first.
     """
@@ -267,8 +267,8 @@ def follow(config, dataset):
 def of_head(config, dataset):
     """Returns the settings with which the head of a run is trained alone, first.
 
-    As the features are fixed, it is trained like that of train_frozen.py, but on views like the run's
-    where these are not the rule's.
+    As the features are fixed, it is trained as by train_frozen.py; if the run's shift, zoom or views
+    differ from the rule's, the head uses them, too.
 
     Args:
         config: The run's whole `Config`.

@@ -287,7 +287,7 @@ def _without_duplicates(found, rows):
             place = "" if split == "divided" else f" of {split}"
             notes.append(f"left out: {counted(len(own), 'duplicate')}{place}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in own])
-    return notes + _contradictions(found, copies, "of which the label of the second file is used")
+    return notes + _contradictions(found, copies, "each used in the class of the second file")
 
 
 def _without_near_duplicates(found, rows, drop):

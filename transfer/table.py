@@ -34,9 +34,9 @@ ABOUT = (
     "from before validation images were counted have no interval.\n\n"
     "The gap is the training accuracy, measured with dropout and augmentation, less the validation "
     "accuracy. A setting gets a column if rows differ in it, unless the difference merely follows from "
-    "their regime, recipe and images per class, and no flag set it. Extended "
-    "runs add a column of their own, and so do folds that divide other images, or these in another "
-    "order (validation pool). The column `run` names the best run of a row.\n"
+    "their regime, recipe and images per class, and no flag set it. If runs "
+    "were extended with --resume, a column says so (extended from); if folds divide different images, or "
+    "the same ones in another order, another does (validation pool). The column `run` names the best run of a row.\n"
 )
 
 

@@ -229,9 +229,11 @@ def import_keras():
     """Imports Keras without TensorFlow's start-up notices, which none of its settings turns off.
 
     It takes seconds, so the commands do it only once they know that they will need it. The garbage
-    collector, if left on, would spend a fifth of that time scanning objects that all stay. What the
-    user's keras.json says of other projects does not hold for this one.
+    collector, if left on, would spend a fifth of that time scanning objects that all stay, and half a
+    second on them before each further run of a process. What the user's keras.json says of other projects
+    does not hold for this one.
     """
+    imported = "keras" in sys.modules
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow leaves oneDNN's kernels off on processors without instructions for int8 or bfloat16,
@@ -251,6 +253,8 @@ def import_keras():
         tf.config.list_physical_devices()  # looks for GPUs, and logs an error where there is none
         # Its advice on retracing is for those who wrote the program, not for those who run it.
         tf.get_logger().setLevel("ERROR")
+        if not imported:
+            gc.freeze()
     finally:
         gc.enable()
         os.dup2(saved, 2)
