@@ -128,6 +128,11 @@ def report_best(description, rows, path):
     """
     best = rows[0].runs[0]
     print(headline(rows), flush=True)
+    if any(row.validates_on_test_images for row in rows):
+        print(
+            "Each seed drew its own test images, and others validated on some of them: the test accuracy "
+            "may be a little too high. A test/ folder prevents that."
+        )
     known = results.read_test(best.folder)
     if known:
         print_test(known)

@@ -152,11 +152,14 @@ def load(
             "file or of a folder with a folder of images for each class"
         )
     found, files = loaded.found, loaded.files
+    if near_duplicates == "drop" and found.hashes is None:
+        raise ValueError(
+            f"{source} is no folder of images, and near duplicates are only looked for in one: leave "
+            "--near-duplicates drop out"
+        )
     rows, pool, drawn_from, planned, notes = splits.divide(
         found, seed, images_per_class, folds, fold, near_duplicates
     )
-    if near_duplicates == "drop" and found.hashes is None:
-        notes.append("near duplicates are only looked for in a folder of images")
     labelled = [
         pixels + int(label).to_bytes(8, "little")
         for pixels, label in zip(found.digests, found.labels, strict=True)

@@ -181,7 +181,7 @@ def convert(run, dataset, names, folder, max_drop):
     from transfer import deployment, evaluation
 
     seed, classes = run.config["seed"], len(dataset.class_names)
-    images, labels = balanced(dataset.validation, classes, VERIFIED, seed)
+    images, labels = drawn(dataset.validation, VERIFIED, seed)
     some, _ = balanced(dataset.train, classes, CALIBRATION, seed)
     trained = evaluation.load(run.model)
     judged = evaluation.classifier(evaluation.in_float32(trained), run.config["evaluation"])
@@ -205,6 +205,12 @@ def convert(run, dataset, names, folder, max_drop):
             for path in known.written(folder):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return rows, failed
+
+
+def drawn(split, count, seed):
+    """Draws at most `count` images of a split by the seed; returns their `data.Split`, in their order."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(split.labels))[:count])
+    return type(split)(split.images[chosen], split.labels[chosen])
 
 
 def balanced(split, classes, count, seed):

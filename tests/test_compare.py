@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import itertools
 import json
 import os
 import re
@@ -566,6 +567,31 @@ def test_folds_of_another_division_are_another_row(write, shown):
         about = json.loads((folder / "metrics.json").read_text())["data"]
         edit(folder, data=about | {"validation_pool": validation_pool * 64})
     assert column(shown(), "folds") == ["1 of 2", "1 of 2"]
+
+
+def test_folds_of_images_that_each_seed_drew_are_one_row(write, shown):
+    for regime in ("frozen", "full"):
+        for seed, fold in itertools.product((0, 1), (1, 2)):
+            accuracy = 0.5 + (seed if regime == "full" else 1 - seed) / 10
+            folder = write(f"{seed}-{fold}", accuracy, regime=regime, seed=seed, folds=2, fold=fold)
+            about = json.loads((folder / "metrics.json").read_text())["data"]
+            edit(folder, data=about | {"validation_pool": f"{seed}" * 64})
+    result = shown()
+    assert column(result, "folds") == ["2 of 2", "2 of 2"]
+    assert column(result, "seeds") == ["0 1", "0 1"]
+    assert "validation pool" not in result.head
+
+
+def test_test_images_that_other_seeds_validated_on_are_mentioned(logs, script, tmp_path):
+    first = logs / "full" / "tiny"
+    other = shutil.copytree(first, logs / "full" / "other")
+    metrics = json.loads((first / "metrics.json").read_text())
+    for split, said in (("validation", False), ("test", True)):
+        metrics["config"]["seed"] = 99
+        metrics["data"]["order"][split] = "0" * 64
+        edit(other, config=metrics["config"], data=metrics["data"])
+        result = script("compare.py", "--logs", logs)
+        assert ("A test/ folder prevents that." in result.out) == said
 
 
 def test_runs_of_one_seed_on_other_splits_are_both_kept(write, shown):

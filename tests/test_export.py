@@ -10,7 +10,9 @@ from conftest import predicted
 from PIL import Image
 
 import data
-from transfer import deployment, evaluation, files, formats, network, runs, settings
+import export
+from transfer import card, deployment, evaluation, files, formats, network, runs, settings
+from transfer.splits import Split
 
 pytest.importorskip("ai_edge_litert", reason="needs requirements-export.txt")
 
@@ -264,6 +266,17 @@ def test_a_path_through_a_folder_that_does_not_exist_yet(in_float32, script, one
     arguments = ("--format", "litert", "--output", tmp_path / "new" / "..")
     one_line(script("export.py", in_float32.folder, *arguments), "exists", "--overwrite")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_verifies_an_export_has_as_many_of_a_class_as_validation_has():
+    labels = np.repeat([0, 1], [900, 100])
+    few = export.drawn(Split(np.arange(1000), labels), 200, seed=0)
+    assert len(few.images) == 200 and 5 <= few.labels.sum() <= 40
+
+
+def test_the_card_has_no_table_of_many_classes():
+    names = [f"class {i}" for i in range(21)]
+    assert "more than 20 classes" in card._confusion(None, names)
 
 
 def test_another_export_is_only_replaced_when_asked(in_float32, script, one_line, tmp_path):

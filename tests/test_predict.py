@@ -311,6 +311,14 @@ def test_explains(head, trained, script, picture, tmp_path):
     assert width > 2 * height > 400
 
 
+def test_a_pipe_in_a_folder_is_reported_rather_than_waited_for(trained, script, picture, tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    shutil.copy(picture, tmp_path / "b.png")
+    result = script("predict.py", tmp_path, "--run", trained.full.folder)
+    assert result.status == 1
+    assert "a.png is a pipe: expected a file" in result.err and "b.png: " in result.out
+
+
 def test_a_plot_of_too_many_images_is_refused_first(script, one_line, tmp_path):
     for number in range(101):
         (tmp_path / f"{number}.png").touch()

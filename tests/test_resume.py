@@ -70,6 +70,16 @@ def test_goes_on_as_if_nothing_had_been(regime, whole, command, tmp_path):
     assert figures(folder) == figures(whole(regime))
 
 
+def test_the_script_that_resumes_a_run_is_named(trained, script, one_line, tmp_path):
+    result = script("train_frozen.py", "--resume", trained.full.folder, "--epochs", 9)
+    one_line(result, "has regime full, not frozen; resume it with train_full.py")
+    deep = shutil.copytree(trained.full.folder, tmp_path / "fire6" / "run")
+    config = json.loads((deep / "config.json").read_text())
+    (deep / "config.json").write_text(json.dumps(config | {"regime": "fire6"}))
+    result = script("train_frozen.py", "--resume", deep, "--epochs", 9)
+    one_line(result, "has regime fire6, not frozen; resume it with the same sweep")
+
+
 @pytest.mark.slow
 def test_killed_before_the_first_epoch_it_begins_anew(whole, command, tmp_path):
     folder = cut_off("last_fire", tmp_path, lambda folder: (folder / "config.json").exists())

@@ -129,6 +129,11 @@ def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
         ),
         (("--weights", "none", "missing.h5"), ["missing.h5", "does not exist"]),
         (("--seed", *map(str, range(2000))), ["12,000", "--yes"]),
+        (("--folds", "1000000"), ["18,000,000 runs", "--yes"]),
+        (
+            ("--near-duplicates", "drop"),
+            ["shapes is no folder", "leave --near-duplicates drop out"],
+        ),
         (("--images-per-class", "10", "500"), ["500", "--skip-impossible"]),
         (("--data", "missing/"), ["missing/"]),
         (("--lern", "1"), ["--lern"]),

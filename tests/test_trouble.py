@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT, TINY, finish, start
 
+import data
 from transfer import files, runs
 
 
@@ -61,6 +62,45 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         assert not (tmp_path / ".123.part.made").exists()
         files.clear_parts(tmp_path)
         assert part.exists() and not others[0].exists()
+
+
+def test_a_folder_that_cant_be_put_in_place_leaves_the_one_before(tmp_path, monkeypatch):
+    made, replace = tmp_path / "made", os.replace
+    (made / "mine").mkdir(parents=True)
+
+    def interrupted(source, target):
+        replace(source, target)
+        if source == made:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        files.folder_written_whole(made, lambda _: None) as part,
+    ):
+        (part / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert [path.name for path in made.iterdir()] == ["mine"]
+
+
+def test_two_machines_with_processes_of_one_number_write_apart(tmp_path):
+    path = tmp_path / "a.json"
+    with files.written_whole(path) as one, files.written_whole(path) as other:
+        one.write_text("1")
+        other.write_text("2")
+    assert path.read_text() == "1" and list(tmp_path.iterdir()) == [path]
+
+
+def test_memory_that_runs_out_while_images_are_read_is_one_line(
+    script, one_line, tmp_path, monkeypatch
+):
+    def load(*_, **__):
+        raise MemoryError("Unable to allocate 70.0 GiB for an array")
+
+    monkeypatch.setattr(data, "load", load)
+    for name in ("train_frozen.py", "sweep.py"):
+        result = script(name, "--data", "shapes", "--logs", tmp_path / "logs")
+        one_line(result, "memory ran out", "70.0 GiB")
 
 
 def test_a_name_that_is_too_long_leaves_nothing(script, one_line, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 
 from transfer import files, results, runs, terminal
 from transfer.formats import FORMATS, HASHES, LABELS, PREPROCESSING
+from transfer.results import NAMED_CLASSES
 from transfer.settings import NOT_LEARNT
 from transfer.terminal import printable
 
@@ -216,7 +217,7 @@ def _measured_on(row, images):
     count = f"{len(row.labels):,}"
     if len(row.labels) == images:
         return f"the {count} validation images"
-    return f"{count} of the {images:,} validation images, equally many of each class where there are enough"
+    return f"{count} of the {images:,} validation images, drawn by the run's seed"
 
 
 def _head(name, metrics):
@@ -268,6 +269,8 @@ def _recipe(config):
 
 
 def _confusion(row, class_names):
+    if len(class_names) > NAMED_CLASSES:
+        return f"There are more than {NAMED_CLASSES} classes: the run's confusion matrix is in TensorBoard."
     names = [terminal.literal(printable(name)) for name in class_names]
     matrix = results.confusion(row.labels, row.predicted, len(names))
     body = [[name, *map(str, counts)] for name, counts in zip(names, matrix, strict=True)]

@@ -21,9 +21,10 @@ import zipfile
 from pathlib import Path
 
 from data import SOURCES
-from transfer import checkpoints, files, layouts, pool, runs, terminal
+from transfer import checkpoints, files, layouts, pool, terminal
 from transfer.grid import Trial
 from transfer.pool import Outcome
+from transfer.settings import located
 
 ROOT = Path(__file__).parent.parent
 CPUS, MEMORY = 2, 2 * 2**30  # what a trial is given, if a machine has as many cores
@@ -242,8 +243,7 @@ def _there(paths):
 
 def _local(config):
     """Returns the paths of a run's images and weights, where they are files."""
-    sources = {config.data: SOURCES, config.weights: runs.WEIGHTS}
-    return [Path(path) for path, others in sources.items() if path not in others]
+    return [Path(path) for path in located(dataclasses.asdict(config)).values()]
 
 
 def _check_versions(expected, found, machine):

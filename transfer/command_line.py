@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 
 import data
-from transfer import checkpoints, files, results, terminal
+from transfer import checkpoints, depths, files, results, terminal
 from transfer.settings import RECIPES, Config, learnt, located
 
 LARGEST = 1_000_000  # of what no setting limits otherwise
@@ -104,9 +104,11 @@ def resumed(folder, regime, given):
         # The images and weights themselves are compared with those of the checkpoint.
         moved = key in ("data", "weights") and os.path.isabs(before) and os.path.isabs(value)
         if before != value and not grows and not moved:
-            raise ValueError(
-                f"{folder} has {key} {before}, not {value}; only --epochs may be increased"
-            )
+            remedy = "only --epochs may be increased"
+            if key == "regime":
+                own = depths.depth(before) != before
+                remedy = f"resume it with {f'train_{before}.py' if own else 'the same sweep'}"
+            raise ValueError(f"{folder} has {key} {before}, not {value}; {remedy}")
     if "data" not in given and not data.exists(saved.data):
         raise ValueError(
             f"{saved.data}, with the images of {folder}, no longer exists: use "

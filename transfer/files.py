@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -76,20 +77,16 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
         with held(part):
             yield part
             check(target)
-            there = target.exists()
-            if there:
+            if target.exists():
                 os.replace(target, old)
-            try:
-                os.replace(part, target)
-            except BaseException:
-                if there:
-                    os.replace(old, target)
-                raise
+            os.replace(part, target)
     except OSError as error:
         if error.errno and str(error.filename or part).startswith(str(part)):
             raise OSError(error.errno, error.strerror, str(folder)) from error
         raise
     finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
         remove_empty(around)
@@ -103,7 +100,8 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 
 def _part(target):
-    return target.with_name(f".{os.getpid()}.part.{target.name}")
+    # Machines that share the folder may have processes of the same number.
+    return target.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.part.{target.name}")
 
 
 @contextlib.contextmanager

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer import files, page, precision, terminal
+from transfer.results import LARGEST_SIDE
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
 HASHES = "sha256"  # of the model.keras that was exported, and of what was made of it, by file
 FULL = 2**20  # bytes left on a disk that has no room for a model
-LARGEST_SIDE = 32_767  # of images that a network is trained on, as results.py has it
 INSTALL = "pip install -r requirements-export.txt"
 
 
@@ -174,8 +174,8 @@ class Runtime:
         threads: How many to use, but for a SavedModel, which uses those of TensorFlow; 0 for as many
             as the machine has.
 
-    `side` is that of the images it takes, in pixels, or None if it takes any; `classes` is their
-    number.
+    `side` is that of the images it takes, in pixels, or None if it takes any; `classes` is the number
+    of classes.
 
     Raises:
         OSError, ValueError: The runtime is not installed, or the file is no such model.

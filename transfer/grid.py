@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -121,6 +122,10 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     _refuse_incomparable(parser, axes, varied)
     if any(axes.get("folds", ())) and "fold" not in axes:
         varied.append("fold")
+    folds = 1 if any(axes.get("fold", ())) else max([1, *axes.get("folds", ())])
+    count = len(asked.depth) * math.prod(map(len, axes.values())) * folds
+    if count > MOST_TRIALS and not asked.yes:
+        parser.error(f"{count:,} runs: expected {MOST_TRIALS:,} or fewer, or add --yes")
     # Trials of the same images stand together.
     order = sorted(axes, key=lambda name: (name not in data.SETTINGS, name != "images_per_class"))
     trials = [
@@ -133,8 +138,6 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
         for config in _folds(parser, dict(zip(order, values, strict=True)))
         for depth in asked.depth
     ]
-    if len(trials) > MOST_TRIALS and not asked.yes:
-        parser.error(f"{len(trials):,} runs: expected {MOST_TRIALS:,} or fewer, or add --yes")
     return Grid(trials, varied), asked
 
 

@@ -118,10 +118,8 @@ def is_hidden(name: str) -> bool:
 
 def is_plot(path: Path) -> bool:
     """Says whether an image is a plot of this project, which is no image of the user's."""
-    if path.suffix.lower() != ".png":
-        return False
     with contextlib.suppress(OSError):
-        return terminal.is_plot(path)
+        return path.suffix.lower() == ".png" and path.is_file() and terminal.is_plot(path)
     return False
 
 

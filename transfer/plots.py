@@ -19,6 +19,7 @@ from matplotlib.ticker import (
 from PIL import Image
 
 from transfer import files, terminal
+from transfer.results import NAMED_CLASSES
 
 mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
 # A name that no font here can draw shows as boxes, which say so by themselves.
@@ -35,7 +36,6 @@ BARS = "bars: 95 % interval; for several runs ± standard deviation"
 PREVIEWED = 10  # images of a class
 NAMED_POINTS = 8  # the best ones
 LONGEST_NAME = 24  # of a class, in characters
-NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
 
 
 def save(figure, path):

@@ -1,6 +1,7 @@
 """What a run has reached: the epochs that are reported, and the model that is kept."""
 
 import math
+import shlex
 import time
 
 from transfer import depths, files, runs
@@ -146,7 +147,7 @@ class Progress:
         else:
             epoch = f"epoch {self.kept_epoch} of {self.total}"
             saved = f"{self.folder}/model.keras is the model after {epoch}"
-            then = f"; --resume {self.folder} continues the run"
+            then = f"; --resume {shlex.quote(str(self.folder))} continues the run"
             regime = self.folder.parent.name
             if depths.depth(regime) == regime:  # which has no script
                 then = "; the same sweep continues the run"

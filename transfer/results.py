@@ -24,6 +24,8 @@ REQUIRED: dict[str, Any] = {
     "data": {"source": str, "sha256": str, "description": str, "class_names": list},
     "config": {"optimizer": str, "image_size": int, "seed": int},
 }
+NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
+LARGEST_SIDE = 32_767  # in pixels, of images that a network is trained on
 # The values that newer settings had, in effect, before they existed.
 BEFORE = {
     "images_per_class": 0, "folds": 0, "fold": 0, "averaging": 0.0, "extended_from": "",
@@ -132,8 +134,9 @@ def _unsound(metrics):
         "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
         "positive figures": all(metrics[key] > 0 for key in POSITIVE),
         "a printable description": is_printable(metrics["data"]["description"]),
-        "the side of its images": metrics["data"].get("side", 1) in range(1, 2**15),
-        "an image size of 32 or more": metrics["config"]["image_size"] in range(32, 2**15),
+        "the side of its images": metrics["data"].get("side", 1) in range(1, LARGEST_SIDE + 1),
+        "an image size of 32 or more": metrics["config"]["image_size"]
+        in range(32, LARGEST_SIDE + 1),
         "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
         "its parameters": _is_count(metrics.get("total_params", 1), least=1),
         "the order of its images": isinstance(order, dict)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import platform
+import shlex
 import statistics
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def _run_one(title, trainable, config, hopeless):
     except OSError as error:  # such as a full disk
         terminal.stop(f"{error}: {progress.kept()}")
     except Exception as error:
-        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, of disk or memory
+        # TensorFlow's own, of disk or memory, and Python's.
+        if type(error).__name__ != "ResourceExhaustedError" and not isinstance(error, MemoryError):
             raise
         if "No space left on device" in str(error):
             terminal.stop(f"no space is left on the disk: {progress.kept()}")
@@ -128,7 +130,8 @@ def _run(title, trainable, config, progress):
     depth = depths.depth(config.regime)
     if depth and config.recipe == "tuned" and not config.resume:
         say("time", cost.said(cost.seconds(depth, config, dataset)))
-    say("run folder", f"{folder} (tensorboard --logdir {folder.parent.parent})", flush=True)
+    logs = shlex.quote(str(folder.parent.parent))
+    say("run folder", f"{folder} (tensorboard --logdir {logs})", flush=True)
 
     settings = dataclasses.asdict(config) | {"resume": ""}
     if config.resume:
@@ -248,7 +251,7 @@ def describe(dataset):
 
 def versions():
     """Versions of what a figure depends on."""
-    import keras
+    keras = terminal.import_keras()
     import tensorflow as tf
 
     return {

@@ -304,11 +304,11 @@ def check_flags(config):
 
 def located(settings):
     """Returns those of the settings that are paths as they hold in any working directory: absolute."""
-    known = {"data": data.SOURCES, "weights": runs.WEIGHTS}
+    named = {"data": data.SOURCES, "weights": runs.WEIGHTS}  # what is no path
     return {
         key: os.path.abspath(os.path.expanduser(settings[key]))
-        for key in known.keys() & settings.keys()
-        if settings[key] not in known[key]
+        for key in named.keys() & settings.keys()
+        if settings[key] not in named[key]
     }
 
 

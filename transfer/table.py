@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from transfer import files, results, runs, terminal
 from transfer.runs import Run
 from transfer.settings import NOT_LEARNT
+from transfer.splits import SPLITS
 
 # What differs between runs of one row, and settings that say nothing about what was trained.
 NOT_SETTINGS = ("seed", "fold", *NOT_LEARNT)
@@ -138,6 +139,12 @@ class Row(NamedTuple):
             splits[which] = run.metrics.get("validation_images")
         return splits
 
+    @property
+    def validates_on_test_images(self) -> bool:
+        """Says whether each of its seeds drew its own test images, from among those of other seeds."""
+        orders = [run.metrics["data"].get("order", {}) for run in self.runs]
+        return all(len({order.get(split) for order in orders}) > 1 for split in SPLITS[1:])
+
     def _variance(self, count):
         """Estimates p (1 - p), the variance of whether an image is right, from so many images."""
         # Laplace's estimate of p, which is neither 0 nor 1 where all or none were right.
@@ -203,15 +210,32 @@ def settings(run: Run) -> dict[str, Any]:
     # Precision as it was: "auto" is another one on other hardware.
     known = run.config | {key: metrics[key] for key in ("regime", "recipe", "precision")}
     known["weights"] = run.weights
-    if pool := run.config["fold"] and metrics["data"].get("validation_pool"):
-        known["validation_pool"] = pool[:8]  # of images in another order, folds are others
+    if pool := _pool(run):
+        known["validation_pool"] = pool[:8]
     known["planned_epochs"] = known.pop("epochs", None)
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 
+def _pool(run):
+    """Identifies the images that a run's folds divide, in their order; empty where there are no folds."""
+    return (run.config["fold"] and run.metrics["data"].get("validation_pool")) or ""
+
+
 def identity(run):
     """Returns what all runs of a row have in common."""
-    return run.fingerprint, frozenset(settings(run).items())
+    known = settings(run)
+    known.pop("validation_pool", None)  # as seeds may draw it
+    return run.fingerprint, frozenset(known.items())
+
+
+def _divided_alike(group):
+    """Separates runs whose folds divide different images, unless each seed's divide the same."""
+    pools = {}
+    for run in group:
+        pools.setdefault(_pool(run), []).append(run)
+    seeds = [{run.config["seed"] for run in own} for own in pools.values()]
+    apart = sum(map(len, seeds)) == len(set().union(*seeds))
+    return [group] if apart else list(pools.values())
 
 
 def _finished(run):
@@ -258,7 +282,11 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     by_settings = {}
     for run in finished:
         by_settings.setdefault(identity(run), []).append(run)
-    rows = [Row(sorted(row, key=runs.best_first)) for row in by_settings.values()]
+    rows = [
+        Row(sorted(row, key=runs.best_first))
+        for group in by_settings.values()
+        for row in _divided_alike(group)
+    ]
     rows.sort(key=lambda row: (-row.mean(ACCURACY), row.mean(LOSS)))
     groups = {}
     for row in rows:
@@ -297,16 +325,18 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
             f"no finished run under {logs} is on {source}: expected one of {known}, or {option}"
         )
     groups = rank(one_a_seed(chosen)[0])
-    tops = [rows[0].runs[0] for _, rows in groups]
+    tops = {description: rows[0].runs[0] for description, rows in groups}
     if len(tops) > 1:
-        sources = {run.metrics["data"]["source"] for run in tops}
-        which = "--data or " if len(sources) == len(tops) else ""
-        choices = "; ".join(f"{run.folder} (on {run.metrics['data']['source']})" for run in tops)
+        by_source = {run.metrics["data"]["source"]: run for run in tops.values()}
+        apart = len(by_source) == len(tops)
+        which = "--data or " if apart else ""
+        named = by_source if apart else tops
+        choices = "; ".join(f"{run.folder} (on {images})" for images, run in named.items())
         raise ValueError(
             f"the runs under {logs} used different images: choose with {which}{option}. The best of "
             f"each: {choices}"
         )
-    return tops[0]
+    return next(iter(tops.values()))
 
 
 def _description(row):
@@ -340,6 +370,8 @@ def differing(rows: Sequence[Row]) -> list[str]:
             return False
         if key == "planned_epochs" and not any(one.get("early_stopping") for one in every):
             return False  # as many as were done
+        if key == "validation_pool":
+            return len({identity(row.runs[0]) for row in rows}) < len(rows)
         asked = key in ASKED or key in given or (key == "planned_epochs" and "epochs" in given)
         groups = [every] if asked else alike.values()
         return any(len({one.get(key) for one in group}) > 1 for group in groups)

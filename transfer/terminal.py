@@ -191,11 +191,13 @@ def printed_to(file):
 
 @contextlib.contextmanager
 def one_line_errors():
-    """For code that reads the user's input: ValueError and OSError end the program by `stop`."""
+    """For code that reads the user's input: ValueError, OSError and MemoryError end the program by `stop`."""
     try:
         yield
     except BrokenPipeError:  # what reads the output has gone: see `ends_quietly`
         raise
+    except MemoryError as error:
+        stop(f"memory ran out ({error}): expected fewer or smaller images")
     except (ValueError, OSError) as error:
         stop(error)
 
