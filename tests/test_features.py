@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 
 import keras
@@ -109,6 +110,24 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
     for key in ("loss", "val_loss"):
         np.testing.assert_allclose(results["cache"][0][key], results["none"][0][key], rtol=1e-5)
     np.testing.assert_allclose(results["cache"][1], results["none"][1], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_head_alone_learns_the_same_from_what_it_reads(home, tmp_path, capfd):
+    """Where it takes more epochs than there are views, each view passes once through what is below it."""
+    trainable, defaults = rule("last_fire")
+    accuracies = {}
+    for kept in ("cache", "none"):
+        config = dataclasses.replace(
+            defaults, data="shapes", weights="drawn", image_size=32, epochs=1, images_per_class=20,
+            precision="float32", dropout=0.0, head_epochs=8, features=kept, logs=str(tmp_path), name=kept,
+            mirror=True, zoom=0.5, views=4,
+        )  # fmt: skip
+        losses = run.run("title", trainable, config)["history"]["val_loss"]
+        accuracies[kept] = re.search(r"trained alone: .*", capfd.readouterr().out)[0], losses
+    (alone, losses), (alone_live, live) = accuracies.values()
+    assert alone == alone_live
+    np.testing.assert_allclose(losses, live, rtol=1e-3)
 
 
 def run_frozen(script, logs, *arguments):

@@ -6,6 +6,7 @@ its layers with the model, the model is trained when the tail is.
 """
 
 import contextlib
+import copy
 import functools
 import hashlib
 import math
@@ -137,6 +138,19 @@ class FeatureBatches(Batches):
         return lambda image, view, *_: tuple(
             tf.gather(tensor, tf.gather(rows, image) + stored * view) for tensor in tensors
         )
+
+    def through(self, model):
+        """Returns the same batches of what a model makes of these features, which stays in memory."""
+        model.compile(jit_compile=False)
+        outputs = []
+        for view in range(self.views):
+            self.draw_view(view)
+            outputs.append(keras.tree.flatten(model.predict(self.dataset(), verbose=0)))
+        self.draw(epoch=0)
+        made, count = copy.copy(self), len(self.images)
+        tensors = [mapped(np.concatenate(views)) for views in zip(*outputs, strict=True)]
+        made.features = Features(tensors, np.arange(count, dtype="int32"), count)
+        return made
 
 
 def predict(model, dataset, name, rows=slice(None)):

@@ -157,7 +157,6 @@ def train_head(model, dataset, config):
     Gradients through a randomly initialised head would distort the pretrained layers
     (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), so the head is trained first.
     """
-
     only_head = depths.rule("head")
     some_frozen = not all(layer.trainable for layer in model.layers if layer.weights)
     keeps_features = some_frozen and config.all_views
@@ -165,10 +164,20 @@ def train_head(model, dataset, config):
     # Reads the features that the regime keeps; if it keeps none, those of the frozen backbone.
     if not keeps_features:
         set_trainable(model, only_head)
+    kept, _ = split(model)
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
-    compile_model(tail, lean(make_optimizer(config, steps=config.epochs * len(training))))
-    fit(tail, training, config, epochs_at_once(config.epochs), verbose=0)
+    head = tail
+    if keeps_features and config.features == "cache" and 0 < training.views < config.epochs:
+        # What is between them and the head is passed once for each view, not each epoch.
+        backbone, head = split(model)
+        # Keras refuses a model of which an input is an output, too.
+        read = [keras.layers.Identity()(tensor) for tensor in backbone.outputs]
+        training = training.through(keras.Model(kept.outputs, read))
+    optimizer = lean(make_optimizer(config, steps=config.epochs * len(training)))
+    for each in (tail, head):
+        compile_model(each, optimizer)
+    fit(head, training, config, epochs_at_once(config.epochs), verbose=0)
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
     say("head", f"trained alone: validation accuracy {accuracy:.4f}", flush=True)
 
