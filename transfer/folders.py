@@ -21,7 +21,8 @@ import numpy as np
 from transfer import files, images, layouts, precision, terminal
 from transfer.terminal import counted, printable, shown
 
-VERSION = 7  # of the files' layout
+# Of the files' layout. If squares are cut otherwise, features.VERSION must change, too.
+VERSION = 7
 CHUNK = 256
 KNOWN = ("digests", "hashes", "colours", "plain", "frames")  # of each image
 
