@@ -162,13 +162,13 @@ def train_head(model, dataset, config):
     keeps_features = some_frozen and config.all_views
     config = of_head(config, dataset)
     # Reads the features that the regime keeps; if it keeps none, those of the frozen backbone.
+    kept = split(model)[0] if keeps_features else None
     if not keeps_features:
         set_trainable(model, only_head)
-    kept, _ = split(model)
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
     head = tail
-    if keeps_features and config.features == "cache" and 0 < training.views < config.epochs:
+    if kept and config.features == "cache" and 0 < training.views < config.epochs:
         # What is between them and the head is passed once for each view, not each epoch.
         backbone, head = split(model)
         # Keras refuses a model of which an input is an output, too.

@@ -196,8 +196,8 @@ def one_line_errors():
         yield
     except BrokenPipeError:  # what reads the output has gone: see `ends_quietly`
         raise
-    except MemoryError as error:
-        stop(f"memory ran out ({error}): expected fewer or smaller images")
+    except MemoryError:
+        stop("memory ran out: expected fewer or smaller images")
     except (ValueError, OSError) as error:
         stop(error)
 
