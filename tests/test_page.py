@@ -110,6 +110,11 @@ def test_it_answers_as_keras_does(in_float32, script, exported, serve, page, tmp
     found = [page.show(path) for path in sorted(pictures.iterdir())]
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert np.std(expected, axis=0).max() > 0.01
+    # A bar has the width of the list, whether or not it is a button that shows a map.
+    assert page.run(
+        "return [...document.querySelectorAll('#classes li > *')]"
+        ".every(row => row.offsetWidth === row.parentElement.offsetWidth)"
+    )
     loaded = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(name.startswith((address, "blob:", "data:")) for name in loaded)
 

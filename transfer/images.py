@@ -112,8 +112,8 @@ def _below(folder):
 
 
 def is_hidden(name: str) -> bool:
-    """Says whether a file or folder of that name is hidden or was not made by the user."""
-    return name.startswith(".") or name in JUNK
+    """Says whether a file or folder of that name is hidden, and stands for no image, or is the system's."""
+    return (name.startswith(".") and not name.endswith(NOT_DOWNLOADED)) or name in JUNK
 
 
 def is_plot(path: Path) -> bool:

@@ -137,7 +137,7 @@ def _scan(root):
                 for entry in sorted(found, key=lambda entry: entry.name):
                     path = folder.path / entry.name
                     image = path.suffix.lower() in images.SUFFIXES
-                    if images.is_hidden(entry.name) and path.suffix != images.NOT_DOWNLOADED:
+                    if images.is_hidden(entry.name):
                         if entry.is_dir(follow_symlinks=False):
                             hidden_folders.append(path)
                         elif image and entry.is_file(follow_symlinks=False):
