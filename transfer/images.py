@@ -249,7 +249,7 @@ def _to_rgb(path, image):
     if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
             f"{path} has 16 bits or more per channel (or floating-point values), but its values fit into "
-            "14 bits or fewer, so that it would look almost black: save it with 8 bits per channel"
+            "14 bits or fewer, and would be dark: save it with 8 bits per channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")
