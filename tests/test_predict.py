@@ -319,7 +319,9 @@ def test_a_pipe_in_a_folder_is_reported_rather_than_waited_for(trained, script, 
     assert "a.png is a pipe: expected a file" in result.err and "b.png: " in result.out
 
 
-def test_a_photograph_that_icloud_has_not_downloaded_is_reported(trained, script, picture, tmp_path):
+def test_a_photograph_that_icloud_has_not_downloaded_is_reported(
+    trained, script, picture, tmp_path
+):
     (tmp_path / ".a.jpg.icloud").touch()
     shutil.copy(picture, tmp_path / "b.png")
     result = script("predict.py", tmp_path, "--run", trained.full.folder)

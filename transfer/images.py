@@ -248,8 +248,8 @@ def _to_rgb(path, image):
             brightest = max(high for _, high in image.convert("RGB").getextrema())
     if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
-            f"{path} has 16 bits or more per channel (or floating-point values), but its values fit into "
-            "14 bits or fewer, and would be dark: save it with 8 bits per channel"
+            f"{path} has 16 bits or more per channel (or floating-point values), but its colours use 14 "
+            "of them or fewer, and would be dark: save it with 8 bits per channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -126,8 +126,8 @@ async function classify(picture, width, height, name, number, deep = false) {
 function refuseDark(pixels, name) {
   const brightest = pixels.reduce((most, value) => Math.max(most, value));
   if (brightest > 0 && brightest < 64) {
-    throw new Refusal(`${name} has 16 bits per channel, but its values fit into 14 bits or fewer, and ` +
-      "would be dark: save it with 8 bits per channel.");
+    throw new Refusal(`${name} has 16 bits per channel, but uses 14 of them or fewer, and would be ` +
+      "dark: save it with 8 bits per channel.");
   }
 }
 
