@@ -313,9 +313,9 @@ def _load_cifar10():
 SOURCES = {"cifar10": _load_cifar10, "shapes": shapes.draw}
 
 
-def named_classes(names: Sequence[str]) -> str:
+def named_classes(names: Sequence[str]) -> tuple[str, str]:
     """Says how many classes there are, and their names, unless they are many."""
-    return f"{len(names):,}: {', '.join(names) if len(names) <= 20 else shown(names)}"
+    return f"{len(names):,}", ", ".join(names) if len(names) <= 20 else shown(names)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -359,7 +359,7 @@ def preview(asked):
         plots.save(plots.preview(dataset), asked.output)
     for name, split in zip(SPLITS, dataset[:3], strict=True):
         say(name, f"{len(split.images):,} images")
-    say("classes", named_classes(dataset.class_names))
+    say("classes", ": ".join(named_classes(dataset.class_names)))
     for note in dataset.notes:
         say("note", note)
     say("plot", asked.output)

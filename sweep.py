@@ -58,9 +58,10 @@ def sweep(runs, asked):
             about = f"{one.status}: {one.reason}" if one.reason else one.status
             time = f"  {terminal.duration(one.seconds)}" if one.status == "waiting" else ""
             print(f"{one.trial}  {about}{time}")
-    say("sweep", sweeping.plan(found, logs))
-    names = next(one.images for one in found if one.images)["class_names"]
-    say("classes", data.named_classes(names), flush=True)
+    count, names = data.named_classes(
+        next(one.images for one in found if one.images)["class_names"]
+    )
+    say("sweep", f"{sweeping.plan(found, logs)}; {count} classes: {names}", flush=True)
     if asked.list:
         return 0
     for one in found:

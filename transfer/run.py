@@ -120,7 +120,7 @@ def _run(title, trainable, config, progress):
     say("regime", f"{config.regime}: {trained:,} of {total:,} parameters are trained")
     say("recipe", f"{config.recipe}, seed {config.seed}")
     say("data", describe(dataset))
-    say("classes", data.named_classes(dataset.class_names))
+    say("classes", ": ".join(data.named_classes(dataset.class_names)))
     for note in notes(dataset, mirror=config.mirror and not config.resume):
         say("note", note)
     if chosen:
