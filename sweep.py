@@ -61,9 +61,12 @@ def sweep(runs, asked):
     count, names = data.named_classes(
         next(one.images for one in found if one.images)["class_names"]
     )
-    say("sweep", f"{sweeping.plan(found, logs)}; {count} classes: {names}", flush=True)
+    plan = sweeping.plan(found, logs)
     if asked.list:
+        say("sweep", plan)
+        say("classes", f"{count}: {names}")
         return 0
+    say("sweep", f"{plan}; {count} classes: {names}", flush=True)
     for one in found:
         if one.status == "failed":  # before it could be trained
             say("failed", f"{one.trial}: {one.reason}")
