@@ -53,16 +53,15 @@ def sweep(runs, asked):
     found, fingerprint = sweeping.begin(
         runs, first.data, logs, asked.skip_impossible, asked.stop_worst
     )
-    if asked.list:
-        for one in found:
-            about = f"{one.status}: {one.reason}" if one.reason else one.status
-            time = f"  {terminal.duration(one.seconds)}" if one.status == "waiting" else ""
-            print(f"{one.trial}  {about}{time}")
     count, names = data.named_classes(
         next(one.images for one in found if one.images)["class_names"]
     )
     plan = sweeping.plan(found, logs)
     if asked.list:
+        for one in found:
+            about = f"{one.status}: {one.reason}" if one.reason else one.status
+            time = f"  {terminal.duration(one.seconds)}" if one.status == "waiting" else ""
+            print(f"{one.trial}  {about}{time}")
         say("sweep", plan)
         say("classes", f"{count}: {names}")
         return 0
