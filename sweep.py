@@ -74,10 +74,10 @@ def sweep(runs, asked):
     try:
         if pool:
             sweeping.train(found, logs, fingerprint, pool)
+        for line in curve.answers(found, runs.varied):
+            print(line)
     finally:
         written = sweeping.write(found, runs.varied, logs)
-    for line in curve.answers(found, runs.varied):
-        print(line)
     say("sweep", ", ".join([str(written[0]), *(path.name for path in written[1:])]))
     return int(any(one.status not in ("finished", "impossible", "stopped") for one in found))
 

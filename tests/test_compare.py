@@ -561,6 +561,18 @@ def test_other_weights_of_one_name_and_extended_runs_are_other_rows(write, shown
     assert column(result, "extended from") == ["10", "none", "none"]
 
 
+def test_runs_on_classes_of_other_names_are_told_apart(write, script, one_line, tmp_path):
+    for number, name in enumerate(("bees", "honeybees")):
+        folder = write(f"run{number}", 0.5 + number / 10)
+        about = json.loads((folder / "metrics.json").read_text())["data"]
+        edit(folder, data=about | {"class_names": ["ants", name]})
+    out = script("compare.py", "--logs", tmp_path).out
+    assert "classes ants, bees" in out and "classes ants, honeybees" in out
+    for source in ((), ("--data", "/gone")):
+        result = script("predict.py", "photo.jpg", "--logs", tmp_path, *source)
+        one_line(result, "used different images", "run0", "run1", "--run")
+
+
 def test_folds_of_another_division_are_another_row(write, shown):
     for fold, validation_pool in ((1, "a"), (2, "b")):
         folder = write(f"run{fold}", 0.5, folds=2, fold=fold)

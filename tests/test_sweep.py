@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,22 @@ def test_depths_train_more_and_more():
     counts = [sum(map(depths.rule(depth), layers)) for depth in depths.DEPTHS]
     assert counts == sorted(set(counts))
     assert counts[-1] == len(layers)
+
+
+def test_of_settings_that_are_as_accurate_the_lower_loss_decides():
+    def run(rate, loss):
+        made = {
+            "validation_accuracy": 0.75, "validation_loss": loss, "seconds": 1.0, "trainable_params": 1,
+            "validation_images": 8, "data": {}, "config": {"seed": 0, "learning_rate": rate},
+        }  # fmt: skip
+        config = settings.Config("frozen", learning_rate=rate)
+        trial = grid.Trial("head", config, "head")
+        return curve.Result(trial, "finished", run=Run(Path("x"), made))
+
+    for rates in ((1e6, 1e-3), (1e-3, 1e6)):
+        found = [run(rate, 0.3 if rate == 1e-3 else 9.0) for rate in rates]
+        ((point,),) = curve.points(found, ["learning_rate"]).values()
+        assert point.settings == {"learning_rate": 1e-3}
 
 
 @pytest.mark.parametrize("line", [0, 3])
@@ -167,6 +184,15 @@ def test_the_folder_of_another_sweep_is_refused(swept, script, one_line):
     result = script("sweep.py", *GRID, "--data", "cifar10", "--logs", swept.logs)
     if "can't be downloaded" not in result.err:
         one_line(result, "other images", "--logs")
+
+
+def test_the_answer_is_given_even_if_it_cant_be_written(swept, script, one_line, tmp_path):
+    logs = shutil.copytree(swept.logs, tmp_path / "logs")
+    (logs / "sweep.md").unlink()
+    (logs / "sweep.md").mkdir()
+    result = script("sweep.py", *GRID, "--logs", logs)
+    assert "5 images per class: " in result.out and "10 images per class: " in result.out
+    one_line(result, "sweep.md")
 
 
 def test_files_that_change_their_names_are_other_splits_and_so_other_runs(script, tmp_path):

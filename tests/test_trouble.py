@@ -199,6 +199,19 @@ def test_settings_of_keras_for_other_projects_do_not_hold_here(tmp_path):
     assert made.stdout == "tensorflow channels_last float32\n"
 
 
+def test_tensorboard_does_not_look_for_the_keras_of_other_projects():
+    code = "from transfer import terminal; terminal.import_keras(); import transfer.board"
+    environment = os.environ | {"TF_USE_LEGACY_KERAS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+
+
+def test_logs_that_are_not_unicode_are_refused(script, one_line, tmp_path):
+    for name in ("train_frozen.py", "sweep.py"):
+        result = script(name, "--data", "shapes", "--logs", tmp_path / "L\udcff")
+        one_line(result, "is not UTF-8", "choose another --logs")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_path_that_is_not_unicode_is_written_down(tmp_path):
     files.write_text(tmp_path / "table.md", "logs/\udcff ±")
     assert (tmp_path / "table.md").read_text(encoding="utf-8") == "logs/\\udcff ±"

@@ -134,7 +134,7 @@ def _checked_split(images, labels, name, path):
         )
     if labels.min() < 0 or labels.max() > (len(images) if name == "train" else 2**63) - 1:
         raise ValueError(
-            f"{path}: y_{name} should be class numbers from 0 up. "
+            f"{path}: y_{name} should be class numbers from 0 up, fewer than there are images. "
             f"Received: {labels.min()}..{labels.max()}"
         )
     return Split(images, labels.astype("i8"))

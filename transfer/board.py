@@ -9,13 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams
 
 from transfer import features, plots
 from transfer.batches import Batches, views_of
 from transfer.splits import Split
-from transfer.terminal import printable
+from transfer.terminal import DRAWN_BY, printable
 
 VIEWS = 24  # training images shown, six in a row
 PROJECTED = 2000  # validation images in the projector, at most
@@ -189,7 +190,9 @@ def show_features(folder, model, dataset):
     np.savetxt(files / "features.tsv", values, fmt="%.4g", delimiter="\t")
     names = "".join(f"{dataset.class_names[label]}\n" for label in labels)
     (files / "labels.tsv").write_text(names, encoding="utf-8")
-    Image.fromarray(sprite).save(files / "thumbnails.png")
+    drawn_here = PngInfo()
+    drawn_here.add_text("Software", DRAWN_BY)
+    Image.fromarray(sprite).save(files / "thumbnails.png", pnginfo=drawn_here)
 
     config = projector.ProjectorConfig()
     embedding = config.embeddings.add()

@@ -13,7 +13,7 @@ from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, show
 ABOUT = (
     "± is the standard deviation over seeds and folds. If other settings vary too, each depth is shown "
     "with the combination that has the most finished runs; ties go to the highest mean validation "
-    "accuracy. "
+    "accuracy, then to the lowest loss. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
     "For k runs of standard deviation s on the same n validation images, that is "
     "sqrt(s² / k + p (1 - p) / n): this covers chance in the seeds (unless k is 1) and in the choice of "
@@ -68,6 +68,11 @@ class Point(NamedTuple):
         return self.row.mean(PARAMETERS)
 
     @property
+    def standing(self) -> tuple[int, float, float]:
+        """The higher, the better: a mean over fewer seeds is no better for being higher."""
+        return len(self.row.runs), self.accuracy, -self.row.mean(LOSS)
+
+    @property
     def error(self) -> float:
         """The standard error of the mean accuracy."""
         error = self.row.error
@@ -98,8 +103,7 @@ def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[P
             continue
         point = Point(amount, depth, dict(settings), Row(runs))
         known = best.get((amount, depth))
-        # A mean over fewer seeds is no better for being higher.
-        if known is None or (len(runs), point.accuracy) > (len(known.row.runs), known.accuracy):
+        if known is None or point.standing > known.standing:
             best[amount, depth] = point
     amounts = sorted({amount for amount, _ in best}, key=lambda amount: amount or math.inf)
     return {

@@ -70,7 +70,7 @@ def _run_one(title, trainable, config, hopeless):
             if not os.access(folder, os.W_OK):
                 raise OSError(f"{folder} can't be resumed: it can't be written to")
         else:
-            runs.refuse_among_images(config.logs, config.data)
+            runs.check_logs(config.logs, config.data)
             folder, made = runs.create(config.logs, config.regime, config.recipe, config.name)
     progress = Progress(folder, config.early_stopping, bool(config.resume), hopeless)
     try:
@@ -82,7 +82,7 @@ def _run_one(title, trainable, config, hopeless):
     except KeyboardInterrupt:
         terminal.stop(f"interrupted: {progress.kept()}", status=terminal.INTERRUPTED)
     except OSError as error:  # such as a full disk
-        terminal.stop(f"{error}: {progress.kept()}")
+        terminal.stop(f"{terminal.reason(error)}: {progress.kept()}")
     except Exception as error:
         # TensorFlow's own, of disk or memory, and Python's.
         if type(error).__name__ != "ResourceExhaustedError" and not isinstance(error, MemoryError):

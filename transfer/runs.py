@@ -29,7 +29,7 @@ import numpy as np
 import data
 from transfer.files import read_json, remove_empty, write_json, written_whole
 from transfer.results import BEFORE, read_metrics
-from transfer.terminal import reason, say
+from transfer.terminal import printable, reason, say
 
 # Weights that are no file.
 WEIGHTS = ("imagenet", "drawn", "none")
@@ -170,12 +170,18 @@ def create(
     raise OSError(f"{parent / candidates[0]} exists: choose another --name, or remove it")
 
 
-def refuse_among_images(logs: str | Path, source: str) -> None:
-    """Refuses a folder of runs among the images: the thumbnails in it would be taken for images.
+def check_logs(logs: str | Path, source: str) -> None:
+    """Refuses a folder of runs among the images, whose thumbnails would be taken for images.
 
     Raises:
-        OSError: It is one.
+        OSError: It is there, or has a name that TensorFlow can't write to.
     """
+    try:
+        str(logs).encode()
+    except UnicodeEncodeError:
+        raise OSError(
+            f"{printable(logs)} is not UTF-8, as TensorFlow needs it: choose another --logs"
+        ) from None
     folder, images = (Path(os.path.realpath(os.path.expanduser(path))) for path in (logs, source))
     if source not in data.SOURCES and images.is_dir() and folder.is_relative_to(images):
         raise OSError(f"{logs} is in the folder of images, {source}: choose another --logs")

@@ -44,7 +44,7 @@ def begin(
             other images.
         OSError: The images, or a file of weights, can't be read; the runs would be among the images.
     """
-    runs.refuse_among_images(logs, source)
+    runs.check_logs(logs, source)
     found: dict[Trial, Result] = {}
     fingerprint = ""
     weights_files = {trial.config.weights for trial in grid.trials} - set(runs.WEIGHTS)

@@ -291,14 +291,23 @@ def rank(finished: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     groups = {}
     for row in rows:
         groups.setdefault(row.runs[0].comparable, []).append(row)
-    counts = Counter(_description(rows[0]) for rows in groups.values())
-    described = []
-    for rows in groups.values():
-        description = _description(rows[0])
-        if counts[description] > 1:  # such as of a folder that has changed since
-            description += f", sha256 {rows[0].runs[0].fingerprint[0][:12]}"
-        described.append((description, rows))
+    described = [(_description(rows[0]), rows) for rows in groups.values()]
+    # Such as of a folder that has changed since, or that has other names for its classes.
+    described = _told_apart(described, lambda run: f"sha256 {run.fingerprint[0][:12]}")
+    described = _told_apart(described, lambda run: f"classes {terminal.shown(run.class_names)}")
     return sorted(described, key=itemgetter(0))
+
+
+def _told_apart(described, more):
+    """Says more of the runs of which several groups have the same description."""
+    counts = Counter(description for description, _ in described)
+    return [
+        (
+            f"{description}, {more(rows[0].runs[0])}" if counts[description] > 1 else description,
+            rows,
+        )
+        for description, rows in described
+    ]
 
 
 def best(logs: str | Path, source: str | None, option: str) -> Run:
@@ -325,18 +334,19 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
             f"no finished run under {logs} is on {source}: expected one of {known}, or {option}"
         )
     groups = rank(one_a_seed(chosen)[0])
-    tops = {description: rows[0].runs[0] for description, rows in groups}
+    tops = [(description, rows[0].runs[0]) for description, rows in groups]
     if len(tops) > 1:
-        by_source = {run.metrics["data"]["source"]: run for run in tops.values()}
-        apart = len(by_source) == len(tops)
+        by_source = [(run.metrics["data"]["source"], run) for _, run in tops]
+        apart = len(dict(by_source)) == len(tops)
         which = "--data or " if apart else ""
-        named = by_source if apart else tops
-        choices = "; ".join(f"{run.folder} (on {images})" for images, run in named.items())
+        choices = "; ".join(
+            f"{run.folder} (on {images})" for images, run in (by_source if apart else tops)
+        )
         raise ValueError(
             f"the runs under {logs} used different images: choose with {which}{option}. The best of "
             f"each: {choices}"
         )
-    return next(iter(tops.values()))
+    return tops[0][1]
 
 
 def _description(row):

@@ -237,6 +237,7 @@ def import_keras():
     """
     imported = "keras" in sys.modules
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # with which TensorBoard looks for Keras 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow leaves oneDNN's kernels off on processors without instructions for int8 or bfloat16,
     # where a step in float32 takes twice as long without them (docs/speed.md).
