@@ -21,7 +21,9 @@ def make_optimizer(config, steps):
     decay = config.weight_decay / multiple  # it is multiplied by the rate
     if not decay and config.optimizer != "adamw":  # AdamW refuses None
         decay = None
-    settings = settings | {"learning_rate": rate, "weight_decay": decay}
+    # By a name of its own, Keras would count the optimizers of a process, and the file of a run that
+    # was interrupted would differ from that of one that was not.
+    settings = settings | {"learning_rate": rate, "weight_decay": decay, "name": config.optimizer}
     if config.averaging:
         momentum = math.exp(-1 / (config.averaging * steps))
         settings |= {"use_ema": True, "ema_momentum": momentum}

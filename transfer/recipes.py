@@ -161,7 +161,13 @@ def caution(images: int, classes: int) -> float:
 
 
 def settings(
-    recipe: str, regime: str, images: int, side: int, given: dict[str, float], classes: int = 10
+    recipe: str,
+    regime: str,
+    images: int,
+    side: int,
+    given: dict[str, float],
+    classes: int = 10,
+    pretrained: bool = True,
 ) -> dict[str, float]:
     """Returns the settings that a recipe chooses for so many images.
 
@@ -171,6 +177,7 @@ def settings(
         side: Side of the images, in pixels.
         given: Dict of the settings that are given, which override the rule's.
         classes: Number of classes.
+        pretrained: Whether the layers below the head are, and not random.
 
     Returns:
         Dict of `image_size`, `epochs`, `head_epochs`, `batch_size`, `learning_rate` (Adam's),
@@ -182,7 +189,8 @@ def settings(
     if recipe == "tuned":
         factor = caution(images, classes)
         chosen["weight_decay"] *= factor
-        if regime != "frozen":  # what pretrained layers have learnt is worth more than a few images
+        if pretrained and regime != "frozen":
+            # What these layers have learnt is worth more than a few images.
             chosen["learning_rate"] /= factor
     least = LEAST_SIZE.get(RULES["tuned"].get(regime, full), LEAST_SIZE[full])
     # Images that are enlarged have no detail to zoom in on: it would only blur them.

@@ -229,7 +229,9 @@ def follow(config, dataset):
     values = {name: getattr(config, name) for name in BY_THE_IMAGES}
     given = {name: value for name, value in values.items() if value is not None}
     side = min(dataset.train.images.shape[1:3])
-    chosen = recipes.settings(config.recipe, config.regime, images, side, given, classes)
+    chosen = recipes.settings(
+        config.recipe, config.regime, images, side, given, classes, config.weights != "none"
+    )
     if given.get("views") and not chosen["shift"] + chosen["zoom"]:
         raise ValueError(
             f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
