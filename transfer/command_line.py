@@ -106,8 +106,8 @@ def resumed(folder, regime, given):
         if before != value and not grows and not moved:
             remedy = "only --epochs may be increased"
             if key == "regime":
-                own = depths.depth(before) != before
-                remedy = f"resume it with {f'train_{before}.py' if own else 'the same sweep'}"
+                script = f"train_{before}.py" if depths.has_script(before) else "the same sweep"
+                remedy = f"resume it with {script}"
             raise ValueError(f"{folder} has {key} {before}, not {value}; {remedy}")
     if "data" not in given and not data.exists(saved.data):
         raise ValueError(

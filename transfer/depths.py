@@ -18,6 +18,11 @@ def depth(name: str) -> str | None:
     return next((depth for depth in DEPTHS if regime(depth) == name), None)
 
 
+def has_script(name: str) -> bool:
+    """Says whether the regime of that name has a script, rather than being a depth of sweeps only."""
+    return depth(name) != name
+
+
 def rule(depth: str) -> Callable:
     """Returns the function that says of a Keras layer whether it trains.
 

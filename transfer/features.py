@@ -146,7 +146,6 @@ class FeatureBatches(Batches):
         for view in range(self.views):
             self.draw_view(view)
             outputs.append(keras.tree.flatten(model.predict(self.dataset(), verbose=0)))
-        self.draw(epoch=0)
         made, count = copy.copy(self), len(self.images)
         tensors = [mapped(np.concatenate(views)) for views in zip(*outputs, strict=True)]
         made.features = Features(tensors, np.arange(count, dtype="int32"), count)

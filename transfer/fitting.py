@@ -162,20 +162,22 @@ def train_head(model, dataset, config):
     keeps_features = some_frozen and config.all_views
     config = of_head(config, dataset)
     # Reads the features that the regime keeps; if it keeps none, those of the frozen backbone.
-    kept = split(model)[0] if keeps_features else None
-    if not keeps_features:
+    kept = None
+    if keeps_features:
+        kept, _ = split(model)
+    else:
         set_trainable(model, only_head)
     tail, training, validation = feed(model, dataset, config)
     set_trainable(model, only_head)
     head = tail
-    if kept and config.features == "cache" and 0 < training.views < config.epochs:
+    if kept and isinstance(training, FeatureBatches) and training.views < config.epochs:
         # What is between them and the head is passed once for each view, not each epoch.
         backbone, head = split(model)
         # Keras refuses a model of which an input is an output, too.
         read = [keras.layers.Identity()(tensor) for tensor in backbone.outputs]
         training = training.through(keras.Model(kept.outputs, read))
     optimizer = lean(make_optimizer(config, steps=config.epochs * len(training)))
-    for each in (tail, head):
+    for each in {tail, head}:
         compile_model(each, optimizer)
     fit(head, training, config, epochs_at_once(config.epochs), verbose=0)
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)

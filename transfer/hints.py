@@ -132,8 +132,9 @@ def like_splits(names, splits):
 
 def is_annotated(name):
     """Says whether a name is one of `ANNOTATED`, perhaps with a split's or a piece's (train_masks)."""
-    words = "".join(word for word in _words(name) if word not in {*SPLIT_OF, *PIECES, *ABBREVIATED})
-    return name.casefold() in ANNOTATED or words in ANNOTATED
+    parts = {*SPLIT_OF, *PIECES, *ABBREVIATED}
+    rest = "".join(word for word in _words(name) if word not in parts)
+    return name.casefold() in ANNOTATED or rest in ANNOTATED
 
 
 def _annotates(name):

@@ -148,7 +148,6 @@ class Progress:
             epoch = f"epoch {self.kept_epoch} of {self.total}"
             saved = f"{self.folder}/model.keras is the model after {epoch}"
             then = f"; --resume {shlex.quote(str(self.folder))} continues the run"
-            regime = self.folder.parent.name
-            if depths.depth(regime) == regime:  # which has no script
+            if not depths.has_script(self.folder.parent.name):
                 then = "; the same sweep continues the run"
         return saved + then if resumable else saved

@@ -336,11 +336,11 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
     groups = rank(one_a_seed(chosen)[0])
     tops = [(description, rows[0].runs[0]) for description, rows in groups]
     if len(tops) > 1:
-        by_source = [(run.metrics["data"]["source"], run) for _, run in tops]
-        apart = len(dict(by_source)) == len(tops)
+        apart = len({run.metrics["data"]["source"] for _, run in tops}) == len(tops)
         which = "--data or " if apart else ""
         choices = "; ".join(
-            f"{run.folder} (on {images})" for images, run in (by_source if apart else tops)
+            f"{run.folder} (on {run.metrics['data']['source'] if apart else description})"
+            for description, run in tops
         )
         raise ValueError(
             f"the runs under {logs} used different images: choose with {which}{option}. The best of "
