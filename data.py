@@ -76,6 +76,11 @@ class Dataset(NamedTuple):
     validation_drawn_from: int = 0
 
     @property
+    def side(self) -> int:
+        """Side of the square images, in pixels."""
+        return self.train.images.shape[1]
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Distinguishes it from other images, classes and splits; a run's metrics contain it."""
         names = list(self.class_names)
@@ -144,8 +149,8 @@ def load(
     elif path.is_dir():
         loaded = _load_folder(path, image_size or LARGEST_SIZE, on_bad_image, folds)
     elif path.suffix.lower() == ".npz":
-        there = path.stat() if path.is_file() else None
-        loaded = _arrays(source, there and (there.st_size, there.st_mtime_ns))
+        stat = path.stat() if path.is_file() else None
+        loaded = _arrays(source, (stat.st_size, stat.st_mtime_ns) if stat else None)
     else:
         raise ValueError(
             f"unknown data {printable(source)!r}: expected {', '.join(SOURCES)} or the path of an .npz "
@@ -233,8 +238,8 @@ def _load_folder(root, image_size, on_bad_image, folds):
 
 
 @functools.lru_cache(maxsize=1)  # the runs of a sweep are on the same images
-def _arrays(source, state=None):
-    """Loads a source that is not a folder; `state` is another one once a file has changed."""
+def _arrays(source, changed=None):
+    """Loads a source that is not a folder; by `changed`, the cache reads a changed file again."""
     if source in SOURCES:
         return _of_arrays(source, *SOURCES[source]())
     return _of_arrays(source, *arrays.load(Path(os.path.expanduser(source))))

@@ -94,7 +94,7 @@ def export(asked):
     names = chosen_formats(asked)
     kind = "all" if asked.all else names[0].replace(" ", "-")
     # A path such as new/.. means something else once new is made.
-    output = Path(os.path.realpath(asked.output)) if asked.output else run.export(kind)
+    output = Path(os.path.realpath(asked.output)) if asked.output else run.export_folder(kind)
     check = functools.partial(check_output, overwrite=asked.overwrite)
     check(output)
     one_thread()
@@ -187,13 +187,12 @@ def convert(run, dataset, names, folder, max_drop):
     judged = evaluation.classifier(evaluation.in_float32(trained), run.config["evaluation"])
     reference = measure(judged, [run.model], images)
     rows, failed = [card.Row("Keras, float32", run.model.name, reference, reference, labels)], []
-    side = images.shape[1]
     for name in names:
         known = formats.FORMATS[name]
         paths = known.paths(folder)
         say(name, known.file, flush=True)
         try:
-            size, calibration = side if known.fixed else None, some if known.int8 else None
+            size, calibration = dataset.side if known.fixed else None, some if known.int8 else None
             model = deployment.network(trained, run, size, calibration, known.page)
             formats.write(model, name, folder, some)
             found = measure(formats.Runtime(paths[0], threads=1), paths, images)
@@ -210,7 +209,7 @@ def convert(run, dataset, names, folder, max_drop):
 def drawn(split, count, seed):
     """Draws at most `count` images of a split by the seed; returns their `data.Split`, in their order."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(split.labels))[:count])
-    return type(split)(split.images[chosen], split.labels[chosen])
+    return split.take(chosen)
 
 
 def balanced(split, classes, count, seed):
@@ -226,7 +225,7 @@ def balanced(split, classes, count, seed):
         own = order[split.labels[order] == label]
         turn[own] = np.arange(len(own))
     chosen = np.sort(order[np.argsort(turn[order], kind="stable")][:count])
-    return type(split)(split.images[chosen], split.labels[chosen])
+    return split.take(chosen)
 
 
 def measure(model, paths, images):

@@ -103,7 +103,7 @@ class Opened(NamedTuple):
 
 def open_model(asked):
     """Opens what was asked for, in the fastest way there is; gives it as `Opened`."""
-    if asked.model and formats.name_of(asked.model):
+    if asked.model and formats.runtime_of(asked.model):
         if asked.explain:
             raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
         return open_exported(asked.model)
@@ -125,7 +125,7 @@ def exported_litert(run):
     if formats.missing("litert") or run.metrics["precision"] != "float32":
         return None
     for kind in ("litert", "all"):
-        folder = run.export(kind)
+        folder = run.export_folder(kind)
         path = folder / formats.FORMATS["litert"].file
         try:
             hashes = files.read_json(folder / formats.PREPROCESSING)[formats.HASHES]
@@ -201,7 +201,7 @@ def choose_model(asked):
             return asked.model, None
         runs.check_model(asked.model)
         run = runs.read(beside.parent)
-        if not run.made(asked.model):
+        if not run.is_its_model(asked.model):
             raise ValueError(
                 f"{asked.model} is not the model that {beside} describes: move it to another folder or, "
                 "if an older version of this project made the run, rename it model.keras"

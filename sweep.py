@@ -36,22 +36,22 @@ def main(arguments=None):
         action="store_true",
         help="stop hopeless runs early, by Ray Tune's ASHA; needs --address",
     )
-    runs, asked = grid.parse(parser, arguments)
+    planned, asked = grid.parse(parser, arguments)
     if asked.stop_worst and not asked.address:
         parser.error("argument --stop-worst: expected --address as well, as it relies on Ray Tune")
     with (
         terminal.ends_quietly("the same command continues the sweep"),
         terminal.one_line_errors(),
     ):
-        return sweep(runs, asked)
+        return sweep(planned, asked)
 
 
-def sweep(runs, asked):
+def sweep(planned, asked):
     """Trains what is left of a sweep, and says which depth to take; gives the exit status."""
-    first = runs.trials[0].config
+    first = planned.trials[0].config
     logs = Path(first.logs)
     found, fingerprint = sweeping.begin(
-        runs, first.data, logs, asked.skip_impossible, asked.stop_worst
+        planned, first.data, logs, asked.skip_impossible, asked.stop_worst
     )
     count, names = data.named_classes(
         next(one.images for one in found if one.images)["class_names"]
@@ -74,10 +74,10 @@ def sweep(runs, asked):
     try:
         if pool:
             sweeping.train(found, logs, fingerprint, pool)
-        for line in curve.answers(found, runs.varied):
+        for line in curve.answers(found, planned.varied):
             print(line)
     finally:
-        written = sweeping.write(found, runs.varied, logs)
+        written = sweeping.write(found, planned.varied, logs)
     say("sweep", ", ".join([str(written[0]), *(path.name for path in written[1:])]))
     return int(any(one.status not in ("finished", "impossible", "stopped") for one in found))
 

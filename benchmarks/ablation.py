@@ -92,13 +92,13 @@ def main(arguments=None):
         planned = list(steps(asked.data, dataset))  # all, so that a slip shows at once
         for name, cause, config in planned:
             what = {"change": name, "sha256": dataset.fingerprint}
-            row = rows.measured(what, functools.partial(measure, name, config, logs))
-            shown.append(row | {"cause": cause})
+            row = rows.measured(what, functools.partial(measure, name, cause, config, logs))
+            shown.append(row)
     write(shown, asked.output)
     print(table(shown))
 
 
-def measure(name, config, logs):
+def measure(name, cause, config, logs):
     made = [
         run.run(
             f"Ablation: {name}",
@@ -108,6 +108,7 @@ def measure(name, config, logs):
         for seed in SEEDS
     ]
     return {
+        "cause": cause,
         "data": made[0]["data"]["description"],
         "accuracies": [metrics["validation_accuracy"] for metrics in made],
     }

@@ -91,7 +91,10 @@ def _refuse_bomb(path):
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > 1e9 and size > 100 * path.stat().st_size:
-        raise ValueError(f"{path} would grow a hundredfold, to {size / 1e9:.0f} GB: refused")
+        raise ValueError(
+            f"{path} would expand a hundredfold, to {size / 1e9:.0f} GB of memory: expected images; "
+            "save fewer of them, or without compression"
+        )
 
 
 def _read_array(file, name, path):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from transfer.recipes import all_views
+from transfer.recipes import all_views, fixed_views
 
 # In float32, 128 images of 288 px take 2 GB on their way; more at once are no faster.
 EVALUATION_BATCH = 128
@@ -127,7 +127,7 @@ class Batches:
     @property
     def random_views(self):
         """Whether views are kept that follow from the seed, beside the image and its mirrored copy."""
-        return self.views > 1 + self.mirror
+        return self.views > fixed_views(self.mirror)
 
     def what_views(self):
         """Returns all that the views of an image are made of, as JSON has it."""
@@ -170,7 +170,7 @@ class Batches:
 
     def _fixed(self, view):
         """Returns the moves and boxes of all images in one of the views that are no epoch's own."""
-        if view < 1 + self.mirror:
+        if view < fixed_views(self.mirror):
             return np.tile([view, 0, 0], (len(self.images), 1)), self._whole()
         # A spawn key keeps them apart from those of the epochs.
         seed = np.random.SeedSequence(self.seed, spawn_key=(view,))

@@ -15,7 +15,6 @@ from tensorboard.plugins.hparams import api as hparams
 
 from transfer import features, plots
 from transfer.batches import Batches, views_of
-from transfer.splits import Split
 from transfer.terminal import DRAWN_BY, printable
 
 VIEWS = 24  # training images shown, six in a row
@@ -62,7 +61,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         histograms: Whether to show the weights' distribution, each epoch of fit().
     """
 
-    def __init__(self, folder, model, confusion, class_names, epochs_at_once=1, histograms=False):
+    def __init__(self, folder, model, confusion, class_names, epochs_at_once, histograms):
         super().__init__(folder, write_graph=False, histogram_freq=int(histograms))
         self.traced = False
         self.writer = tf.summary.create_file_writer(str(folder))
@@ -95,7 +94,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def show_views(self, split, config):
         """Shows training images as the network sees them: cropped, shifted, mirrored and resized."""
-        few = Split(*(array[_spread(len(array), VIEWS)] for array in split))
+        few = split.take(_spread(len(split.labels), VIEWS))
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views_of(config))
         images, _ = next(iter(batches.dataset()))
         size = (config.image_size, config.image_size)
@@ -172,7 +171,7 @@ def show_features(folder, model, dataset):
     A feature is what the last layer with weights reads, averaged over places if it is a map.
     """
     rows = _spread(len(dataset.validation.labels), PROJECTED)
-    images, labels = (array[rows] for array in dataset.validation)
+    images, labels = dataset.validation.take(rows)
     read = [layer for layer in model.layers if layer.weights][-1].input
     if len(read.shape) == 4:
         read = keras.layers.GlobalAveragePooling2D()(read)

@@ -122,8 +122,7 @@ def write(folder: Path, run: runs.Run, dataset: Any, rows: list[Row]) -> None:
     """
     names = [printable(name) for name in dataset.class_names]
     (folder / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    side = dataset.train.images.shape[1]
-    size = {"height": side, "width": side}
+    size = {"height": dataset.side, "width": dataset.side}
     hashes = {run.model.name: files.digest(run.model)}
     made = [path for row in rows[1:] for path in FORMATS[row.name].paths(folder)]
     hashes |= {
@@ -144,7 +143,7 @@ def card(run: runs.Run, dataset: Any, rows: list[Row]) -> str:
     about, images = metrics["data"], metrics["validation_images"]
     low, high = results.wilson(metrics["validation_accuracy"], images)
     name = f"squeezenet-{metrics['regime']}"
-    side = dataset.train.images.shape[1]
+    side = dataset.side
     tuned = "trained" if config["weights"] == "none" else "fine-tuned"
     text = f"""\
 ---
@@ -202,8 +201,8 @@ Rows are true classes, columns are predicted ones (the Keras model, {len(rows[0]
 
 ## Intended use and limits
 
-It tells {len(dataset.class_names)} classes apart, in images like those it was trained on. It gives one of them to any \
-image, whatever is in it. It has not been examined for how it treats images of people, and must not be used to make decisions about them.
+It distinguishes {len(dataset.class_names)} classes, in images like those it was trained on. It assigns one of them to every \
+image, whatever the image shows. It has not been examined for how it treats images of people, and must not be used to make decisions about them.
 
 ## Licences
 

@@ -21,10 +21,11 @@ import zipfile
 from pathlib import Path
 
 from data import SOURCES
-from transfer import checkpoints, files, layouts, pool, terminal
+from transfer import checkpoints, files, layouts, pool, run, terminal
 from transfer.grid import Trial
 from transfer.pool import Outcome
-from transfer.settings import located
+from transfer.precision import choose_precision
+from transfer.settings import absolute_sources
 
 ROOT = Path(__file__).parent.parent
 CPUS, MEMORY = 2, 2 * 2**30  # what a trial is given, if a machine has as many cores
@@ -45,11 +46,8 @@ class Cluster:
     """
 
     def __init__(self, address: str, trials: list[Trial], stop_worst: bool = False):
-        from transfer.precision import choose_precision
-        from transfer.run import versions
-
         self.trials = trials
-        self.versions = versions()
+        self.versions = run.versions()
         self.precisions = {
             trial.config.precision: choose_precision(trial.config.precision)[0] for trial in trials
         }
@@ -63,12 +61,13 @@ class Cluster:
         self.mark.touch()
         self.paths = {
             self.mark,
-            *(path for trial in trials for path in _local(located_config(trial))),
+            *(path for trial in trials for path in _local(absolute_config(trial))),
         }
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
             seen = []
-            for node, answer in [(node, self._ask(node)) for node in nodes]:
+            asked = [self._ask(node) for node in nodes]  # all at once
+            for node, answer in zip(nodes, asked, strict=True):
                 machine = node["NodeManagerAddress"]
                 try:
                     sees, found = self.ray.get(answer)
@@ -83,7 +82,7 @@ class Cluster:
 
     def _ask(self, node):
         """Asks a machine whether it sees --logs, images and weights, and for its versions."""
-        return self.ray.remote(_there).options(**_on(node["NodeID"])).remote(self.paths)
+        return self.ray.remote(_inspect).options(**_pinned_to(node["NodeID"])).remote(self.paths)
 
     def _halving(self):
         try:
@@ -92,7 +91,7 @@ class Cluster:
             raise OSError(
                 "--stop-worst needs Ray Tune: install it with pip install -r requirements-ray.txt"
             ) from error
-        here = _on(self.ray.get_runtime_context().get_node_id())
+        here = _pinned_to(self.ray.get_runtime_context().get_node_id())
         halving = self.ray.remote(Halving).options(**here).remote()
         self.ray.get(halving.__ray_ready__.remote())  # now, rather than at a trial's first question
         return halving
@@ -108,7 +107,7 @@ class Cluster:
 
         contents = {}
         for trial in trials:
-            there = trial._replace(config=located_config(trial))
+            there = trial._replace(config=absolute_config(trial))
             for what in _needed(there) - contents.keys():
                 if what == "images":
                     source = Path(there.config.data)
@@ -128,7 +127,7 @@ class Cluster:
 
     def start(self, trial: Trial) -> None:
         there = dataclasses.replace(
-            located_config(trial), precision=self.precisions[trial.config.precision]
+            absolute_config(trial), precision=self.precisions[trial.config.precision]
         )
         task = self.ray.remote(_train).options(max_retries=0, **self.demand)
         sent = trial._replace(config=there)
@@ -141,9 +140,11 @@ class Cluster:
             time.sleep(seconds)
             return []
         ready, _ = self.ray.wait(list(self.busy), num_returns=len(self.busy), timeout=seconds)
-        return [
-            (trial, self._outcome(ref, trial)) for ref in ready for trial in [self.busy.pop(ref)]
-        ]
+        ended = []
+        for ref in ready:
+            trial = self.busy.pop(ref)
+            ended.append((trial, self._outcome(ref, trial)))
+        return ended
 
     def _outcome(self, ref, trial):
         try:
@@ -173,10 +174,10 @@ class Cluster:
         self.ray.shutdown()
 
 
-def located_config(trial):
-    """Returns the settings of a trial with paths that hold in any working directory."""
+def absolute_config(trial):
+    """Returns the settings of a trial with absolute paths, which hold in any working directory."""
     logs = str(Path(trial.config.logs).resolve())
-    return dataclasses.replace(trial.config.located(), logs=logs)
+    return dataclasses.replace(trial.config.with_absolute_sources(), logs=logs)
 
 
 def _connect(address):
@@ -225,7 +226,7 @@ def _demand(address, resources):
     return {"num_cpus": demand["CPU"], "memory": MEMORY, "num_gpus": gpus}
 
 
-def _on(node):
+def _pinned_to(node):
     """Returns the options of what is to run on one machine, by its id, whatever else runs there."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -235,15 +236,14 @@ def _on(node):
     }
 
 
-def _there(paths):
-    from transfer.run import versions
-
-    return all(map(os.path.exists, paths)), versions()
+def _inspect(paths):
+    """Says, on a machine, whether it sees all of these paths; gives its versions, too."""
+    return all(map(os.path.exists, paths)), run.versions()
 
 
 def _local(config):
     """Returns the paths of a run's images and weights, where they are files."""
-    return [Path(path) for path in located(dataclasses.asdict(config)).values()]
+    return [Path(path) for path in absolute_sources(dataclasses.asdict(config)).values()]
 
 
 def _check_versions(expected, found, machine):
@@ -261,9 +261,7 @@ def _train(trial, mark, expected, sent, halving):
     shared = all(map(os.path.exists, (mark, *_local(trial.config))))
     if not shared:  # before Keras is imported, which reads it once
         os.environ["KERAS_HOME"] = str(home / "keras")
-    from transfer.run import versions
-
-    _check_versions(expected, versions(), socket.gethostname())
+    _check_versions(expected, run.versions(), socket.gethostname())
     hopeless = halving and _asking(halving, trial)
     if shared:
         return pool.train(trial, hopeless=hopeless), None
@@ -279,8 +277,8 @@ def _train(trial, mark, expected, sent, halving):
         changes["data"] = str(_unpacked(sent["images"], home))
     there = trial._replace(config=dataclasses.replace(trial.config, **changes))
     outcome = pool.train(there, hopeless=hopeless)
-    run = {str(path.relative_to(there.folder)): path for path in there.folder.rglob("*")}
-    content = {"run": _packed(run), "output": there.output.read_bytes()}
+    made = {str(path.relative_to(there.folder)): path for path in there.folder.rglob("*")}
+    content = {"run": _packed(made), "output": there.output.read_bytes()}
     if outcome.status != "interrupted":
         shutil.rmtree(there.folder, ignore_errors=True)
         there.output.unlink()
@@ -374,7 +372,7 @@ def _receive(trial, content):
             return
         if trial.stopped.exists() and not (folder / "metrics.json").exists():
             shutil.copy(trial.stopped, folder)  # it has been stopped early until it finishes
-        config = located_config(trial)
+        config = absolute_config(trial)
         here = {key: getattr(config, key) for key in ("data", "weights", "logs")}
         for name in ("config.json", "metrics.json"):
             if (folder / name).exists():

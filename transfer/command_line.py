@@ -9,7 +9,7 @@ from pathlib import Path
 
 import data
 from transfer import checkpoints, depths, files, results, terminal
-from transfer.settings import RECIPES, Config, learnt, located
+from transfer.settings import RECIPES, Config, absolute_sources, learnt
 
 LARGEST = 1_000_000  # of what no setting limits otherwise
 # The fields of Config that are flags.
@@ -86,7 +86,7 @@ def resumed(folder, regime, given):
         known = files.read_json(folder / "config.json")
         if "regime" not in known:
             raise ValueError("its config.json is damaged")
-        saved = Config(**(results.BEFORE | known))
+        saved = Config(**(results.OLDER_DEFAULTS | known))
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}
         trained, passed, total = checkpoints.last(folder)
@@ -97,7 +97,7 @@ def resumed(folder, regime, given):
         ) from None
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{folder} can't be resumed ({terminal.reason(error)})") from error
-    given = given | {"regime": regime} | located(given)
+    given = given | {"regime": regime} | absolute_sources(given)
     for key, value in given.items():
         before = getattr(saved, key)
         grows = key == "epochs" and value >= before

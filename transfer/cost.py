@@ -51,7 +51,7 @@ def seconds(depth, config, dataset):
     return ONCE + slower * milliseconds / 1000
 
 
-def said(seconds):
+def in_words(seconds):
     """States an estimate for one or two cores; more were never measured."""
     return (
         f"about {terminal.duration(2 * seconds)} on one core"

@@ -39,6 +39,8 @@ def network(
         It gives those that the run was judged by, but for rounding. With maps, its second output is
         that of `evaluation.class_maps`.
 
+    Raises:
+        ValueError: The saved model is not what the run's metrics.json says.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")

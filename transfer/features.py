@@ -88,6 +88,9 @@ def standardise(model, inputs, batches):
         model: The whole model.
         inputs: Its tensors that the batches are of: its inputs, or the outputs of its prefix.
         batches: `Batches` of its training images.
+
+    Raises:
+        ValueError: The features overflow in the precision of the run.
     """
     layers = normalizations(model)
     if not layers:
@@ -161,7 +164,7 @@ def predict(model, dataset, name, rows=slice(None)):
         rows: Which of its images, as NumPy indexes them; by default all.
     """
     images, classes = getattr(dataset, name), len(dataset.class_names)
-    few = type(images)(*(array[rows] for array in images))
+    few = images.take(rows)
     prefix, tail = split(model)
     kept = prefix and Cache(prefix, dataset).read((name, Batches(images, classes)))
     batches = Batches(few, classes)
@@ -366,5 +369,6 @@ def _key(facts):
 
 
 @functools.lru_cache  # the runs of a sweep read the same files
-def _digest(path, _):
+def _digest(path, changed):
+    """Returns the sha256 of a file; by `changed`, the cache reads a changed file again."""
     return files.digest(path)

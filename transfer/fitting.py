@@ -48,7 +48,7 @@ def train(model, trainable, dataset, config, facts, progress):
         progress.folder, model, confusion, dataset.class_names, at_once, config.histograms
     )
     board.show_views(dataset.train, config)
-    optimizer = trained.optimizer  # in float16, Keras scales its loss
+    optimizer = trained.optimizer  # in float16, Keras has wrapped it in a LossScaleOptimizer
     optimizer.build(trained.trainable_variables)
     variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
     if state:
@@ -69,7 +69,7 @@ def train(model, trainable, dataset, config, facts, progress):
             state = progress.state()
             checkpoints.save(progress.folder, progress.epochs, variables, facts, state)
 
-    def judge(block, logs):
+    def stop_if_hopeless(block, logs):
         if progress.epochs == (block + 1) * at_once:
             progress.stop_if_hopeless()
 
@@ -78,7 +78,7 @@ def train(model, trainable, dataset, config, facts, progress):
         averaging,
         keras.callbacks.LambdaCallback(on_epoch_end=report),
         board,  # after `report`, which restores the raw weights: its histograms are all of these
-        keras.callbacks.LambdaCallback(on_epoch_end=judge),
+        keras.callbacks.LambdaCallback(on_epoch_end=stop_if_hopeless),
     ]
     fit(
         trained,
@@ -177,8 +177,9 @@ def train_head(model, dataset, config):
         read = [keras.layers.Identity()(tensor) for tensor in backbone.outputs]
         training = training.through(keras.Model(kept.outputs, read))
     optimizer = lean(make_optimizer(config, steps=config.epochs * len(training)))
-    for each in {tail, head}:
-        compile_model(each, optimizer)
+    compile_model(head, optimizer)
+    if tail is not head:
+        compile_model(tail, optimizer)  # to be evaluated
     fit(head, training, config, epochs_at_once(config.epochs), verbose=0)
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
     say("head", f"trained alone: validation accuracy {accuracy:.4f}", flush=True)
@@ -194,6 +195,7 @@ def feed(model, dataset, config, standardised=False):
 
     Raises:
         OSError: There is no room for the features.
+        ValueError: The features overflow in the precision of the run.
     """
     classes = len(dataset.class_names)
     drawn = views_of(config)

@@ -24,7 +24,7 @@ from transfer.terminal import counted, printable, shown
 # Of the files' layout. If squares are cut otherwise, features.VERSION must change, too.
 VERSION = 7
 CHUNK = 256
-KNOWN = ("digests", "hashes", "colours", "plain", "frames")  # of each image
+FACTS = ("digests", "hashes", "colours", "plain", "frames")  # of each image
 
 
 class Folder(NamedTuple):
@@ -132,7 +132,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     notes = []
     if bad := [entry.path for row, entry in enumerate(entries) if not kept["digests"][row]]:
         notes.append(f"left out: {counted(len(bad), 'image')} that can't be read: {shown(bad)}")
-    digests, hashes, colours, plain, frames = ([kept[name][row] for row in good] for name in KNOWN)
+    digests, hashes, colours, plain, frames = ([kept[name][row] for row in good] for name in FACTS)
     if any(plain):
         names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(
@@ -233,7 +233,7 @@ def _decode(root, entries, side, path):
     """Decodes all images into a file.
 
     Returns:
-        What is `KNOWN` of each by name, None of a bad one, and the errors of those.
+        What is `FACTS` of each by name, None of a bad one, and the errors of those.
     """
     import imagehash
 
@@ -243,7 +243,7 @@ def _decode(root, entries, side, path):
         try:
             image = images.decode(root / entry.path)
         except (OSError, ValueError) as error:
-            return np.zeros((side, side, 3), "u1"), (None,) * len(KNOWN), error
+            return np.zeros((side, side, 3), "u1"), (None,) * len(FACTS), error
         square = images.square(image, side, enlarge=True)
         pixels = np.asarray(square)
         digest = images.digest(np.asarray(image)).hex()
@@ -253,12 +253,12 @@ def _decode(root, entries, side, path):
         return pixels, (digest, phash, colour, plain, images.frames(root / entry.path)), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
-    known, bad = {name: [] for name in KNOWN}, []
+    known, bad = {name: [] for name in FACTS}, []
     with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool, path.open("wb") as file:
         for start in range(0, len(entries), CHUNK):
             for pixels, values, error in pool.map(read, entries[start : start + CHUNK]):
                 pixels.tofile(file)
-                for name, value in zip(KNOWN, values, strict=True):
+                for name, value in zip(FACTS, values, strict=True):
                     known[name].append(value)
                 bad += [error] if error else []
             bar.update(len(known["digests"]))

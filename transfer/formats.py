@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer import files, page, precision, terminal
-from transfer.results import LARGEST_SIDE
+from transfer.results import LARGEST_TRAINED_SIDE
 
 # What is beside the file: a class a line, and what to do to images.
 LABELS, PREPROCESSING = "labels.txt", "preprocessor_config.json"
@@ -66,7 +66,7 @@ WRITTEN = {
 }
 
 
-def name_of(path: Path) -> str | None:
+def runtime_of(path: Path) -> str | None:
     """Names the runtime of an exported model by what its file is called; None of any other file."""
     if path.is_dir():
         return "saved_model" if (path / "saved_model.pb").exists() else None
@@ -182,7 +182,7 @@ class Runtime:
     """
 
     def __init__(self, path: Path, threads: int = 0):
-        name = name_of(path)
+        name = runtime_of(path)
         if name is None or not path.exists():
             raise FileNotFoundError(f"{path} does not exist, or was not written by export.py")
         _refuse(name, _absent(FORMATS[name].packages))
@@ -298,15 +298,17 @@ def beside(path: Path) -> tuple[list[str], int | None]:
         if prepared.exists():
             known = files.read_json(prepared)
             side = known["size"]["height"]
-            if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
-                raise ValueError(f"expected a size of 1 to {LARGEST_SIDE}. Received: {side}")
+            if type(side) is not int or not 1 <= side <= LARGEST_TRAINED_SIDE:
+                raise ValueError(
+                    f"expected a size of 1 to {LARGEST_TRAINED_SIDE}. Received: {side}"
+                )
             hashes = dict(known.get(HASHES, {}))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"what is beside {path} is damaged: {terminal.first_line(error)} ({LABELS} or "
             f"{PREPROCESSING}): export the model again"
         ) from error
-    kind = name_of(path)
+    kind = runtime_of(path)
     also = FORMATS[kind].also if kind else ()
     checked = [path, *(path.with_suffix(Path(name).suffix) for name in also)]
     if path.is_dir():  # older exports have no hashes of a SavedModel

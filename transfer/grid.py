@@ -77,7 +77,7 @@ class Trial(NamedTuple):
     def to_run(self) -> Config:
         """Returns the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
-            here = self.config.located()  # the images may have been moved
+            here = self.config.with_absolute_sources()  # the images may have been moved
             paths = {"data": here.data, "weights": here.weights}
             with terminal.one_line_errors():
                 known = resumed(self.folder, here.regime, paths)
@@ -120,10 +120,11 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
     axes = _axes(parser, asked)
     varied = [name for name, values in axes.items() if len(values) > 1]
     _refuse_incomparable(parser, axes, varied)
-    if any(axes.get("folds", ())) and "fold" not in axes:
+    runs_each = 1
+    if "folds" in axes and "fold" not in axes:
         varied.append("fold")
-    folds = 1 if any(axes.get("fold", ())) else max([1, *axes.get("folds", ())])
-    count = len(asked.depth) * math.prod(map(len, axes.values())) * folds
+        (runs_each,) = axes["folds"]
+    count = len(asked.depth) * math.prod(map(len, axes.values())) * runs_each
     if count > MOST_TRIALS and not asked.yes:
         parser.error(f"{count:,} runs: expected {MOST_TRIALS:,} or fewer, or add --yes")
     # Trials of the same images stand together.

@@ -17,8 +17,10 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 from transfer import terminal
 
 Image.init()
-KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-FORMATS = [name for name in KNOWN if name in Image.OPEN]  # AVIF is not in every build of Pillow
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = [
+    name for name in READ_FORMATS if name in Image.OPEN
+]  # AVIF is not in every build of Pillow
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 NOT_DOWNLOADED = ".icloud"  # of a hidden file that stands for one in iCloud
 # Images all the same, whether or not the system's list of file types has them.
@@ -32,20 +34,15 @@ JUNK = {
     "Thumbs.db", "desktop.ini",
 }  # fmt: skip
 # What undoes the orientation that EXIF data give (Exif 2.3, section 4.6.4 A).
-UPRIGHT = dict(
-    enumerate(
-        (
-            Image.Transpose.FLIP_LEFT_RIGHT,
-            Image.Transpose.ROTATE_180,
-            Image.Transpose.FLIP_TOP_BOTTOM,
-            Image.Transpose.TRANSPOSE,
-            Image.Transpose.ROTATE_270,
-            Image.Transpose.TRANSVERSE,
-            Image.Transpose.ROTATE_90,
-        ),
-        2,
-    )
-)
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # By which Pillow multiplies a PNG's levels of grey, but not the one that is transparent.
 STEPS = {"L;2": 85, "L;4": 17}
 # The share of pixels, not opaque, above which a dark image counts as a drawing on a transparent ground.

@@ -219,8 +219,8 @@ def _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere):
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links:
         dropped = (
-            f"{counted(len(links), 'link')} out of the folder, to nothing, in a circle or to a folder "
-            f"that another link leads to: {shown(links)}"
+            f"{counted(len(links), 'link')} that lead out of the folder, nowhere, in a circle or to a "
+            f"folder that another link already leads to: {shown(links)}"
         )
         others += f"{' and' if others else ', but'} {dropped}"
         notes.append(f"not followed: {dropped}")
@@ -410,9 +410,10 @@ def _check_classes(where, entries):
         by_folded.setdefault(_folded(name), []).append(name)
     if alike := [names for names in by_folded.values() if len(names) > 1]:
         names = [
-            name + f" (in {_in_splits(found[name])})" * (found[name] != {None}) for name in alike[0]
+            name if found[name] == {None} else f"{name} (in {_in_splits(found[name])})"
+            for name in alike[0]
         ]
-        more = f" ({counted(len(alike) - 1, 'more case')} of this)" * (len(alike) > 1)
+        more = f" ({counted(len(alike) - 1, 'more case')} of this)" if len(alike) > 1 else ""
         raise ValueError(
             f"{where}: the classes {' and '.join(names)} differ only in case, in spaces, underscores or "
             f"hyphens, or in how an accent is encoded{more}: merge them if they are one class, or else rename one"

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
-from transfer import depths, files, progress, terminal
+from transfer import depths, files, progress, run, terminal
 from transfer.grid import Status, Trial
 from transfer.precision import CORES
 
@@ -91,7 +91,7 @@ class _Worker:
         self.process.join()
         code = self.process.exitcode or 0
         if code < 0:
-            return f"its process was killed ({signal.Signals(-code).name}); perhaps memory ran out"
+            return f"its process was killed ({signal.Signals(-code).name}); it may have run out of memory"
         return f"its process ended with status {code}"
 
 
@@ -153,11 +153,9 @@ def _train(trial, interrupted, hopeless):
                 signal.signal(each, signal.default_int_handler)
             if interrupted():
                 return Outcome("interrupted")
-            from transfer.run import run
-
             if (trial.folder / "metrics.json").exists():  # its process died after it had finished
                 return Outcome("finished")
-            run(depths.title(trial.depth), depths.rule(trial.depth), trial.to_run(), hopeless)
+            run.run(depths.title(trial.depth), depths.rule(trial.depth), trial.to_run(), hopeless)
             trial.stopped.unlink(missing_ok=True)
             return Outcome("finished")
         except progress.Hopeless as stopped:

@@ -26,7 +26,7 @@ class Hopeless(Exception):
 
 
 class Progress:
-    """The epochs that are reported; one counts only once its model is in the run's folder.
+    """The epochs that were validated, and the one whose model is kept.
 
     With a patience, only the model with the lowest validation loss is kept, and training stops
     after that many epochs without a better one. `hopeless`, if given, is asked after each report: a

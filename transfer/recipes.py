@@ -32,15 +32,20 @@ def between(images: int, measured: dict[int, float]) -> float:
     return figure
 
 
+def fixed_views(mirror: bool) -> int:
+    """Counts the views that are not random: the image and, with `mirror`, its mirrored copy."""
+    return 2 if mirror else 1
+
+
 def all_views(views: int, mirror: bool, shift: float, zoom: float) -> int:
     """Counts the views of an image that a run ever sees, by its settings; 0 if each epoch draws new ones."""
-    return views if shift or zoom else 1 + mirror
+    return views if shift or zoom else fixed_views(mirror)
 
 
 def standardised_views(views: int, mirror: bool) -> int:
     """Counts the views that a head is standardised over: those kept or, if each epoch draws new ones,
     the image and its mirrored copy."""
-    return views or 1 + mirror
+    return views or fixed_views(mirror)
 
 
 def kept_views(images: int) -> int:

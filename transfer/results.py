@@ -25,9 +25,9 @@ REQUIRED: dict[str, Any] = {
     "config": {"optimizer": str, "image_size": int, "seed": int},
 }
 NAMED_CLASSES = 20  # with more, names and counts of a confusion matrix could not be read
-LARGEST_SIDE = 32_767  # in pixels, of images that a network is trained on
+LARGEST_TRAINED_SIDE = 32_767  # in pixels, of images that a network is trained on
 # The values that newer settings had, in effect, before they existed.
-BEFORE = {
+OLDER_DEFAULTS = {
     "images_per_class": 0, "folds": 0, "fold": 0, "averaging": 0.0, "extended_from": "",
     "near_duplicates": "keep", "evaluation": "plain", "weights": "imagenet", "given": "",
 }  # fmt: skip
@@ -119,7 +119,7 @@ def _unsound(metrics):
     reported = metrics["history"]["epoch"]
     reported = reported if isinstance(reported, list) else []
     order = metrics["data"].get("order", {})
-    config = BEFORE | metrics["config"]
+    config = OLDER_DEFAULTS | metrics["config"]
     sound = {
         "the epochs of its history": all(type(epoch) is int for epoch in reported)
         and reported[-1:] == [metrics["epochs"]],
@@ -134,9 +134,10 @@ def _unsound(metrics):
         "an accuracy from 0 to 1": 0 <= metrics["validation_accuracy"] <= 1,
         "positive figures": all(metrics[key] > 0 for key in POSITIVE),
         "a printable description": is_printable(metrics["data"]["description"]),
-        "the side of its images": metrics["data"].get("side", 1) in range(1, LARGEST_SIDE + 1),
+        "the side of its images": metrics["data"].get("side", 1)
+        in range(1, LARGEST_TRAINED_SIDE + 1),
         "an image size of 32 or more": metrics["config"]["image_size"]
-        in range(32, LARGEST_SIDE + 1),
+        in range(32, LARGEST_TRAINED_SIDE + 1),
         "its validation images": _is_count(metrics.get("validation_images", 1), least=1),
         "its parameters": _is_count(metrics.get("total_params", 1), least=1),
         "the order of its images": isinstance(order, dict)

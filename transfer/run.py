@@ -30,6 +30,9 @@ def run(title, trainable, config, hopeless=None):
     Returns:
         The metrics, as written to metrics.json; with `folds`, a list of them. An error that the
         user can fix, a loss that is NaN and Ctrl-C end the program with one line.
+
+    Raises:
+        progress.Hopeless: `hopeless` said so.
     """
     if not config.folds or config.fold:
         return _run_one(title, trainable, config, hopeless)
@@ -101,7 +104,7 @@ def _run(title, trainable, config, progress):
         dataset = data.load(config.data, **config.for_data)
         if config.resume:
             runs.refuse_changed(folder, dataset)
-        config = config.located()
+        config = config.with_absolute_sources()
         config, chosen = follow(config, dataset)
         keras = terminal.import_keras()
         from transfer import fitting, network
@@ -129,7 +132,7 @@ def _run(title, trainable, config, progress):
     say("precision", f"{precision} ({reason})")
     depth = depths.depth(config.regime)
     if depth and config.recipe == "tuned" and not config.resume:
-        say("time", cost.said(cost.seconds(depth, config, dataset)))
+        say("time", cost.in_words(cost.seconds(depth, config, dataset)))
     logs = shlex.quote(str(folder.parent.parent))
     say("run folder", f"{folder} (tensorboard --logdir {logs})", flush=True)
 
@@ -182,7 +185,7 @@ def _finish(dataset, config, progress, known, board):
         "data": {
             "source": config.data,
             "description": dataset.description,
-            "side": dataset.train.images.shape[1],
+            "side": dataset.side,
             "validation_pool": dataset.validation_pool,
             "validation_drawn_from": dataset.validation_drawn_from,
         }

@@ -28,11 +28,10 @@ import numpy as np
 
 import data
 from transfer.files import read_json, remove_empty, write_json, written_whole
-from transfer.results import BEFORE, read_metrics
+from transfer.results import OLDER_DEFAULTS, read_metrics
+from transfer.settings import WEIGHTS
 from transfer.terminal import printable, reason, say
 
-# Weights that are no file.
-WEIGHTS = ("imagenet", "drawn", "none")
 UNFINISHED = "not finished"
 
 
@@ -51,7 +50,7 @@ class Run(NamedTuple):
         """The file of its model."""
         return self.folder / "model.keras"
 
-    def made(self, path: Path) -> bool:
+    def is_its_model(self, path: Path) -> bool:
         """Says whether a file is its model; of an older run, whether it is called like it."""
         known = self.metrics.get("model_weights_sha256")
         return weights_digest(path) == known if known else path.name == self.model.name
@@ -76,7 +75,7 @@ class Run(NamedTuple):
         side = self.metrics["data"].get("side") if dropped else None
         return *self.fingerprint, self.config["near_duplicates"], side
 
-    def export(self, kind: str) -> Path:
+    def export_folder(self, kind: str) -> Path:
         """Returns the folder of an export of its model: of a format, or of `all`."""
         return self.folder / f"export-{kind}"
 
@@ -91,7 +90,7 @@ class Run(NamedTuple):
     @property
     def config(self) -> dict[str, Any]:
         """Its settings; of an older run also what newer settings would have been."""
-        return BEFORE | self.metrics["config"]
+        return OLDER_DEFAULTS | self.metrics["config"]
 
     @property
     def weights(self) -> str:
@@ -180,7 +179,7 @@ def check_logs(logs: str | Path, source: str) -> None:
         str(logs).encode()
     except UnicodeEncodeError:
         raise OSError(
-            f"{printable(logs)} is not UTF-8, as TensorFlow needs it: choose another --logs"
+            f"{printable(logs)} is not UTF-8, which TensorFlow needs: choose another --logs"
         ) from None
     folder, images = (Path(os.path.realpath(os.path.expanduser(path))) for path in (logs, source))
     if source not in data.SOURCES and images.is_dir() and folder.is_relative_to(images):
@@ -341,7 +340,7 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     config = first.config
     known = [key for key in data.SETTINGS if key in config]
     # The others are the defaults of `data.load`.
-    how = {key: config[key] for key in known if config[key] != BEFORE.get(key)}
+    how = {key: config[key] for key in known if config[key] != OLDER_DEFAULTS.get(key)}
     why = "no longer exists: move the images back"
     if there:
         why = "has changed since: its images, or their splits, are no longer the run's"
@@ -351,11 +350,10 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
         except (OSError, ValueError) as error:
             why = f"can no longer be read ({reason(error)})"
             continue
-        side = dataset.train.images.shape[1]
-        before = first.metrics["data"].get("side", side)
+        before = first.metrics["data"].get("side", dataset.side)
         if not first.is_of(dataset.identity):
             continue
-        if side == before:
+        if dataset.side == before:
             return dataset
-        why = f"is read at {side} px now, where the run had {before} px: train it again"
+        why = f"is read at {dataset.side} px now, where the run had {before} px: train it again"
     raise Gone(f"{', '.join(there or sources)} {why}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import data
-from transfer import recipes, runs, terminal
+from transfer import recipes, terminal
 
 # Each one's default learning rate as a multiple of Adam's, which the recipes give, and its settings.
 # All of them use the recipe's weight decay, so adamw is the same as adam.
@@ -44,6 +44,8 @@ BY_THE_IMAGES = (
 # Settings that say nothing about what was trained.
 NOT_LEARNT = ("name", "logs", "data", "features", "histograms", "on_bad_image", "resume", "given")
 
+# Values of --weights that are not files.
+WEIGHTS = ("imagenet", "drawn", "none")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -197,9 +199,9 @@ class Config:
         """Those of the settings that `data.load` takes."""
         return {name: getattr(self, name) for name in data.SETTINGS}
 
-    def located(self) -> "Config":
-        """Returns these settings with paths that hold in any working directory."""
-        return dataclasses.replace(self, **located(dataclasses.asdict(self)))
+    def with_absolute_sources(self) -> "Config":
+        """Returns these settings with `data` and `weights`, where they are files, as absolute paths."""
+        return dataclasses.replace(self, **absolute_sources(dataclasses.asdict(self)))
 
 
 def learnt(config):
@@ -228,21 +230,21 @@ def follow(config, dataset):
     multiple, _ = OPTIMIZERS[config.optimizer]
     values = {name: getattr(config, name) for name in BY_THE_IMAGES}
     given = {name: value for name, value in values.items() if value is not None}
-    side = min(dataset.train.images.shape[1:3])
+    side, pretrained = dataset.side, config.weights != "none"
     chosen = recipes.settings(
-        config.recipe, config.regime, images, side, given, classes, config.weights != "none"
+        config.recipe, config.regime, images, side, given, classes, pretrained
     )
     if given.get("views") and not chosen["shift"] + chosen["zoom"]:
         raise ValueError(
             f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
             "mirrored copy are all the views there are"
         )
-    fixed = 1 + config.mirror
+    fixed = recipes.fixed_views(config.mirror)
     if 0 < given.get("views", 0) <= fixed and not config.resume:
         raise ValueError(
             f"--views {given['views']}: expected {fixed + 1} or more, as the first "
             f"{'two are the image and its mirrored copy' if config.mirror else 'is the image itself'}; "
-            "--shift 0 --zoom 0 leaves it at that"
+            "to train on no others, give --shift 0 --zoom 0"
         )
     if 0 < given.get("shift", 0) * side < 1 and not config.resume:
         raise ValueError(
@@ -279,14 +281,15 @@ def of_head(config, dataset):
     alone = {name: None for name in BY_THE_IMAGES if name not in ("image_size", "dropout")} | {
         "regime": "frozen", "optimizer": "adam", "epochs": config.head_epochs, "head_epochs": 0,
     }  # fmt: skip
-    side = min(dataset.train.images.shape[1:3])
+    side = dataset.side
     rule = recipes.settings(config.recipe, config.regime, dataset.planned, side, {})
     if any(getattr(config, name) != rule[name] for name in ("shift", "zoom", "views")):
         shift = config.shift if config.shift * side >= 1 else 0.0
         views = config.views or recipes.kept_views(dataset.planned)
-        moved = views > 1 + config.mirror and shift + config.zoom > 0
-        alone |= {"shift": shift * moved, "zoom": config.zoom * moved}
-        alone["views"] = views if moved else None
+        if views > recipes.fixed_views(config.mirror) and shift + config.zoom > 0:
+            alone |= {"shift": shift, "zoom": config.zoom, "views": views}
+        else:
+            alone |= {"shift": 0.0, "zoom": 0.0, "views": None}
     return follow(dataclasses.replace(config, **alone), dataset)[0]
 
 
@@ -304,9 +307,9 @@ def check_flags(config):
         raise ValueError("--evaluation mirrored contradicts --no-mirror: give only one of them")
 
 
-def located(settings):
-    """Returns those of the settings that are paths as they hold in any working directory: absolute."""
-    named = {"data": data.SOURCES, "weights": runs.WEIGHTS}  # what is no path
+def absolute_sources(settings):
+    """Returns `data` and `weights`, where the settings have them and they are files, as absolute paths."""
+    named = {"data": data.SOURCES, "weights": WEIGHTS}  # not files
     return {
         key: os.path.abspath(os.path.expanduser(settings[key]))
         for key in named.keys() & settings.keys()
@@ -320,7 +323,7 @@ def check_weights(weights):
     Raises:
         OSError: It is no file or can't be read as HDF5.
     """
-    if weights in runs.WEIGHTS:
+    if weights in WEIGHTS:
         return
     import h5py
 

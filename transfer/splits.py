@@ -4,7 +4,7 @@ All of it works on the images' indices, so that nothing needs to be read or deco
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,10 @@ class Split(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
+
+    def take(self, rows: Any) -> "Split":
+        """Returns the images and labels of some rows, as NumPy indexes them."""
+        return Split(self.images[rows], self.labels[rows])
 
 
 class Found(NamedTuple):
@@ -193,7 +197,7 @@ def divide(
         drop = near_duplicates == "drop"
         notes += _without_near_duplicates(found, rows, drop)
         counts = _counts(found, rows["train"])
-        purpose = f" left for training{' without near duplicates' * drop}"
+        purpose = " left for training" + (" without near duplicates" if drop else "")
         enough(found.name, counts, found.class_names, {}, "image", purpose)
     for split in SPLITS[1:]:
         if not len(rows[split]):
@@ -287,7 +291,7 @@ def _without_duplicates(found, rows):
             place = "" if split == "divided" else f" of {split}"
             notes.append(f"left out: {counted(len(own), 'duplicate')}{place}: {pairs}")
             rows[split] = np.setdiff1d(rows[split], [i for i, _ in own])
-    return notes + _contradictions(found, copies, "each used in the class of the second file")
+    return notes + _contradictions(found, copies, "each kept in the class of the file named second")
 
 
 def _without_near_duplicates(found, rows, drop):
@@ -317,8 +321,9 @@ def _without_near_duplicates(found, rows, drop):
         else:
             labels = found.labels
             unsure = any(labels[i] != labels[other] for i, other in near)
-            what = " (some pairs are of two classes, so they may be alike without being copies)"
-            notes.append(f"{images}, see --near-duplicates drop{what * unsure}: {pairs}")
+            classes = " (some pairs are of two classes, so they may be alike without being copies)"
+            what = classes if unsure else ""
+            notes.append(f"{images}, see --near-duplicates drop{what}: {pairs}")
     return notes
 
 

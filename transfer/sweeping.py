@@ -16,7 +16,7 @@ from transfer.curve import Result
 from transfer.grid import Grid, Trial
 from transfer.pool import PROCESSES, Outcome
 from transfer.run import notes
-from transfer.settings import follow
+from transfer.settings import WEIGHTS, follow
 from transfer.terminal import counted, say
 
 MARK = "sweep.json"  # says of which images the sweep of a folder is
@@ -47,7 +47,7 @@ def begin(
     runs.check_logs(logs, source)
     found: dict[Trial, Result] = {}
     fingerprint = ""
-    weights_files = {trial.config.weights for trial in grid.trials} - set(runs.WEIGHTS)
+    weights_files = {trial.config.weights for trial in grid.trials} - set(WEIGHTS)
     hashes = {each: files.digest(Path(os.path.expanduser(each))) for each in weights_files}
     by_images: dict[tuple, list[Trial]] = {}
     for trial in grid.trials:
@@ -116,7 +116,7 @@ def plan(found: Sequence[Result], logs: Path) -> str:
     if not waiting:
         return f"{counted(len(found), 'run')} in {logs}, none to train"
     faster = cost.AT_ONCE if min(PROCESSES, len(waiting)) > 1 else 1
-    estimate = cost.said(sum(one.seconds for one in waiting) / faster)
+    estimate = cost.in_words(sum(one.seconds for one in waiting) / faster)
     return f"{counted(len(found), 'run')} in {logs}, {len(waiting):,} to train: {estimate}"
 
 

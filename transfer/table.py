@@ -173,7 +173,7 @@ class Row(NamedTuple):
         return results.wilson(self.mean(ACCURACY), count) if count else None
 
     @property
-    def reach(self) -> tuple[float, float] | None:
+    def widened_interval(self) -> tuple[float, float] | None:
         """The interval as wide as the spread over seeds makes it, or None, to compare rows by."""
         count, error = self.validation_images, self.error
         if not count or not error:
@@ -245,7 +245,7 @@ def _finished(run):
 def _has_model(run):
     """Says whether a run's model is there and is the one that was evaluated."""
     try:
-        return run.made(run.model)
+        return run.is_its_model(run.model)
     except (OSError, ValueError):
         return False
 
@@ -360,8 +360,8 @@ def _description(row):
 
 
 def overlapping(rows: Sequence[Row]) -> int:
-    """Counts the rows whose reach overlaps with that of the first, which is the highest."""
-    best, *others = [row.reach for row in rows]
+    """Counts the rows whose widened_interval overlaps with that of the first, which is the highest."""
+    best, *others = [row.widened_interval for row in rows]
     return sum(other[1] >= best[0] for other in others if best and other)
 
 

@@ -18,7 +18,10 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without abbreviated flags, and without the usage lines before an error."""
+    """argparse without abbreviated flags, and without the usage lines before an error.
+
+    To make one also prepares the process: SIGTERM ends it as Ctrl-C does, and it prints any text.
+    """
 
     def __init__(self, **arguments):
         # What ends a batch job, such as its time limit, ends it in order, as Ctrl-C does.
