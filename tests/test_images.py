@@ -116,3 +116,59 @@ def test_a_dark_bmp_of_16_bits_in_all_is_read(tmp_path):
     start = struct.pack("<2sIHHI", b"BM", 66 + len(rows), 0, 0, 66)
     (tmp_path / "a.bmp").write_bytes(start + info + masks + rows)
     assert images.read(tmp_path / "a.bmp", 64).max() < 30
+
+
+@pytest.mark.parametrize("exif", [bytes(20), b"garbage" * 3, b"II*\0", b""])
+def test_damaged_exif_data_do_not_make_a_photograph_damaged(tmp_path, exif):
+    # With a density of its own, Pillow does not read the EXIF data when it opens a JPEG.
+    for name, more in (("a.jpg", {"dpi": (72, 72)}), ("a.png", {}), ("a.webp", {})):
+        image = Image.new("RGB", (30, 20), "red")
+        image.save(tmp_path / name, exif=b"Exif\0\0" + exif, **more)
+        assert images.decode(tmp_path / name).size == (30, 20)
+
+
+def test_a_large_colour_profile_is_no_damage(tmp_path):
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png", icc_profile=bytes(2_000_000))
+    assert (images.read(tmp_path / "a.png", 64) == [255, 0, 0]).all()
+    assert images.side(tmp_path / "a.png") == 9
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"II*\0" + struct.pack("<IH", 8, 0) + bytes(9), "a kind of TIFF that can't be read"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "is HEIC.*convert it"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99), "is HEIC, JPEG 2000"),
+        (b"\0\0\0\x1cftypavif" + bytes(99), "is damaged"),
+        (b"RIFF\0\0\0\0" + bytes(99), "is damaged: its header"),
+        (b"<html>not found</html>", "is not an image"),
+    ],
+)
+def test_what_is_no_readable_image_is_called_what_it_is(tmp_path, content, words, capfd):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(OSError, match=words):
+        images.read(tmp_path / "a.jpg", 64)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_webp_that_ends_in_zeros_is_damaged(tmp_path):
+    path = tmp_path / "a.webp"
+    Image.fromarray(RANDOM.integers(0, 256, (99, 99, 3), "u1")).save(path)
+    content = path.read_bytes()
+    assert images.read(path, 64).shape == (64, 64, 3)
+    kept = len(content) * 6 // 10
+    path.write_bytes(content[:kept] + bytes(len(content) - kept))
+    with pytest.raises(OSError, match="damaged: it ends in zeros"):
+        images.read(path, 64)
+
+
+def test_negative_values_of_8_bits_are_refused(tmp_path):
+    for values, sound in ((np.arange(99), True), (np.arange(99) + 100, False)):
+        image = Image.fromarray(np.uint8(values.reshape(9, 11)))
+        image.save(tmp_path / "a.tif", tiffinfo={339: 2})
+        if sound:
+            assert images.decode(tmp_path / "a.tif").size == (11, 9)
+        else:
+            with pytest.raises(images.Refused, match="negative"):
+                images.decode(tmp_path / "a.tif")

@@ -72,6 +72,7 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
     old = target.with_name(f".{os.getpid()}.old.{target.name}")
     around = [parent for parent in target.parents if not parent.exists()]
     try:
+        _restore(target)
         clear_parts(target.parent, target.name)
         part.mkdir(parents=True)
         with held(part):
@@ -90,6 +91,15 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
         remove_empty(around)
+
+
+def _restore(target):
+    """Puts back a folder that a process had moved out of the way when it was killed."""
+    for old in target.parent.glob(f".[0-9]*.old.{glob.escape(target.name)}"):
+        if target.exists():  # the new one was already in its place
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, target)
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import hashlib
+import logging
 import mimetypes
 import os
 import stat
@@ -11,16 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from transfer import terminal
 
 Image.init()
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-FORMATS = [
-    name for name in READ_FORMATS if name in Image.OPEN
-]  # AVIF is not in every build of Pillow
+# AVIF is not in every build of Pillow.
+FORMATS = [name for name in READ_FORMATS if name in Image.OPEN]
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 NOT_DOWNLOADED = ".icloud"  # of a hidden file that stands for one in iCloud
 # Images all the same, whether or not the system's list of file types has them.
@@ -53,6 +53,13 @@ warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 LARGEST_SIDE = 30_000
 LARGEST_AREA = 100_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns, where `read` refuses
+# A colour profile or a text in a PNG may take as much as Pillow allows all of them together.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+# Pillow prints what it can't read of a TIFF; `decode` says it in its own words.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+# How files of a format that is read begin.
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")
+TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class Refused(ValueError):
@@ -197,8 +204,7 @@ def decode(path: Path) -> Image.Image:
                     checked.verify()
             return _to_rgb(path, image)
     except UnidentifiedImageError:
-        reason = "is empty" if not Path(path).stat().st_size else "is not an image"
-        raise OSError(f"{path} {reason}: expected {', '.join(FORMATS)}") from None
+        raise OSError(f"{path} {_unidentified(path)}") from None
     except IsADirectoryError:
         raise OSError(f"{path} is a folder without images: expected {', '.join(FORMATS)}") from None
     except Refused:
@@ -213,18 +219,59 @@ def decode(path: Path) -> Image.Image:
         raise OSError(f"{path} is damaged: {error}") from error
 
 
+def _unidentified(path):
+    """Says what a file is that Pillow does not take for an image of a format that is read."""
+    expected = f"expected {', '.join(FORMATS)}"
+    with open(path, "rb") as file:
+        start = file.read(12)
+    if not start:
+        return f"is empty: {expected}"
+    if start.startswith(TIFFS):
+        return (
+            "is a kind of TIFF that can't be read: save it with 8 bits per channel, in grey or RGB"
+        )
+    if start[4:8] in (b"ftyp", b"jP  ") and start[8:12] != b"avif":
+        return f"is HEIC, JPEG 2000 or a video, whatever its suffix says: {expected}; convert it"
+    if start.startswith(SIGNATURES) or start[4:8] == b"ftyp":
+        return "is damaged: its header can't be read"
+    return f"is not an image: {expected}"
+
+
+def _ends_in_zeros(path):
+    """Says whether the last fifth of a file was never written, as of an interrupted download."""
+    with open(path, "rb") as file:  # less may be the end of EXIF data, which are padded with zeros
+        size = file.seek(0, os.SEEK_END)
+        file.seek(-max(size // 5, 1), os.SEEK_END)
+        return not any(file.read())
+
+
+def _turn(image):
+    """Returns what undoes the orientation of an image, or None; damaged EXIF data give none."""
+    try:
+        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # noqa: BLE001  (Pillow's parsers raise many kinds)
+        return None
+
+
 def _to_rgb(path, image):
     # How each tile of the file is decoded: 16 bits a channel are I;16B, RGB;16B and the like.
     kinds = [str(tile.args) for tile in image.tile]
     deep = any(";16" in kind for kind in kinds) and image.format != "BMP"  # which has 16 in all
-    white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    white_is_zero = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
     clear = image.info.get("transparency")
     if clear is not None and kinds and kinds[0] in STEPS:
         image.info["transparency"] = clear * STEPS[kinds[0]]
     elif isinstance(clear, tuple) and deep:
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     image.load()
-    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    # What is missing of a JPEG or PNG is an error; of these two it is made up.
+    if image.format in ("WEBP", "AVIF") and _ends_in_zeros(path):
+        raise OSError("it ends in zeros")
+    signed = 2 in tags.get(SAMPLEFORMAT, ())
+    if signed and image.mode == "L" and image.getextrema()[1] > 127:  # those are negative
+        raise Refused(f"{path} has negative values: save it with 8 bits per channel, 0 to 255")
+    turn = _turn(image)
     image = image if turn is None else image.transpose(turn)
     brightest = 255
     if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
