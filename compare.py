@@ -165,6 +165,7 @@ def test_figures(run, dataset):
 
 
 def evaluate(run, dataset, split):
+    run.check_model()
     terminal.import_keras()
     from transfer import evaluation
 

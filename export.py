@@ -24,6 +24,7 @@ import transfer  # noqa: F401  (from here on, Ctrl-C is one line)
 import numpy as np
 
 from transfer import card, files, formats, page, runs, table, terminal
+from transfer.images import is_hidden
 from transfer.terminal import say
 
 VERIFIED = 2000  # validation images on which an exported model is compared
@@ -85,7 +86,7 @@ def main(arguments=None):
 def export(asked):
     """Exports, verifies and keeps what was asked for; gives the exit status."""
     run = runs.read(asked.run) if asked.run else table.best(asked.logs, asked.data, "RUN")
-    runs.check_model(run.model)
+    run.check_model()
     needed = {"total_params", "validation_images"} - run.metrics.keys()
     if needed or "head" not in run.config:
         raise ValueError(
@@ -110,7 +111,10 @@ def export(asked):
     with files.folder_written_whole(output, check) as part:
         rows, failed = convert(run, dataset, names, part, asked.max_accuracy_drop)
         if len(rows) == 1:
+            for error in failed[1:]:
+                terminal.complain(error)
             raise failed[0]
+        run.check_model()  # it may have been trained on meanwhile
         print(card.table(rows))
         card.write(part, run, dataset, rows)
     say("export", output)
@@ -159,7 +163,7 @@ def check_output(output, overwrite):
     if not overwrite:
         raise ValueError(f"{output} exists: choose another --output, or give --overwrite as well")
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    foreign = sorted(names - formats.WRITTEN)
+    foreign = sorted(name for name in names - formats.WRITTEN if not is_hidden(name))
     if not output.is_dir() or foreign or (names and formats.PREPROCESSING not in names):
         what = f"holds {foreign[0]}" if foreign else "was not made by export.py"
         raise ValueError(f"{output} {what}, and is not replaced: choose another --output")

@@ -206,12 +206,14 @@ def choose_model(asked):
                 f"{asked.model} is not the model that {beside} describes: move it to another folder or, "
                 "if an older version of this project made the run, rename it model.keras"
             )
-    elif asked.run:
+        return asked.model, run
+    if asked.run:
         run = runs.read(asked.run)
     else:
         run = table.best(asked.logs, asked.data, "--run or --model")
         terminal.complain(f"using the model of {run.folder}")
-    return asked.model or run.model, run
+    run.check_model()
+    return run.model, run
 
 
 def predict(model, paths, largest, enlarge):

@@ -1,11 +1,13 @@
 """A sweep on a Ray cluster: the same figures as on one machine, whatever becomes of its nodes."""
 
 import csv
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from test_sweep import GRID
 import data
 from transfer import checkpoints, grid, network, settings
 from transfer import cluster as transfer_cluster
+from transfer.pool import Outcome
 from transfer.run import versions
 
 ray = pytest.importorskip("ray", reason="needs requirements-ray.txt")
@@ -171,3 +174,26 @@ def test_what_no_machine_offers_is_said(command, one_line, tmp_path):
 def test_an_address_with_no_cluster_behind_it(command, one_line, tmp_path):
     result = command("sweep.py", *GRID, "--logs", tmp_path, "--address", "127.0.0.1:1")
     one_line(result, "127.0.0.1:1", "no Ray cluster")
+
+
+def test_what_a_machine_has_lost_of_the_images_is_unpacked_again(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_bytes(b"pixels")
+    content = transfer_cluster._packed({"images/1.png": tmp_path / "images" / "1.png"})
+    sent = "images", hashlib.sha256(content).hexdigest(), len(b"pixels"), ["reference"]
+    monkeypatch.setattr(ray, "get", lambda _: content)
+    for lost in (False, True):
+        path = transfer_cluster._unpacked(sent, tmp_path / "home")
+        assert (path / "1.png").read_bytes() == b"pixels"
+        if not lost:
+            (path / "1.png").unlink()
+
+
+def test_a_run_that_cant_be_stored_fails_alone(tmp_path, monkeypatch):
+    config = settings.Config("full", logs=str(tmp_path / "missing" / "logs"), name="tiny")
+    trial = grid.Trial("all", config, "all")
+    (tmp_path / "missing").touch()
+    monkeypatch.setattr(ray, "get", lambda _: (Outcome("finished"), {"run": b"", "output": b""}))
+    machines = SimpleNamespace(ray=ray)
+    outcome = transfer_cluster.Cluster._outcome(machines, "reference", trial)
+    assert outcome.status == "failed" and "missing" in outcome.reason

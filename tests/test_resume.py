@@ -299,6 +299,9 @@ def test_what_is_kept_says_how_to_go_on(regime, words, tmp_path):
     reached = progress.Progress(tmp_path / regime / "run")
     reached.kept_epoch = 1
     assert words.format(tmp_path / regime / "run") in reached.kept()
+    reached.folder.mkdir(parents=True)
+    (reached.folder / "metrics.json").touch()
+    assert reached.kept() == f"{reached.folder} is finished"
 
 
 @pytest.mark.parametrize(("passed", "extended"), [(0, ""), (4, "15 at 4"), (15, "15")])
@@ -353,6 +356,23 @@ fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def test_a_folder_that_was_being_replaced_is_put_back(tmp_path):
+    """As where export.py was killed after it had moved an earlier export out of the way."""
+    (tmp_path / ".123.old.export").mkdir()
+    (tmp_path / ".123.old.export" / "model").touch()
+    with (
+        pytest.raises(ValueError, match="refused"),
+        files.folder_written_whole(tmp_path / "export", lambda _: None),
+    ):
+        assert (tmp_path / "export" / "model").exists()
+        raise ValueError("refused")
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    (tmp_path / ".123.old.export").mkdir()
+    with files.folder_written_whole(tmp_path / "export", lambda _: None):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
 def test_who_waits_for_a_lock_says_so_and_gets_it(tmp_path, monkeypatch):

@@ -138,6 +138,7 @@ def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
         (("--optimizer", "adam", "adan"), ["--optimizer", "adan"]),
         (("--images-per-class", "0"), ["--images-per-class", "1 or more"]),
         (("--folds", "2", "--fold", "3"), ["--fold", "3"]),
+        (("--fold", "1"), ["--fold", "--folds of 2 or more"]),
         (("--folds", "2", "3"), ["--folds", "one value", "different images"]),
         (("--near-duplicates", "keep", "drop"), ["--near-duplicates", "one value"]),
         (
@@ -726,3 +727,17 @@ def test_folds_are_told_apart(script, tmp_path):
     assert result.status == 0, result.err
     assert [line for line in result.out.splitlines() if "fold 3" in line]
     assert "3 runs" in result.out
+
+
+def test_a_run_without_its_settings_is_not_removed(tmp_path):
+    """They may still be on their way, as where logs are copied."""
+    config = settings.Config("full", logs=str(tmp_path), name="tiny")
+    trial = grid.Trial("all", config, "all")
+    trial.folder.mkdir(parents=True)
+    assert trial.to_run() == config and not trial.folder.exists()
+    for name in ("model.keras", "checkpoint-7.json"):
+        trial.folder.mkdir(parents=True)
+        (trial.folder / name).touch()
+        with pytest.raises(ValueError, match=r"has no config\.json: restore it"):
+            trial.to_run()
+        shutil.rmtree(trial.folder)

@@ -22,6 +22,8 @@ CHANGED = {
     "weights": "the weights that it began with have changed",
 }
 
+ANEW = "start a new run (a sweep does, once that folder is removed)"
+
 
 def save(folder, epoch, variables, facts, state):
     """Writes a checkpoint, whole or not at all, and removes older ones but the one before.
@@ -68,11 +70,11 @@ def read(folder, facts):
         for name in facts:
             if name != "settings" and known.get(name) != facts[name]:  # command_line compares those
                 changed = f"{name} was {known.get(name)}, now {facts[name]}"
-                raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}")
+                raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}; {ANEW}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files], state
     if (folder / "metrics.json").exists():  # its model must not give way to one that begins anew
-        raise ValueError(f"{folder} can't be resumed: it has no intact checkpoint; start a new run")
+        raise ValueError(f"{folder} can't be resumed: it has no intact checkpoint; {ANEW}")
     return None, None
 
 

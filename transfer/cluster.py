@@ -100,8 +100,9 @@ class Cluster:
         """Puts images and weights into the object store.
 
         Returns:
-            Dict by what --weights says, or "images": the name, the sha256, and where it is there, in a
-            list, as Ray would bring it to every machine otherwise.
+            Dict by what --weights says, or "images": the name, the sha256, the size of the files in
+            bytes, and where they are there, in a list, as Ray would bring them to every machine
+            otherwise.
         """
         from transfer.network import weights_file
 
@@ -111,14 +112,16 @@ class Cluster:
             for what in _needed(there) - contents.keys():
                 if what == "images":
                     source = Path(there.config.data)
-                    contents[what] = source.name, _packed(_images(source))
+                    contents[what] = source.name, _images(source)
                 else:
                     path = weights_file(what)
-                    contents[what] = path.name, _packed({path.name: path})
-        return {
-            key: (name, hashlib.sha256(content).hexdigest(), [self.ray.put(content)])
-            for key, (name, content) in contents.items()
-        }
+                    contents[what] = path.name, {path.name: path}
+        sent = {}
+        for what, (name, paths) in contents.items():
+            content = _packed(paths)
+            sha256, size = hashlib.sha256(content).hexdigest(), _size(paths.values())
+            sent[what] = name, sha256, size, [self.ray.put(content)]
+        return sent
 
     def free(self) -> int:
         """Says how many trials can be started at once."""
@@ -161,7 +164,10 @@ class Cluster:
             except OSError as error:
                 return Outcome("failed", terminal.reason(error))
         if content is not None:
-            _receive(trial, content)
+            try:
+                _receive(trial, content)
+            except OSError as error:  # such as a full disk
+                return Outcome("failed", terminal.reason(error))
         return outcome
 
     def interrupt(self) -> None:
@@ -315,6 +321,10 @@ def _images(source):
     return {str(Path(source.name, entry.path)): source / entry.path for entry in entries}
 
 
+def _size(paths):
+    return sum(path.stat().st_size for path in paths)
+
+
 def _packed(paths):
     """Packs files, by the names that they are to have, without compression: images have theirs."""
     buffer = io.BytesIO()
@@ -332,10 +342,13 @@ def _unpacked(what, home, folder=None):
         home: Folder of all that this machine was sent.
         folder: Where a single file belongs, if that matters.
     """
-    name, sha256, (ref,) = what
+    name, sha256, size, (ref,) = what
     path = (folder or home / sha256) / name
     if path.exists():
-        return path
+        if _size(files.files_of([path])) == size:
+            return path
+        # A machine may clear its folder for temporary files of what is old, but not of the folders.
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     import ray
 
     content = ray.get(ref)
@@ -360,7 +373,7 @@ def _receive(trial, content):
     trial.output.write_bytes(content["output"])
     trial.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=trial.config.logs) as temporary:
-        folder = Path(temporary, "run")
+        folder = Path(temporary, "received", "run")  # so deep that no command takes it for a run
         with zipfile.ZipFile(io.BytesIO(content["run"])) as archive:
             archive.extractall(folder)
         if not folder.exists():  # it ended before it had one
@@ -382,5 +395,6 @@ def _receive(trial, content):
                     known["data"]["source"] = here["data"]
                     known["weights"]["source"] = here["weights"]
                 files.write_json(folder / name, known)
-        shutil.rmtree(trial.folder, ignore_errors=True)
+        if trial.folder.exists():
+            os.replace(trial.folder, folder.with_name("before"))
         os.replace(folder, trial.folder)

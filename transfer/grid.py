@@ -82,7 +82,9 @@ class Trial(NamedTuple):
             with terminal.one_line_errors():
                 known = resumed(self.folder, here.regime, paths)
             return dataclasses.replace(known, logs=here.logs)
-        if self.folder.exists():  # it was interrupted before it had asked for anything
+        if any(self.folder.glob("model.keras")) or any(self.folder.glob("checkpoint-*")):
+            raise ValueError(f"{self.folder} has no config.json: restore it, or remove the folder")
+        if self.folder.exists():  # it was interrupted before it had learnt anything
             shutil.rmtree(self.folder)
         return self.config
 
@@ -193,6 +195,6 @@ def _folds(parser, given):
     with terminal.one_line_errors():
         check_flags(config)
     if config.fold > config.folds:
-        parser.error(f"argument --fold: expected --folds of {config.fold} or more as well")
+        parser.error(f"argument --fold: expected --folds of {max(config.fold, 2)} or more as well")
     folds = range(1, config.folds + 1) if config.folds and not config.fold else [config.fold]
     return [dataclasses.replace(config, fold=fold) for fold in folds]

@@ -142,6 +142,8 @@ class Progress:
         """Says what an unfinished run has saved, and how to resume it, if it is resumable."""
         if self.as_it_was:
             saved, then = f"{self.folder} is unchanged", "; the same command continues the run"
+        elif (self.folder / "metrics.json").exists():
+            saved, then = f"{self.folder} is finished", ""
         elif not self.kept_epoch:
             saved, then = "no model was saved yet", ", so there is nothing to resume"
         else:

@@ -55,6 +55,19 @@ class Run(NamedTuple):
         known = self.metrics.get("model_weights_sha256")
         return weights_digest(path) == known if known else path.name == self.model.name
 
+    def check_model(self) -> None:
+        """Refuses a model that is damaged, or not the one that metrics.json describes.
+
+        Raises:
+            OSError, ValueError: It is.
+        """
+        check_model(self.model)
+        if not self.is_its_model(self.model):
+            raise ValueError(
+                f"{self.model} is not the model that metrics.json beside it describes: put that one "
+                "back, or train again"
+            )
+
     @property
     def class_names(self) -> list[str]:
         return self.metrics["data"]["class_names"]

@@ -173,10 +173,10 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
             raise KeyboardInterrupt
         pressed = True
 
-    logs.mkdir(parents=True, exist_ok=True)
-    files.write_json(logs / MARK, {"data": fingerprint})
     before = {each: signal.signal(each, press) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
+        logs.mkdir(parents=True, exist_ok=True)
+        files.write_json(logs / MARK, {"data": fingerprint})
         with _shown(found) as show:
             while pool.busy or (waiting and not pressed):
                 while waiting and pool.free() and not pressed:
@@ -204,10 +204,10 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
         pool.close()
         # What another sweep of the same runs was training may have finished meanwhile.
         for place, one in enumerate(found):
-            if one.status == "failed":
+            if one.status == "running":
+                one = one._replace(status="interrupted")
+            if one.status in ("failed", "interrupted"):
                 found[place] = _state(one)
-            elif one.status == "running":
-                found[place] = one._replace(status="interrupted")
     if pressed:
         raise KeyboardInterrupt
 
