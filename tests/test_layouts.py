@@ -565,7 +565,7 @@ def test_a_folder_that_cant_be_read(tree, monkeypatch):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr(layouts.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     tree.refuses("images/b can't be read: Permission denied")
 
 

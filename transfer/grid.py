@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import data
 from transfer import depths, terminal
-from transfer.command_line import FLAGS, add_flag, check_range, option, resumed
+from transfer.command_line import FLAGS, add_flag, check_range, option
+from transfer.resuming import resumed
 from transfer.settings import RECIPES, Config, check_flags, check_weights
 
 # What is trained by default, of depths.DEPTHS.

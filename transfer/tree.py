@@ -1,0 +1,148 @@
+"""The tree of a folder, without what holds no images, and what is left out of it."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from transfer import images
+from transfer.terminal import counted, printable, shown
+
+USABLE = (
+    f"expected {', '.join(images.FORMATS)} with the suffix of the format, and no links out of the folder; "
+    "convert, rename, copy or (from iCloud) download them"
+)
+
+
+class Folder:
+    """A folder: its folders that hold images, by name, and its images.
+
+    `useless` is one of the images below it that can't be used, or None, and `bare` lists its folders
+    that hold such alone. `links` are the paths of its links that are not followed.
+    """
+
+    def __init__(self, path):
+        self.path, self.folders, self.images = path, {}, []
+        self.useless, self.bare, self.links = None, [], []
+
+
+def scan(root):
+    """Lists a folder. Links are followed inside it, to each folder once, and never to one around them.
+
+    Args:
+        root: Path of the folder.
+
+    Returns:
+        It as a `Folder`, without those in it that hold no images; a list of lines on what is left out;
+        and the words in which a refusal says what it has instead of images.
+
+    Raises:
+        OSError: A folder in it can't be read.
+    """
+    tree, real_root, entered = [Folder(Path())], Path(os.path.realpath(root)), set()
+    kinds, unused, hidden, hidden_folders = Counter(), [], [], []
+    for folder in tree:  # which grows by the folders in it, without recursion: they may be deep
+        try:
+            with os.scandir(root / folder.path) as found:
+                for entry in sorted(found, key=lambda entry: entry.name):
+                    path = folder.path / entry.name
+                    image = path.suffix.lower() in images.SUFFIXES
+                    if images.is_hidden(entry.name):
+                        if entry.is_dir(follow_symlinks=False):
+                            hidden_folders.append(path)
+                        elif image and entry.is_file(follow_symlinks=False):
+                            hidden.append(path.name)
+                        continue
+                    leads = not entry.is_symlink() or _leads_on(root / path, real_root, entered)
+                    plain = leads and entry.is_file()
+                    if not leads:
+                        folder.links.append(path)
+                        folder.useless = path
+                    elif entry.is_dir():
+                        folder.folders[entry.name] = Folder(path)
+                        tree.append(folder.folders[entry.name])
+                    elif image and plain and not images.is_plot(root / path):
+                        folder.images.append(path)
+                    elif image and plain:
+                        kinds["plots of this project"] += 1
+                    else:
+                        kinds[path.suffix.lower() if plain else "not a regular file"] += 1
+                        if plain and images.means_image(root / path):
+                            folder.useless = path
+                            unused.append(path)
+        except OSError as error:
+            raise OSError(
+                f"{printable(root / folder.path)} can't be read: {error.strerror}"
+            ) from error
+    empty = _without_empty(tree)
+    links = [link for folder in tree for link in folder.links]
+    elsewhere = [link for link in links if _is_elsewhere(root / link, real_root)]
+    left_out = _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere)
+    return tree[0], *left_out
+
+
+def _leads_on(link, real_root, entered):
+    """Says whether a link is followed; adds the folder that it leads to to those `entered`."""
+    target = Path(os.path.realpath(link))
+    if not target.is_relative_to(real_root) or not target.exists():
+        return False
+    if target.is_dir():
+        around = Path(os.path.realpath(link.parent))
+        if target in entered or around.is_relative_to(target):
+            return False
+        entered.add(target)
+    return True
+
+
+def _is_elsewhere(link, real_root):
+    """Says whether a link leads to a folder that neither is in the root nor holds it."""
+    target = Path(os.path.realpath(link))
+    around = target.is_relative_to(real_root) or real_root.is_relative_to(target)
+    return target.is_dir() and not around
+
+
+def _without_empty(tree):
+    """Removes the folders below which there are no images; returns the paths of the outermost."""
+    below_nothing = set()
+    for folder in reversed(tree):
+        for name, below in list(folder.folders.items()):
+            if not below.images and not below.folders:
+                del folder.folders[name]
+                below_nothing.add(below.path)
+                if below.useless:
+                    folder.bare.append(below)
+                    folder.useless = below.useless
+    return sorted(path for path in below_nothing if path.parent not in below_nothing)
+
+
+def _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere):
+    """Returns lines on what is left out, and what a folder without images has instead."""
+    notes, others = [], ""
+    if kinds:
+        each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
+        files = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
+        others = f", but {files}"
+        if unused:
+            files += f"; {counted(len(unused), 'image')} among them, such as {printable(unused[0])}: {USABLE}"
+        notes.append(f"left out: {files}")
+    if empty:
+        notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
+    if links:
+        dropped = (
+            f"{counted(len(links), 'link')} out of the folder, to nothing, in a circle or to a folder "
+            f"that another link leads to: {shown(links)}"
+        )
+        others += f"{' and' if others else ', but'} {dropped}"
+        notes.append(f"not followed: {dropped}")
+    if hidden:
+        notes.append(
+            f"left out: {counted(len(hidden), 'hidden file')} named like an image: {shown(hidden)}"
+        )
+    if hidden_folders:
+        many = counted(len(hidden_folders), "hidden folder")
+        notes.append(f"left out: {many}: {shown(hidden_folders)}")
+    if elsewhere:
+        notes.append(
+            f"no class here, as a link to a folder elsewhere is not followed: {shown(elsewhere)}; to use "
+            "its images, put them there in place of the link"
+        )
+    return notes, others
