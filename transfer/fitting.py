@@ -60,24 +60,14 @@ def train(model, trainable, dataset, config, facts, progress):
     bars = sys.stdout.isatty() and len(progress.reported) == config.epochs
     done = config.epochs if progress.out_of_patience() else progress.epochs
 
-    averaging = Averaging()
-
-    def report(block, logs):
-        epoch = (block + 1) * at_once
-        if progress.epoch_end(epoch, model, trained, logs, report=not bars):
-            averaging.restore()
-            state = progress.state()
-            checkpoints.save(progress.folder, progress.epochs, variables, facts, state)
-
     def stop_if_hopeless(block, logs):
         if progress.epochs == (block + 1) * at_once:
             progress.stop_if_hopeless()
 
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
-        averaging,
-        keras.callbacks.LambdaCallback(on_epoch_end=report),
-        board,  # after `report`, which restores the raw weights: its histograms are all of these
+        Keeping(model, variables, facts, progress, report=not bars),
+        board,  # after `Keeping`, which restores the raw weights: its histograms are all of these
         keras.callbacks.LambdaCallback(on_epoch_end=stop_if_hopeless),
     ]
     fit(
@@ -136,19 +126,39 @@ def restore(model, variables, arrays, folder):
         layer.finalize_state()
 
 
-class Averaging(keras.callbacks.Callback):
-    """Swaps in the optimizer's averaged weights, if it keeps any, to be validated and saved."""
+class Keeping(keras.callbacks.Callback):
+    """Keeps the model and a checkpoint after each validation.
+
+    If the optimizer averages the weights, the average is validated and kept, and training goes on
+    from the raw weights, which are those of the checkpoint.
+
+    Args:
+        model: The whole model, even where fit() trains its tail alone.
+        variables: Keras variables of the checkpoint.
+        facts: As in `train`.
+        progress: `Progress` of the run.
+        report: Whether to print a line after each validation.
+    """
+
+    def __init__(self, model, variables, facts, progress, report):
+        super().__init__()
+        self.whole, self.variables, self.facts = model, variables, facts
+        self.progress, self.report = progress, report
 
     def on_test_begin(self, logs=None):
-        self.weights = [np.array(variable) for variable in self.model.trainable_variables]
+        self.raw = [np.array(variable) for variable in self.model.trainable_variables]
         # In float16, a first step may not have been taken yet; an average begins with it.
         if int(self.model.optimizer.iterations):
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
-    def restore(self):
-        """Puts the raw weights back so that training continues from them; call it after saving."""
-        for variable, weight in zip(self.model.trainable_variables, self.weights, strict=True):
-            variable.assign(weight)
+    def on_epoch_end(self, epoch, logs=None):
+        progress = self.progress
+        epochs = (epoch + 1) * progress.epochs_at_once
+        if progress.epoch_end(epochs, self.whole, self.model, logs, self.report):
+            for variable, values in zip(self.model.trainable_variables, self.raw, strict=True):
+                variable.assign(values)
+            state = progress.state()
+            checkpoints.save(progress.folder, epochs, self.variables, self.facts, state)
 
 
 def train_head(model, dataset, config):
