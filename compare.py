@@ -49,7 +49,7 @@ def main(arguments=None):
 
 
 def compare(asked):
-    """Prints, writes and draws the comparison that was asked for; gives the exit status."""
+    """Prints, writes and draws the comparison that was asked for; returns the exit status."""
     finished, others = runs.find(asked.logs)
     for line in others:
         print(f"skipped {line}")

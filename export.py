@@ -84,7 +84,7 @@ def main(arguments=None):
 
 
 def export(asked):
-    """Exports, verifies and keeps what was asked for; gives the exit status."""
+    """Exports, verifies and keeps what was asked for; returns the exit status."""
     run = runs.read(asked.run) if asked.run else table.best(asked.logs, asked.data, "RUN")
     run.check_model()
     needed = {"total_params", "validation_images"} - run.metrics.keys()
@@ -233,7 +233,7 @@ def balanced(split, classes, count, seed):
 
 
 def measure(model, paths, images):
-    """Runs a model, of these files, on images uint8 (n, side, side, 3); gives `card.Measured`."""
+    """Runs a model, of these files, on images uint8 (n, side, side, 3); returns `card.Measured`."""
     times = []
     for image in images[: TIMED + 1]:
         start = time.perf_counter()

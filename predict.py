@@ -102,7 +102,7 @@ class Opened(NamedTuple):
 
 
 def open_model(asked):
-    """Opens what was asked for, in the fastest way there is; gives it as `Opened`."""
+    """Opens what was asked for, in the fastest way there is; returns it as `Opened`."""
     if asked.model and formats.runtime_of(asked.model):
         if asked.explain:
             raise ValueError(f"--explain needs the model.keras of a run: {asked.model} is not one")
@@ -137,7 +137,7 @@ def exported_litert(run):
 
 
 def open_run(path, run):
-    """Loads a model.keras, of a run if one is known; gives it as `Opened`."""
+    """Loads a model.keras, of a run if one is known; returns it as `Opened`."""
     runs.check_model(path)
     terminal.import_keras()
     from transfer.evaluation import classifier, load
@@ -162,7 +162,7 @@ def open_run(path, run):
 
 
 def open_exported(path, class_names=()):
-    """Loads a model that export.py wrote, in the runtime of its format; gives it as `Opened`.
+    """Loads a model that export.py wrote, in the runtime of its format; returns it as `Opened`.
 
     `class_names` are those beside it if none are given.
     """

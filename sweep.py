@@ -47,7 +47,7 @@ def main(arguments=None):
 
 
 def sweep(planned, asked):
-    """Trains what is left of a sweep, and says which depth to take; gives the exit status."""
+    """Trains what is left of a sweep, and says which depth to take; returns the exit status."""
     first = planned.trials[0].config
     logs = Path(first.logs)
     found, fingerprint = sweeping.begin(

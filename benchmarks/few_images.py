@@ -105,7 +105,7 @@ def plan(source, amounts):
 
 
 def measure(source, trial, logs):
-    """Makes one trial in a new process, and keeps its run in a folder; gives all that is known of it."""
+    """Makes one trial in a new process, and keeps its run in a folder; returns all that is known of it."""
     each, seed = trial["images_per_class"], trial["seed"]
     if trial["regime"] == "peer":
         return trial | json.loads(process("-m", "benchmarks.linear_peer", source, each, seed))
@@ -129,7 +129,7 @@ def measure(source, trial, logs):
 
 
 def process(*arguments, **environment):
-    """Runs Python; gives the last line of its output, or raises the last one of its errors."""
+    """Runs Python; returns the last line of its output, or raises the last one of its errors."""
     made = report.run_command(
         [sys.executable, *map(str, arguments)],
         env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

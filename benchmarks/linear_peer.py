@@ -33,7 +33,7 @@ SEARCH_IMAGES = 5000
 
 
 def peer(source, images_per_class, seed):
-    """Trains and evaluates the peer on the same images as the regimes; gives its figures."""
+    """Trains and evaluates the peer on the same images as the regimes; returns its figures."""
     dataset = data.load(source, recipes.LARGEST_SIZE, seed, images_per_class=images_per_class)
     model = feature_model()
     training = features(model, dataset.train.images, mirror=True)

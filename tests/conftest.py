@@ -63,7 +63,7 @@ def finish(process):
 
 @pytest.fixture
 def command():
-    """Runs a script as a process of its own; gives its exit status and output."""
+    """Runs a script as a process of its own; returns its exit status and output."""
     return lambda *arguments, **environment: finish(start(*arguments, **environment))
 
 

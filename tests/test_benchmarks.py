@@ -141,7 +141,7 @@ def invented(trial):
 
 @pytest.fixture
 def few_images(tmp_path, monkeypatch):
-    """Calls the benchmark with invented trials; gives its exit status and the trials it made."""
+    """Calls the benchmark with invented trials; returns its exit status and the trials it made."""
     from benchmarks import few_images
 
     def call(*arguments, measure=invented):

@@ -278,7 +278,7 @@ SETTINGS = {
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a finished run that nothing trained, on images that are gone; gives its folder."""
+    """Writes a finished run that nothing trained, on images that are gone; returns its folder."""
 
     def write(
         name, accuracy, images=None, regime="frozen", recipe="tuned", source="/gone", **config
@@ -310,7 +310,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def shown(script, tmp_path):
-    """Compares; gives the output and, each as a list of rows by title, the three tables."""
+    """Compares; returns the output and, each as a list of rows by title, the three tables."""
 
     def compared():
         result = script("compare.py", "--logs", tmp_path)

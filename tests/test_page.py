@@ -42,7 +42,7 @@ def page(browser):
             return self.says(ready)
 
         def says(self, *wanted):
-            """Waits until the page says that; gives it."""
+            """Waits until the page says that; returns it."""
 
             def said():
                 text = "\n".join(self.run(STATE))

@@ -48,7 +48,7 @@ def whole(tmp_path_factory):
 
 
 def cut_off(regime, logs, done):
-    """Starts a run and kills it as soon as `done(folder)` says so; gives its folder."""
+    """Starts a run and kills it as soon as `done(folder)` says so; returns its folder."""
     arguments = (*TINY, *EPOCHS, "--precision", "float32", "--logs", logs, "--name", "run")
     process = start(f"train_{regime}.py", *arguments)
     folder = logs / regime / "run"

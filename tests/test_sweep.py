@@ -228,7 +228,7 @@ def test_where_views_are_new_each_epoch_the_head_reads_the_features_of_depth_hea
 
 
 def asked_for(*arguments):
-    """Reads the command line of a sweep; gives its grid."""
+    """Reads the command line of a sweep; returns its grid."""
     parser = terminal.Parser()
     parser.add_argument("--yes", action="store_true")
     return grid.parse(parser, list(map(str, arguments)))[0]

@@ -138,7 +138,7 @@ class Cluster:
         self.busy[task.remote(*arguments)] = trial
 
     def finished(self, seconds: float) -> list[tuple[Trial, Outcome]]:
-        """Waits up to so many seconds for trials that have ended; gives them."""
+        """Waits up to so many seconds for trials that have ended; returns them."""
         if not self.busy:
             time.sleep(seconds)
             return []
@@ -243,7 +243,7 @@ def _pinned_to(node):
 
 
 def _inspect(paths):
-    """Says, on a machine, whether it sees all of these paths; gives its versions, too."""
+    """Says, on a machine, whether it sees all of these paths; returns its versions, too."""
     return all(map(os.path.exists, paths)), run.versions()
 
 
@@ -262,7 +262,7 @@ def _check_versions(expected, found, machine):
 
 
 def _train(trial, mark, expected, sent, halving):
-    """Trains a trial on one of the machines; gives its `Outcome`, and what is to go back."""
+    """Trains a trial on one of the machines; returns its `Outcome`, and what is to go back."""
     home = Path(tempfile.gettempdir(), f"squeezenet-{getpass.getuser()}")
     shared = all(map(os.path.exists, (mark, *_local(trial.config))))
     if not shared:  # before Keras is imported, which reads it once
@@ -335,7 +335,7 @@ def _packed(paths):
 
 
 def _unpacked(what, home, folder=None):
-    """Unpacks what was sent, once for each machine; gives its path.
+    """Unpacks what was sent, once for each machine; returns its path.
 
     Args:
         what: As of `Cluster._send`.

@@ -53,7 +53,7 @@ def _contradictions(found, copies, used):
 
 
 def without_duplicates(found, rows):
-    """Removes from `rows` copies of an image; gives lines that say which.
+    """Removes from `rows` copies of an image; returns lines that say which.
 
     Of the copies in several splits that of test stays, else that of validation; in one split the
     first stays, whatever the seed. Labels that contradict each other are named.
@@ -69,7 +69,7 @@ def without_duplicates(found, rows):
 
 
 def without_near_duplicates(found, rows, drop):
-    """Finds images of `rows` that are in two splits in other sizes or qualities; gives lines on them.
+    """Finds images of `rows` that are in two splits in other sizes or qualities; returns lines on them.
 
     With `drop`, training loses those that are in validation or test, and validation those in test;
     test keeps all of its own. Without it, they are only named.

@@ -188,7 +188,7 @@ def digest(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict:
-    """Reads a JSON object; gives an empty one for JSON that is no object.
+    """Reads a JSON object; returns an empty one for JSON that is no object.
 
     Raises:
         OSError: The file is missing, or can't be read.

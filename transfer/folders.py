@@ -176,7 +176,7 @@ def _find(cache, key, image_size):
 
 
 def _read(path):
-    """Reads what `_write` wrote about the decoded images, or gives None unless all is as written."""
+    """Reads what `_write` wrote about the decoded images, or returns None unless all is as written."""
     try:
         kept = files.read_json(path.with_suffix(".json"))
         return kept if files.digest(path) == kept["sha256"] else None

@@ -31,7 +31,7 @@ def make_optimizer(config, steps):
 
 
 def lean(optimizer):
-    """Makes an optimizer's graph smaller, which takes TensorFlow long to build; gives it back.
+    """Shrinks an optimizer's graph, which TensorFlow is slow to build; returns the optimizer.
 
     Keras evaluates the schedule once more for the weight decay of every variable, with a conditional
     each, and lays out Adam's update of a variable in some twenty operations. Here the schedule is

@@ -46,7 +46,7 @@ class Pool:
         worker.connection.send(trial)
 
     def finished(self, seconds: float) -> list[tuple[Trial, Outcome]]:
-        """Waits up to so many seconds for trials that have ended; gives them."""
+        """Waits up to so many seconds for trials that have ended; returns them."""
         ready = wait([worker.connection for worker in self.busy], seconds)
         ended = []
         for worker in [worker for worker in self.busy if worker.connection in ready]:

@@ -115,7 +115,7 @@ def read_metrics(folder: Path) -> dict:
 
 
 def _unsound(metrics):
-    """Names the first thing that metrics with all entries lack in these, or gives None."""
+    """Names the first thing that metrics with all entries lack in these, or returns None."""
     reported = metrics["history"]["epoch"]
     reported = reported if isinstance(reported, list) else []
     order = metrics["data"].get("order", {})
@@ -160,7 +160,7 @@ def _is_count(value, least=0):
 
 
 def _lack(value, required, prefix=""):
-    """Names the first entry that a dict lacks or has of another kind, or gives None."""
+    """Names the first entry that a dict lacks or has of another kind, or returns None."""
     for key, kind in required.items():
         found = value.get(key)
         if isinstance(kind, dict):

@@ -160,7 +160,7 @@ def _run(title, trainable, config, progress):
 
 
 def _finish(dataset, config, progress, known, board):
-    """Evaluates the model that was kept, and writes the run's figures; gives its metrics."""
+    """Evaluates the model that was kept, and writes the run's figures; returns its metrics."""
     from transfer import plots
     from transfer.evaluation import judge, load
 

@@ -224,7 +224,7 @@ def _result(one: Result, outcome: Outcome) -> Result:
 
 
 def write(found: list[Result], varied: list[str], logs: Path) -> list[Path]:
-    """Writes sweep.md and sweep.csv, and draws sweep.png if there is anything to draw; gives these."""
+    """Writes sweep.md and sweep.csv, and draws sweep.png if there is anything to draw; returns these."""
     from transfer import plots
 
     table, values, plot = (logs / f"sweep.{suffix}" for suffix in ("md", "csv", "png"))
