@@ -13,18 +13,8 @@ import sys
 from pathlib import Path
 
 from transfer import files, results, runs, terminal
-from transfer.table import (
-    ACCURACY,
-    PARAMETERS,
-    SECONDS,
-    differing,
-    one_a_seed,
-    overlapping,
-    rank,
-    show,
-    text_table,
-    write_tables,
-)
+from transfer.comparison import differing, text_table, write_tables
+from transfer.table import ACCURACY, PARAMETERS, SECONDS, one_a_seed, overlapping, rank, show
 
 MISTAKES = 18
 FILTERS = {

@@ -55,11 +55,11 @@ def main(arguments=None):
 TABLE = """
 import sys
 from pathlib import Path
-from transfer import runs, table
+from transfer import comparison, runs, table
 finished, _ = runs.find(sys.argv[1])
 groups = table.rank(table.one_a_seed(finished)[0])
-print(table.text_table(groups[0][1]))
-table.write_tables(groups, Path(sys.argv[1]))
+print(comparison.text_table(groups[0][1]))
+comparison.write_tables(groups, Path(sys.argv[1]))
 """
 
 
