@@ -484,7 +484,9 @@ def test_metrics_of_another_model_are_refused(trained, script, one_line, picture
     one_line(script("predict.py", picture, "--model", tmp_path / "full.keras"), "full.keras is not")
 
 
-def test_a_run_whose_model_is_another_one_is_not_exported_or_evaluated(trained, script, one_line, picture, tmp_path):
+def test_a_run_whose_model_is_another_one_is_not_exported_or_evaluated(
+    trained, script, one_line, picture, tmp_path
+):
     folder = shutil.copytree(trained.full.folder, tmp_path / "logs" / "full" / "run")
     shutil.copy(trained.frozen.folder / "model.keras", folder)
     words = (f"{folder / 'model.keras'} is not the model that metrics.json", "put that one back")

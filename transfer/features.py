@@ -334,13 +334,14 @@ class Cache:
                     # Of few sizes, so that an image's features don't depend on how many others
                     # there are: the last image is repeated up to the next power of two. One alone
                     # would take another path through the kernels, with other last bits.
-                    size = min(EVALUATION_BATCH, max(2, 2 ** math.ceil(math.log2(len(batch)))))
-                    repeats = [1] * (len(batch) - 1) + [1 + size - len(batch)]
-                    full = tf.repeat(batch, repeats, axis=0)
-                    outputs = keras.tree.flatten(self.prefix.predict_on_batch(full))
+                    count = len(batch)
+                    size = min(EVALUATION_BATCH, max(2, 2 ** math.ceil(math.log2(count))))
+                    if size > count:
+                        batch = tf.repeat(batch, [1] * (count - 1) + [1 + size - count], axis=0)
+                    outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
                     for file, output in zip(opened, outputs, strict=True):
-                        output[: len(batch)].tofile(file)
-                    advance(len(batch))
+                        output[:count].tofile(file)
+                    advance(count)
             for file in opened:
                 file.close()
             digests = [files.digest(path) for path in paths]

@@ -1,6 +1,5 @@
 """The plots of the project, drawn to be read without colour."""
 
-import io
 import math
 import textwrap
 import warnings
@@ -8,6 +7,7 @@ import warnings
 import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     EngFormatter,
@@ -50,9 +50,10 @@ def _short(name):
 
 def to_pixels(figure):
     """Renders a figure; returns uint8 (height, width, 3)."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def losses(history, kept_epoch):
