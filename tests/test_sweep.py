@@ -139,6 +139,7 @@ def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
         (("--images-per-class", "0"), ["--images-per-class", "1 or more"]),
         (("--folds", "2", "--fold", "3"), ["--fold", "3"]),
         (("--fold", "1"), ["--fold", "--folds of 2 or more"]),
+        (("--optimizer", "adam", "adamw"), ["--optimizer", "the same here"]),
         (("--folds", "2", "3"), ["--folds", "one value", "different images"]),
         (("--near-duplicates", "keep", "drop"), ["--near-duplicates", "one value"]),
         (
@@ -512,6 +513,23 @@ def test_a_trial_that_began_with_other_weights_is_not_the_one_asked_for(trials):
     assert "the weights changed while it was trained" in state.reason
 
 
+def write_metrics(one):
+    found = METRICS | {"data": METRICS["data"] | one.images}
+    one.trial.folder.mkdir(parents=True)
+    (one.trial.folder / "metrics.json").write_text(json.dumps(found))
+
+
+def test_a_run_that_finished_as_its_sweep_was_terminated_is_finished(trials, tmp_path):
+    class Finishing(Terminated):
+        def interrupt(self):
+            super().interrupt()
+            write_metrics(next(one for one in trials if one.trial in self.busy))
+
+    with pytest.raises(KeyboardInterrupt):
+        sweeping.train(trials, tmp_path, "fingerprint", Finishing())
+    assert sorted(one.status for one in trials) == ["finished"] + ["waiting"] * 3
+
+
 def test_a_trial_that_another_sweep_finished_meanwhile_is_finished(trials, tmp_path):
     class Pool:
         busy, closed = False, False
@@ -527,9 +545,7 @@ def test_a_trial_that_another_sweep_finished_meanwhile_is_finished(trials, tmp_p
             yield trials[0].trial, pool.Outcome("failed", "another process is training it")
 
         def close(self):
-            found = METRICS | {"data": METRICS["data"] | trials[0].images}
-            trials[0].trial.folder.mkdir(parents=True)
-            (trials[0].trial.folder / "metrics.json").write_text(json.dumps(found))
+            write_metrics(trials[0])
 
     found = [trials[0]._replace(status="waiting", run=None)]
     sweeping.train(found, tmp_path / "logs", "sha256", Pool())

@@ -158,6 +158,11 @@ def _axes(parser, asked):
         for i, value in enumerate(values):
             if value in values[:i]:
                 parser.error(f"argument {option(name)}: {value} is given twice")
+    if {"adam", "adamw"} <= set(axes.get("optimizer", ())):
+        parser.error(
+            "argument --optimizer: adam and adamw are the same here, as the weight decay is always "
+            "decoupled: give only one of them"
+        )
     for field in FLAGS:
         for value in axes.get(field.name, ()):
             check_range(parser, field, value)

@@ -70,7 +70,7 @@ def losses(history, kept_epoch):
     axes.plot(epochs, history["val_loss"], "s-", color="black", label="validation")
     axes.axvline(kept_epoch, color="0.7", linestyle=":", label=f"kept: epoch {kept_epoch}")
     axes.set(xlabel="epoch", ylabel="categorical cross-entropy (nats)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend()
     return figure
 
@@ -228,7 +228,7 @@ def _draw_curves(axes, curves):
         axes.plot(epochs, history["accuracy"], ":", label=f"{name}, training", **line)
     axes.set(xlabel="epoch", ylabel="accuracy")
     axes.set_title("learning curves, the best of each regime", fontsize="medium")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(fontsize="small")
 
