@@ -151,7 +151,7 @@ def pipeline(source):
 
 
 def memory(source):
-    """Peak resident memory of default runs, above the interpreter with Keras imported, mapped files of features included."""
+    """Peak resident memory of default runs, above the interpreter with Keras imported, mapped files of features included, each time they are mapped: once to train the head alone, once for the run."""
     for regime in REGIMES:
         peaks = {
             epochs: fresh(train, defaults(regime, data=source, epochs=epochs))["gigabytes"]
