@@ -103,8 +103,7 @@ def export(asked):
         dataset = runs.images_of([run])
     except runs.Gone as gone:
         raise ValueError(
-            f"an export is verified on the images that its run was validated on: {gone}, or "
-            "train a new run on them where they are now"
+            f"an export is verified on the images that its run was validated on: {gone}"
         ) from gone
     terminal.import_keras()
     say("run", run.folder, flush=True)

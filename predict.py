@@ -240,8 +240,8 @@ def predict(model, paths, largest, enlarge):
     with concurrent.futures.ThreadPoolExecutor(precision.CORES) as pool:
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
-            images = list(pool.map(read, batch))
-            yield from zip(batch, images, classify(model, images), strict=True)
+            found = list(pool.map(read, batch))
+            yield from zip(batch, found, classify(model, found), strict=True)
 
 
 def classify(model, images):

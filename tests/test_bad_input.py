@@ -64,6 +64,7 @@ def test_unknown_flag(command, no_keras, one_line, script):
         ("--data", "cifar11", "cifar10, shapes"),
         ("--data", "nowhere.npz", "does not exist"),
         ("--data", "", "no data given"),
+        ("--learning-rate", "inf", "expected a finite number"),
         ("--weights", "", "--weights: expected a value"),
         ("--name", "", "--name: expected a value"),
         ("--resume", "", "--resume: expected a value"),

@@ -12,6 +12,7 @@ import pytest
 from conftest import REGIMES, TINY, predicted, start
 from PIL import Image, features
 
+import predict
 from transfer import images, network, settings
 
 
@@ -482,6 +483,18 @@ def test_metrics_of_another_model_are_refused(trained, script, one_line, picture
     older = {k: v for k, v in trained.full.metrics.items() if k != "model_weights_sha256"}
     (tmp_path / "metrics.json").write_text(json.dumps(older))
     one_line(script("predict.py", picture, "--model", tmp_path / "full.keras"), "full.keras is not")
+
+
+def test_more_images_than_a_batch(trained, script, picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "BATCH", 2)
+    for number in range(5):
+        shutil.copy(picture, tmp_path / f"{number}.png")
+    (tmp_path / "3.png").write_text("no image")
+    result = script("predict.py", *sorted(tmp_path.glob("?.png")), "--run", trained.full.folder)
+    assert [line.split(": ")[0][-5:] for line in result.out.splitlines()] == [
+        f"{number}.png" for number in (0, 1, 2, 4)
+    ]
+    assert result.status == 1 and "3.png is not an image" in result.err
 
 
 def test_a_run_whose_model_is_another_one_is_not_exported_or_evaluated(

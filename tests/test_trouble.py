@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -222,3 +223,23 @@ def test_what_a_run_made_disappears_with_it(tmp_path):
     with runs.removed_without_model(made):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_became_another_error_is_one(
+    script, one_line, tmp_path, monkeypatch, number
+):
+    """As KeyboardInterrupt does where TensorFlow is tracing."""
+
+    def interrupted(*_):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise AssertionError("Nesting violated") from None
+
+    monkeypatch.setattr("transfer.run._run", interrupted)
+    result = script("train_frozen.py", *TINY, "--logs", tmp_path)
+    one_line(result, "interrupted: no model was saved yet", status=130)
+    monkeypatch.setattr("transfer.run._run", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        script("train_frozen.py", *TINY, "--logs", tmp_path)

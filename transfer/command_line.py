@@ -73,9 +73,11 @@ def check_range(parser, field, value):
     """Refuses a value that is out of a flag's range."""
     flag = option(field.name)
     minimum, above, below = map(field.metadata.get, ("minimum", "above", "below"))
-    if minimum is not None and not minimum <= value < math.inf:
+    if value in (math.inf, -math.inf):
+        parser.error(f"argument {flag}: expected a finite number. Received: {value}")
+    if minimum is not None and not minimum <= value:
         parser.error(f"argument {flag}: expected {minimum} or more. Received: {value}")
-    if above is not None and not above < value < math.inf:
+    if above is not None and not above < value:
         parser.error(f"argument {flag}: expected more than {above}. Received: {value}")
     if below is not None and not value < below:
         parser.error(f"argument {flag}: expected less than {below}. Received: {value}")

@@ -149,8 +149,9 @@ def _train(trial, interrupted, hopeless):
                 "another process is training it: run the same command again once that has finished",
             )
         try:
+            terminal.interruption.clear()
             for each in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.default_int_handler)
+                signal.signal(each, terminal.interrupt)
             if interrupted():
                 return Outcome("interrupted")
             if (trial.folder / "metrics.json").exists():  # its process died after it had finished

@@ -87,6 +87,8 @@ def _run_one(title, trainable, config, hopeless):
     except OSError as error:  # such as a full disk
         terminal.stop(f"{terminal.reason(error)}: {progress.kept()}")
     except Exception as error:
+        if terminal.interruption.is_set():
+            terminal.stop(f"interrupted: {progress.kept()}", status=terminal.INTERRUPTED)
         # TensorFlow's own, of disk or memory, and Python's.
         if type(error).__name__ != "ResourceExhaustedError" and not isinstance(error, MemoryError):
             raise

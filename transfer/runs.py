@@ -195,7 +195,10 @@ def check_logs(logs: str | Path, source: str) -> None:
             f"{printable(logs)} is not UTF-8, which TensorFlow needs: choose another --logs"
         ) from None
     folder, images = (Path(os.path.realpath(os.path.expanduser(path))) for path in (logs, source))
-    if source not in data.SOURCES and images.is_dir() and folder.is_relative_to(images):
+    among = (
+        source and source not in data.SOURCES and images.is_dir() and folder.is_relative_to(images)
+    )
+    if among:
         raise OSError(f"{logs} is in the folder of images, {source}: choose another --logs")
 
 
@@ -354,9 +357,12 @@ def images_of(group: Sequence[Run]) -> data.Dataset:
     known = [key for key in data.SETTINGS if key in config]
     # The others are the defaults of `data.load`.
     how = {key: config[key] for key in known if config[key] != OLDER_DEFAULTS.get(key)}
-    why = "no longer exists: move the images back"
+    why = "no longer exists: move the images back, or train a new run where they are now"
     if there:
-        why = "has changed since: its images, or their splits, are no longer the run's"
+        why = (
+            "has changed since: its images, or their splits, are no longer the run's; undo the changes, "
+            "or train a new run"
+        )
     for source in there:
         try:
             dataset = data.load(source, **how)

@@ -10,12 +10,23 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 DRAWN_BY = "SqueezeNet transfer"  # in the header of each plot
 SHOWN = 5  # names in a line
 INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
+
+
+# Set by `interrupt`, until the next command or run begins.
+interruption = threading.Event()
+
+
+def interrupt(*_):
+    """Handles a signal as Ctrl-C is handled, and notes it: TensorFlow may make another error of it."""
+    interruption.set()
+    raise KeyboardInterrupt
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +37,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **arguments):
         # What ends a batch job, such as its time limit, ends it in order, as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+            signal.signal(signal.SIGINT, interrupt)
+        interruption.clear()
         take_any_text()
         super().__init__(allow_abbrev=False, **arguments)
         self.register("type", None, filled)
