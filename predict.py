@@ -139,8 +139,6 @@ def exported_litert(run):
 def open_run(path, run):
     """Loads a model.keras, of a run if one is known; returns it as `Opened`."""
     runs.check_model(path)
-    if run and not run.is_its_model(path):
-        terminal.complain(f"{path} is not the model that metrics.json beside it describes")
     terminal.import_keras()
     from transfer.evaluation import classifier, load
 

@@ -356,3 +356,44 @@ def test_figures_measures_each_step_and_goes_on_after_one_that_failed(
     with pytest.raises(SystemExit):
         figures.main(["--data", "shapes", "--only", "speed", "other"])
     assert not commands
+
+
+def test_small_folders_of_other_images(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    from benchmarks import other_images
+
+    def unpack(package, _):
+        folder = tmp_path / package
+        if package.startswith("emoji"):
+            names = [f"{number}.png" for number in range(14)]
+            kept = {"has_img_google": True, "has_img_twitter": True, "subcategory": "cat-face"}
+            images = [kept | {"image": name} for name in names]
+            style = package.removeprefix("emoji-datasource-").partition("@")[0]
+            (folder / "img" / style / "64").mkdir(parents=True)
+            for name in names:
+                Image.new("RGB", (64, 64)).save(folder / "img" / style / "64" / name)
+            (folder / "emoji.json").write_text(json.dumps([*images, {"subcategory": "rare"}]))
+            return folder
+        part = "clothes" if "fashion" in package else "digits"
+        (folder / "src" / part).mkdir(parents=True)
+        for number in range(10):
+            values = {"data": [number / 9] * (28 * 28 * 620)}
+            (folder / "src" / part / f"{number}.json").write_text(json.dumps(values))
+        return folder
+
+    monkeypatch.setattr(other_images, "unpack", unpack)
+    monkeypatch.setattr("sys.argv", ["other_images.py", str(tmp_path / "made")])
+    other_images.main()
+    counts = {
+        f"{folder.name}/{split}": len(list(folder.glob(f"{split}/*/*.png")))
+        for folder in (tmp_path / "made").iterdir()
+        for split in ("train", "val", "test")
+    }
+    assert counts == {
+        "fashion/train": 100, "fashion/val": 1000, "fashion/test": 200,
+        "mnist/train": 100, "mnist/val": 1000, "mnist/test": 200,
+        "digits/train": 100, "digits/val": 500, "digits/test": 200,
+        "emoji/train": 10, "emoji/val": 8, "emoji/test": 0,
+    }  # fmt: skip
+    with Image.open(next(tmp_path.glob("made/fashion/train/boot/*.png"))) as image:
+        assert image.getextrema() == (255, 255)

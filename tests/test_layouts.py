@@ -17,6 +17,7 @@ from test_images import png16
 
 import data
 from transfer import layouts, plots
+from transfer.run import notes
 
 EXAMPLES = int(os.environ.get("LAYOUTS", "60"))
 
@@ -1148,3 +1149,15 @@ def check(root, dataset, amount):
         )
     left_out = ("directly in", "duplicate", "can't be read", "hidden file")
     assert found == len(rows) + sum(counted(dataset.notes, words) for words in left_out)
+
+
+def test_digits_and_letters_are_not_mirrored_without_a_word(tree):
+    for class_name in ("0", "1", "x"):
+        tree.put(class_name)
+    dataset = tree.load()
+    *others, line = notes(dataset, mirror=True)
+    assert "if the classes are digits, letters or signs" in line and "--no-mirror" in line
+    assert tuple(others) == tuple(dataset.notes) == tuple(notes(dataset, mirror=False))
+    tree.put("cat")
+    dataset = tree.load()
+    assert notes(dataset, mirror=True) == dataset.notes

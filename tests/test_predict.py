@@ -498,12 +498,11 @@ def test_more_images_than_a_batch(trained, script, picture, tmp_path, monkeypatc
 
 
 def test_a_run_whose_model_is_another_one_is_not_exported_or_evaluated(
-    trained, script, one_line, picture, tmp_path
+    trained, script, one_line, tmp_path
 ):
     folder = shutil.copytree(trained.full.folder, tmp_path / "logs" / "full" / "run")
     shutil.copy(trained.frozen.folder / "model.keras", folder)
     words = (f"{folder / 'model.keras'} is not the model that metrics.json", "put that one back")
-    assert words[0] in script("predict.py", picture, "--run", folder).err
     one_line(script("export.py", folder, "--format", "saved_model"), *words)
     (folder / "test.json").unlink(missing_ok=True)
     result = script("compare.py", "--logs", tmp_path / "logs")

@@ -237,6 +237,7 @@ def test_an_interruption_that_became_another_error_is_one(
         except KeyboardInterrupt:
             raise AssertionError("Nesting violated") from None
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # other tests leave it ignored
     monkeypatch.setattr("transfer.run._run", interrupted)
     result = script("train_frozen.py", *TINY, "--logs", tmp_path)
     one_line(result, "interrupted: no model was saved yet", status=130)

@@ -207,7 +207,9 @@ def _finish(dataset, config, progress, known, board):
 
 def notes(dataset, mirror):
     """Returns lines on what is unusual about the images, and about training on them."""
-    by_name = {name.lower(): name for name in dataset.class_names} if mirror else {}
+    if not mirror:
+        return dataset.notes
+    by_name = {name.lower(): name for name in dataset.class_names}
     for name in by_name:
         other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
         if other != name and other in by_name:
@@ -215,6 +217,12 @@ def notes(dataset, mirror):
                 f"training mirrors images: if {by_name[name]} and {by_name[other]} are mirror images "
                 "of each other, add --no-mirror"
             )
+    # Of a file without names, numbers stand for the classes, whatever they are.
+    if dataset.files and all(name.isdecimal() or len(name) == 1 for name in by_name):
+        return *dataset.notes, (
+            "training mirrors images: if the classes are digits, letters or signs, which mean "
+            "something else in a mirror, add --no-mirror"
+        )
     return dataset.notes
 
 
