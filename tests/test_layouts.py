@@ -1161,3 +1161,13 @@ def test_digits_and_letters_are_not_mirrored_without_a_word(tree):
     tree.put("cat")
     dataset = tree.load()
     assert notes(dataset, mirror=True) == dataset.notes
+
+
+def test_a_hidden_folder_that_links_lead_into_is_not_left_out(tree):
+    tree.put(".store", 20)
+    tree.put(".cache")
+    for number in range(20):
+        link = tree.root / ("cat" if number < 10 else "dog") / f"{number}.png"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(f"../.store/{number}.png")
+    has(tree.load(), "left out: 1 hidden folder: .cache")

@@ -745,7 +745,7 @@ def test_folds_are_told_apart(script, tmp_path):
     assert "3 runs" in result.out
 
 
-def test_a_run_without_its_settings_is_not_removed(tmp_path):
+def test_a_run_without_its_settings_is_not_removed(tmp_path, capsys):
     """They may still be on their way, as where logs are copied."""
     config = settings.Config("full", logs=str(tmp_path), name="tiny")
     trial = grid.Trial("all", config, "all")
@@ -754,6 +754,8 @@ def test_a_run_without_its_settings_is_not_removed(tmp_path):
     for name in ("model.keras", "checkpoint-7.json"):
         trial.folder.mkdir(parents=True)
         (trial.folder / name).touch()
-        with pytest.raises(ValueError, match=r"has no config\.json: restore it"):
+        with pytest.raises(SystemExit):
             trial.to_run()
+        assert "has no config.json: restore it" in capsys.readouterr().err
+        assert (trial.folder / name).exists()
         shutil.rmtree(trial.folder)

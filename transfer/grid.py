@@ -84,7 +84,7 @@ class Trial(NamedTuple):
                 known = resumed(self.folder, here.regime, paths)
             return dataclasses.replace(known, logs=here.logs)
         if any(self.folder.glob("model.keras")) or any(self.folder.glob("checkpoint-*")):
-            raise ValueError(f"{self.folder} has no config.json: restore it, or remove the folder")
+            terminal.stop(f"{self.folder} has no config.json: restore it, or remove the folder")
         if self.folder.exists():  # it was interrupted before it had learnt anything
             shutil.rmtree(self.folder)
         return self.config

@@ -39,7 +39,7 @@ def scan(root):
         OSError: A folder in it can't be read.
     """
     tree, real_root, entered = [Folder(Path())], Path(os.path.realpath(root)), set()
-    kinds, unused, hidden, hidden_folders = Counter(), [], [], []
+    kinds, unused, hidden, hidden_folders, followed = Counter(), [], [], [], []
     for folder in tree:  # which grows by the folders in it, without recursion: they may be deep
         try:
             with os.scandir(root / folder.path) as found:
@@ -53,6 +53,8 @@ def scan(root):
                             hidden.append(path.name)
                         continue
                     leads = not entry.is_symlink() or _leads_on(root / path, real_root, entered)
+                    if leads and entry.is_symlink():
+                        followed.append(Path(os.path.realpath(root / path)))
                     plain = leads and entry.is_file()
                     if not leads:
                         folder.links.append(path)
@@ -73,6 +75,12 @@ def scan(root):
             raise OSError(
                 f"{printable(root / folder.path)} can't be read: {error.strerror}"
             ) from error
+    # Links may lead into one, as git-annex has them: its images are used.
+    hidden_folders = [
+        path
+        for path in hidden_folders
+        if not any(target.is_relative_to(real_root / path) for target in followed)
+    ]
     empty = _without_empty(tree)
     links = [link for folder in tree for link in folder.links]
     elsewhere = [link for link in links if _is_elsewhere(root / link, real_root)]
