@@ -79,7 +79,7 @@ def answer(asked):
         best = (-probabilities).argsort(kind="stable")[: asked.top]  # of equal ones the first
         print(show(path, [(opened.class_names[i], float(probabilities[i])) for i in best]))
         if asked.explain:
-            title = f"{printable(path.name)}\n{opened.class_names[best[0]]} {probabilities[best[0]]:.1%}"
+            title = f"{printable(path.name)}\n{probabilities[best[0]]:.1%} {opened.class_names[best[0]]}"
             explained.append((image, best[0], title))
     if explained:
         with terminal.one_line_errors():

@@ -561,3 +561,8 @@ def test_ctrl_c(trained, script, picture, monkeypatch, one_line):
     monkeypatch.setattr(images, "find", interrupted)
     result = script("predict.py", picture, "--run", trained.frozen.folder)
     one_line(result, "interrupted", status=130)
+
+
+def test_an_output_whose_name_is_too_long_is_refused_at_once(script, one_line, picture, tmp_path):
+    result = script("predict.py", picture, "--explain", tmp_path / f"{'写' * 79}.png")
+    one_line(result, "--explain", "has a name of more than 220 bytes")

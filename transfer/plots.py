@@ -1,7 +1,6 @@
 """The plots of the project, drawn to be read without colour."""
 
 import math
-import textwrap
 import warnings
 
 import matplotlib as mpl
@@ -44,8 +43,8 @@ def save(figure, path):
         figure.savefig(part, format="png", dpi=120, metadata={"Software": terminal.DRAWN_BY})
 
 
-def _short(name):
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def _short(name, longest=LONGEST_NAME):
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def to_pixels(figure):
@@ -278,8 +277,8 @@ def explanations(images):
     for axes, (image, evidence, title) in zip(grid.flat, images, strict=False):
         gap = np.full((len(image), max(len(image) // 25, 1), 3), 255, "uint8")
         axes.imshow(np.concatenate([image, gap, overlay(image, evidence)], axis=1))
-        lines = [textwrap.fill(line, 60, max_lines=2) for line in title.splitlines()]
-        axes.set_title("\n".join(lines), fontsize="small", loc="left")
+        title = "\n".join(_short(line, 60) for line in title.splitlines())
+        axes.set_title(title, fontsize="small", loc="left")
     return figure
 
 

@@ -15,7 +15,7 @@ from transfer import checkpoints, cost, depths, files, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
 from transfer.settings import check_flags, check_weights, follow, learnt
-from transfer.terminal import say
+from transfer.terminal import counted, say
 
 
 def run(title, trainable, config, hopeless=None):
@@ -201,7 +201,10 @@ def _finish(dataset, config, progress, known, board):
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs
     warn(metrics, dataset)
     low, high = results.wilson(accuracy, images)
-    say("interval", f"validation accuracy on {images:,} images, 95 %: {low:.4f} to {high:.4f}")
+    say(
+        "interval",
+        f"validation accuracy on {counted(images, 'image')}, 95 %: {low:.4f} to {high:.4f}",
+    )
     return metrics
 
 

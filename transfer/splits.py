@@ -214,8 +214,8 @@ def _imbalance(counts, noun):
     if counts.max() <= 3 * counts.min():
         return []
     return [
-        f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; with "
-        "--class-weights balanced they weigh the same"
+        f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; they weigh "
+        "the same with --class-weights balanced"
     ]
 
 
