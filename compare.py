@@ -93,7 +93,7 @@ def matches(run, asked):
 def remove_plots(logs):
     """Removes the plots of an earlier call: they are of other tables than those that are there now."""
     for plot in logs.glob("comparison*.png"):
-        if re.fullmatch(r"comparison(-[2-9]|-[1-9]\d+)?", plot.stem):
+        if re.fullmatch(r"comparison(-[2-9]|-[1-9]\d{1,2})?", plot.stem):
             plot.unlink()
 
 
