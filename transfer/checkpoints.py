@@ -21,7 +21,6 @@ CHANGED = {
     "data": "its images, or their splits, have changed",
     "weights": "the weights that it began with have changed",
 }
-
 ANEW = "start a new run (a sweep does, once that folder is removed)"
 
 
@@ -68,7 +67,7 @@ def read(folder, facts):
             say("resume", f"{path} is {how}: trying the one before it")
             continue
         for name in facts:
-            if name != "settings" and known.get(name) != facts[name]:  # command_line compares those
+            if name != "settings" and known.get(name) != facts[name]:  # resuming.py compares those
                 changed = f"{name} was {known.get(name)}, now {facts[name]}"
                 raise ValueError(f"{folder} can't be resumed: {CHANGED.get(name, changed)}; {ANEW}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 DRAWN_BY = "SqueezeNet transfer"  # in the header of each plot
 SHOWN = 5  # names in a line
-LONGEST_NAME = 220  # in bytes: a file system takes 255, of which a part of a file needs some more
+LONGEST_FILE_NAME = (
+    220  # in bytes: a file system takes 255, of which a part of a file needs some more
+)
 INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
 
 
@@ -58,8 +60,8 @@ class Parser(argparse.ArgumentParser):
             kind = "is a device or a pipe"
         elif not path.parent.is_dir():
             kind = "is in a folder that does not exist"
-        elif len(os.fsencode(path.name)) > LONGEST_NAME:
-            kind = f"has a name of more than {LONGEST_NAME} bytes"
+        elif len(os.fsencode(path.name)) > LONGEST_FILE_NAME:
+            kind = f"has a name of more than {LONGEST_FILE_NAME} bytes"
         elif not os.access(path.parent, os.W_OK):
             kind = "is in a folder that can't be written to"
         else:
