@@ -226,8 +226,20 @@ def test_what_a_run_made_disappears_with_it(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("name", "what_works", "arguments", "says"),
+    [
+        ("train_frozen.py", "transfer.run._run", TINY, "no model was saved yet"),
+        (
+            "predict.py",
+            "transfer.images.find",
+            ["photo.jpg"],
+            "the remaining images were not classified",
+        ),
+    ],
+)
 def test_an_interruption_that_became_another_error_is_one(
-    script, one_line, tmp_path, monkeypatch, number
+    script, one_line, tmp_path, monkeypatch, number, name, what_works, arguments, says
 ):
     """As KeyboardInterrupt does where TensorFlow is tracing."""
 
@@ -238,9 +250,9 @@ def test_an_interruption_that_became_another_error_is_one(
             raise AssertionError("Nesting violated") from None
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # other tests leave it ignored
-    monkeypatch.setattr("transfer.run._run", interrupted)
-    result = script("train_frozen.py", *TINY, "--logs", tmp_path)
-    one_line(result, "interrupted: no model was saved yet", status=130)
-    monkeypatch.setattr("transfer.run._run", lambda *_: 1 / 0)
+    monkeypatch.setattr(what_works, interrupted)
+    result = script(name, *arguments, "--logs", tmp_path)
+    one_line(result, f"interrupted: {says}", status=130)
+    monkeypatch.setattr(what_works, lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        script("train_frozen.py", *TINY, "--logs", tmp_path)
+        script(name, *arguments, "--logs", tmp_path)

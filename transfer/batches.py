@@ -87,6 +87,7 @@ class Batches:
 
         options = tf.data.Options()
         options.autotune.enabled = False
+        options.threading.max_intra_op_parallelism = 0  # all cores, not one
         # These would write what is gathered from into the graph: a second copy in memory.
         options.experimental_optimization.apply_default_optimizations = False
         return tf.data.Dataset.range(epochs * len(self)).map(load).with_options(options)

@@ -240,7 +240,11 @@ def ends_quietly(interrupted):
     except BrokenPipeError:
         _discard_output()
         raise SystemExit(1) from None
-    except OSError as error:  # such as of a full disk
+    except Exception as error:
+        if interruption.is_set():
+            stop(f"interrupted: {interrupted}", status=INTERRUPTED)
+        if not isinstance(error, OSError):  # such as of a full disk
+            raise
         _discard_output()
         stop(error)
 
