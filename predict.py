@@ -18,7 +18,7 @@ from transfer import files, formats, runs, table, terminal
 from transfer.recipes import LARGEST_SIZE
 from transfer.terminal import printable
 
-BATCH = 64
+BATCH = 16  # images read and classified at once
 DRAWN = 100  # images in a plot, at most
 
 

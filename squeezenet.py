@@ -9,6 +9,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -250,9 +251,11 @@ def _download(name, path):
         # Under a name of this process, so that a file of the final name is always whole.
         part = path.with_name(f"{name}.{os.getpid()}.part")
         try:
-            # Made here, as get_file goes to /tmp where there is no folder.
+            # Checked here, as get_file goes to /tmp where there is no folder, or none to write to.
             path.parent.mkdir(parents=True, exist_ok=True)
-            where = {"cache_dir": path.parent.parent, "cache_subdir": path.parent.name}
+            if not os.access(path.parent, os.W_OK):
+                raise PermissionError(f"{path.parent} can't be written to")
+            where = {"cache_dir": path.parent, "cache_subdir": ""}
             keras.utils.get_file(part.name, publisher + name, **where)
             if not _published(part, name):
                 raise ValueError(f"{publisher + name} has another hash")
@@ -294,13 +297,13 @@ def keras_home():
 
 
 def load_weights(model, path):
-    """Loads weights into a SqueezeNet by layer name, every layer or none.
+    """Loads weights into a SqueezeNet, every layer or none.
 
     Args:
         model: Model whose layers with weights are all SqueezeNet's.
         path: The published HDF5 files of Keras 1 and 2 or their like (a group a layer,
-            `fire2/squeeze1x1` for `fire2_squeeze1x1`, each a kernel and a bias), or Keras 3's
-            `.weights.h5`.
+            `fire2/squeeze1x1` for `fire2_squeeze1x1`, each a kernel and a bias), read by these names;
+            or Keras 3's `.weights.h5`, read by the order of its layers.
 
     Raises:
         ValueError: The file is damaged, or a layer is missing on either side or has another
@@ -308,15 +311,8 @@ def load_weights(model, path):
     """
     try:
         with h5py.File(path) as file:
-            if "layer_names" not in file.attrs:  # Keras 3's own format, as strict as ours
-                before = model.get_weights()
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # they say what the error says
-                        model.load_weights(path)
-                except Exception:
-                    model.set_weights(before)  # Keras loads what fits before it raises
-                    raise
+            if "layer_names" not in file.attrs:
+                _load_format_of_keras_3(model, path, file)
                 return
             saved = {}
             for layer in file.attrs["layer_names"]:
@@ -352,6 +348,27 @@ def load_weights(model, path):
         raise ValueError(f"`weights` do not fit at {name}: {problem}. Received: weights={path}")
     for name, layer in targets.items():
         layer.set_weights(saved[name])
+
+
+def _load_format_of_keras_3(model, path, file):
+    """Loads a `.weights.h5`, in which layers have no names of their own, only their order."""
+    groups = []
+    file["layers"].visit(groups.append)
+    if not str(path).endswith(".weights.h5"):
+        raise OSError("rename it, as Keras 3 reads only what ends in .weights.h5")
+    # Keras would load the first of more layers than there are.
+    stored = [name for name in groups if re.fullmatch("[^/]+/vars/0", name)]
+    expected = [layer for layer in model.layers if layer.weights]
+    if len(stored) != len(expected):
+        raise ValueError(f"{len(stored)} layers")
+    before = model.get_weights()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they say what the error says
+            model.load_weights(path)
+    except Exception:
+        model.set_weights(before)  # Keras loads what fits before it raises
+        raise
 
 
 def pixels(size, preprocessing="caffe"):
@@ -500,8 +517,8 @@ def _check_shape(shape, argument, weights):
     channels, *sides = shape if _channels_first() else (shape[-1], *shape[:-1])
     if any(side is not None and side < MINIMUM_SIZE for side in sides):
         raise ValueError(
-            f"`{argument}` should be at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels, below which "
-            f"the network has no map left. Received: {argument}={shape}"
+            f"`{argument}` should be at least {MINIMUM_SIZE}x{MINIMUM_SIZE} pixels. "
+            f"Received: {argument}={shape}"
         )
     if weights == "imagenet" and channels != 3:
         raise ValueError(

@@ -108,6 +108,15 @@ def test_tries_three_times_then_says_what_to_do(server, tmp_path, capsys):
     assert not list((tmp_path / "home" / "models").iterdir())
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(server, tmp_path, monkeypatch):
+    """Keras would download into /tmp instead."""
+    monkeypatch.setattr(squeezenet.os, "access", lambda *_: False)
+    folder = tmp_path / "home" / "models"
+    with pytest.raises(OSError, match=f"{folder} can't be written to"):
+        squeezenet.imagenet_weights(attempt=downloads.patiently)
+    assert not server.asked
+
+
 def test_a_third_try_may_succeed(server):
     server.answers = [500, 500, "hang", 500, whole()]
     assert (

@@ -15,6 +15,7 @@ from conftest import IMAGES, REGIMES, ROOT, TINY, WEIGHTS, start
 from PIL import Image
 
 import data
+from transfer import batches as batches_of
 from transfer import command_line, fitting, network, precision, recipes, settings, terminal
 from transfer.batches import Batches
 
@@ -85,6 +86,38 @@ def test_metrics(trained, regime):
     assert metrics["history"]["val_loss"][-1] == pytest.approx(metrics["validation_loss"], rel=1e-6)
     config = json.loads((getattr(trained, regime).folder / "config.json").read_text())
     assert config == metrics["config"]
+
+
+def test_all_settings_that_were_given_are_known(script, tmp_path):
+    given = {
+        "epochs": 2, "head_epochs": 0, "batch_size": 64, "image_size": 32, "learning_rate": 1e-3,
+        "weight_decay": 0.1, "dropout": 0.2, "shift": 0.1, "zoom": 0.2, "views": 3, "averaging": 0,
+    }  # fmt: skip
+    assert given.keys() == set(settings.BY_THE_IMAGES)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    few = ("--data", "shapes", "--weights", "none", "--images-per-class", 2)
+    result = script("train_frozen.py", *few, *flags, "--logs", tmp_path)
+    assert result.status == 0, result.err
+    (metrics,) = tmp_path.glob("*/*/metrics.json")
+    assert set(json.loads(metrics.read_text())["config"]["given"].split()) == given.keys()
+
+
+def test_fewer_large_images_are_evaluated_at_once(script, tmp_path, monkeypatch):
+    """As they take memory by their area; the figures are the same."""
+    assert batches_of.evaluation_batch(288) == 128 and batches_of.evaluation_batch(1024) == 8
+    few = ("train_frozen.py", *TINY, "--images-per-class", 2, "--precision", "float32")
+    whole = script(*few, "--logs", tmp_path / "whole")
+    monkeypatch.setattr(batches_of, "LARGEST_SIZE", 8)
+    assert batches_of.evaluation_batch(32) == 8
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    parts = script(*few, "--logs", tmp_path / "parts")
+    assert [result.status for result in (whole, parts)] == [0, 0]
+    losses, accuracies = zip(
+        *(result.out.splitlines()[-2:] for result in (whole, parts)), strict=True
+    )
+    assert accuracies[0] == accuracies[1]
+    numbers = [float(line.split(": ")[1]) for line in losses]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("regime", REGIMES)

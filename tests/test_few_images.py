@@ -301,6 +301,13 @@ def test_reports_are_bounded():
     assert reported(10, 100, 10_000) == [10]  # validating costs more than all of the training
 
 
+def test_many_epochs_of_many_images_are_not_drawn_at_once():
+    assert progress_of.epochs_at_once(10_000, images=100) == 500
+    at_once = progress_of.epochs_at_once(10_000, images=40_000)
+    assert 1 < at_once * 40_000 <= progress_of.DRAWN
+    assert progress_of.epochs_at_once(10_000, images=progress_of.DRAWN + 1) == 1
+
+
 @pytest.mark.slow
 def test_many_epochs_at_once_are_as_many_one_by_one(script, tmp_path, monkeypatch):
     arguments = (*TINY[:-1], 40, "--images-per-class", 4, "--logs", tmp_path)

@@ -334,6 +334,45 @@ def test_where_an_extension_that_improved_nothing_was_interrupted_is_kept(tmp_pa
         command_line.resumed(folder, "full", {})
 
 
+def test_a_damaged_checkpoint_is_not_the_last(tmp_path):
+    for epoch in (4, 8):
+        checkpoints.save(tmp_path, epoch, [], {"settings": {}}, {"total": 10})
+    assert checkpoints.last(tmp_path) == ({}, 8, 10)
+    (tmp_path / "checkpoint-8.npz").write_bytes(b"")
+    assert checkpoints.last(tmp_path) == ({}, 4, 10)
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_removed(tmp_path):
+    (tmp_path / "checkpoint-2.npz").touch()
+    for epoch in (4, 6, 8):
+        checkpoints.save(tmp_path, epoch, [], {}, {})
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [f"checkpoint-{epoch}.{kind}" for epoch in (6, 8) for kind in ("json", "npz")]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam"])
+def test_float16_goes_on_as_if_nothing_had_been(script, tmp_path, monkeypatch, optimizer):
+    """Its optimizer is wrapped in one that scales the loss."""
+    few = ("--data", "shapes", "--weights", "none", "--image-size", 32, "--images-per-class", 2)
+    flags = ("--optimizer", optimizer, "--precision", "mixed_float16", "--epochs", 4)
+    few = (*few, *flags, "--early-stopping", 4)
+    assert script("train_frozen.py", *few, "--logs", tmp_path, "--name", "whole").status == 0
+    save = checkpoints.save
+
+    def killed(folder, epoch, *others):
+        save(folder, epoch, *others)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", killed)
+    assert script("train_frozen.py", *few, "--logs", tmp_path, "--name", "part").status == 130
+    monkeypatch.undo()
+    result = script("train_frozen.py", "--resume", tmp_path / "frozen" / "part")
+    assert result.status == 0, result.err
+    whole, part = (figures(tmp_path / "frozen" / name) for name in ("whole", "part"))
+    assert part["history"] == whole["history"]
+
+
 def test_an_extension_that_was_interrupted_validates_after_the_same_epochs(tmp_path):
     dataset = data.load("shapes")
 

@@ -241,6 +241,21 @@ def test_weights_with_a_layer_too_many(tmp_path):
         SqueezeNet(weights=str(tmp_path / "top.h5"), include_top=False)
 
 
+def test_weights_with_a_layer_too_many_in_the_format_of_keras(tmp_path):
+    path = tmp_path / "top.weights.h5"
+    SqueezeNet(weights=None).save_weights(path)
+    with pytest.raises(ValueError, match="of another network.*top.weights.h5"):
+        SqueezeNet(weights=str(path), include_top=False)
+
+
+def test_weights_in_the_format_of_keras_need_its_suffix(tmp_path):
+    model = SqueezeNet(weights=None, include_top=False)
+    model.save_weights(tmp_path / "mine.weights.h5")
+    path = (tmp_path / "mine.weights.h5").rename(tmp_path / "mine.h5")
+    with pytest.raises(ValueError, match="rename it, as Keras 3 reads only .*mine.h5"):
+        SqueezeNet(weights=str(path), include_top=False)
+
+
 def test_weights_of_another_network_in_the_format_of_keras(tmp_path, recwarn):
     path = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)

@@ -7,18 +7,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from transfer.recipes import all_views, fixed_views
+from transfer.recipes import LARGEST_SIZE, all_views, fixed_views
 
-# In float32, 128 images of 288 px take 2 GB on their way; more at once are no faster.
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 128  # more at once are no faster
+
+
+def evaluation_batch(image_size):
+    """Returns how many images of so many pixels a side a network evaluates at once.
+
+    In float32, 128 images of 288 px take 2 GB on their way; of larger ones it is fewer.
+    """
+    as_large = EVALUATION_BATCH * (LARGEST_SIZE / image_size) ** 2
+    return 2 ** int(math.log2(max(2, min(EVALUATION_BATCH, as_large))))
 
 
 class Batches:
     """Batches of uint8 images and one-hot labels, each a tuple of the two.
 
     They are a function of the seed and the epoch alone, so that equal runs see equal batches. The
-    epochs are the last ones given to `draw`, as Keras' fit() also takes a batch before its first
-    epoch, to learn the shapes.
+    epochs are the last ones given to `draw`, at first the first one.
 
     Args:
         split: `data.Split` of images uint8 (n, height, width, 3) and labels (n,).
@@ -32,7 +39,8 @@ class Batches:
             up to this fraction of its side.
         views: Number of views of each image, which follow from the seed alone and of which an
             epoch draws one: the image as it is, with `mirror` its mirrored copy, then random
-            ones. 0 draws a new view each epoch.
+            ones. 0 draws a new view each epoch. Without `shift` and `zoom` there are no random ones,
+            whatever `views` is.
     """
 
     def __init__(

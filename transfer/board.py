@@ -1,6 +1,5 @@
 """What TensorBoard shows of a run."""
 
-import dataclasses
 import math
 import re
 from pathlib import Path
@@ -105,13 +104,13 @@ class TensorBoard(keras.callbacks.TensorBoard):
         with self.writer.as_default():
             tf.summary.image("training views", np.concatenate(rows)[np.newaxis], step=0)
 
-    def show_run(self, model, dataset, config, metrics):
+    def show_run(self, model, dataset, metrics):
         """Shows settings against the figures of the run, and what the classifier reads."""
         figures = {
             "validation_accuracy": metrics["validation_accuracy"],
             "validation_loss": metrics["validation_loss"],
         }
-        settings = dataclasses.asdict(config) | {"precision": metrics["precision"]}
+        settings = metrics["config"] | {"precision": metrics["precision"]}
         settings = {
             key: printable(value) if isinstance(value, str) else value
             for key, value in settings.items()

@@ -6,7 +6,7 @@
 The last two are kept: where the last is damaged, the one before it counts.
 """
 
-import contextlib
+import functools
 import hashlib
 import io
 import re
@@ -53,19 +53,7 @@ def read(folder, facts):
     Raises:
         ValueError: The facts have changed; or the run is finished, and none is whole.
     """
-    for epoch in _epochs(folder):
-        path = folder / f"checkpoint-{epoch}.npz"
-        try:
-            kept = files.read_json(path.with_suffix(".json"))
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != kept["sha256"]:
-                raise ValueError("its sha256 does not match")
-            known, state = kept["facts"], kept["state"]
-        except (OSError, ValueError, KeyError) as error:
-            missing = isinstance(error, FileNotFoundError)
-            how = "missing" if missing else f"damaged ({error})"
-            say("resume", f"{path} is {how}: trying the one before it")
-            continue
+    for _, content, known, state in _intact(folder, functools.partial(say, "resume")):
         for name in facts:
             if name != "settings" and known.get(name) != facts[name]:  # resuming.py compares those
                 changed = f"{name} was {known.get(name)}, now {facts[name]}"
@@ -78,19 +66,37 @@ def read(folder, facts):
 
 
 def last(folder):
-    """Returns the last checkpoint's settings, epoch and planned epochs; `{}`, 0 and 0 if none has them."""
-    for epoch in _epochs(folder):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            kept = files.read_json(folder / f"checkpoint-{epoch}.json")
-            return kept["facts"]["settings"], epoch, kept["state"].get("total", 0)
+    """Returns the last intact checkpoint's settings, epoch and planned epochs; `{}`, 0 and 0 without one."""
+    for epoch, _, facts, state in _intact(folder):
+        return facts["settings"], epoch, state.get("total", 0)
     return {}, 0, 0
 
 
 def prune(folder, kept):
-    """Removes all checkpoints but the last ones."""
-    for old in _epochs(folder)[kept:]:
-        for suffix in ("json", "npz"):
-            (folder / f"checkpoint-{old}.{suffix}").unlink(missing_ok=True)
+    """Removes all checkpoints but the last ones, and what a kill has left of one."""
+    last = {f"checkpoint-{epoch}" for epoch in _epochs(folder)[:kept]}
+    for suffix in ("json", "npz"):
+        for path in folder.glob(f"checkpoint-*.{suffix}"):
+            if path.stem not in last:
+                path.unlink(missing_ok=True)
+
+
+def _intact(folder, note=lambda _: None):
+    """Yields the epoch, the content, the facts and the state of each intact checkpoint, the last first."""
+    for epoch in _epochs(folder):
+        path = folder / f"checkpoint-{epoch}.npz"
+        try:
+            kept = files.read_json(path.with_suffix(".json"))
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != kept["sha256"]:
+                raise ValueError("its sha256 does not match")
+            facts, state = kept["facts"], kept["state"]
+        except (OSError, ValueError, KeyError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            how = "missing" if missing else f"damaged ({error})"
+            note(f"{path} is {how}: trying the one before it")
+            continue
+        yield epoch, content, facts, state
 
 
 def _epochs(folder):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from transfer import features
-from transfer.batches import Batches
+from transfer.batches import Batches, evaluation_batch
 from transfer.precision import emulated
 from transfer.runs import check_model
 
@@ -119,7 +119,8 @@ def judge(model, dataset, name, evaluation="plain"):
         found = features.predict(keras.Model(model.inputs, logits), dataset, name)
     else:
         asked = classifier(model, evaluation)
-        found = asked.predict(Batches(images, classes).dataset(), verbose=0)
+        at_once = evaluation_batch(model.get_layer("resize").height)
+        found = asked.predict(Batches(images, classes, at_once).dataset(), verbose=0)
     targets = keras.ops.one_hot(images.labels, classes)
     loss = keras.losses.CategoricalCrossentropy(from_logits=plain)(targets, found)
     probabilities = np.asarray(keras.ops.softmax(found)) if plain else found

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from transfer import files
-from transfer.batches import EVALUATION_BATCH, Batches, mapped, on_cpu
+from transfer.batches import Batches, evaluation_batch, mapped, on_cpu
 from transfer.precision import emulated
 from transfer.recipes import standardised_views
 from transfer.terminal import say
@@ -44,7 +44,7 @@ def split(model):
     Returns:
         `(prefix, tail)`, two models of the model's own layers: the tail takes the list of the
         prefix's outputs. `(None, model)` where no layer with weights is frozen from the input on, or
-        all of them are.
+        no layer's output may change.
     """
     changing, boundary, frozen_weights = set(), {}, 0
     for operation in model.operations:  # in the order of the computation
@@ -167,7 +167,7 @@ def predict(model, dataset, name, rows=slice(None)):
     few = images.take(rows)
     prefix, tail = split(model)
     kept = prefix and Cache(prefix, dataset).read((name, Batches(images, classes)))
-    batches = Batches(few, classes)
+    batches = Batches(few, classes, evaluation_batch(model.get_layer("resize").height))
     if kept:
         model = tail
         batches = FeatureBatches(kept._replace(rows=kept.rows[rows]), few, classes)
@@ -335,7 +335,7 @@ class Cache:
                     # there are: the last image is repeated up to the next power of two. One alone
                     # would take another path through the kernels, with other last bits.
                     count = len(batch)
-                    size = min(EVALUATION_BATCH, max(2, 2 ** math.ceil(math.log2(count))))
+                    size = min(batches.batch_size, max(2, 2 ** math.ceil(math.log2(count))))
                     if size > count:
                         batch = tf.repeat(batch, [1] * (count - 1) + [1 + size - count], axis=0)
                     outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from transfer import checkpoints, depths, terminal
-from transfer.batches import Batches, views_of
+from transfer.batches import Batches, evaluation_batch, views_of
 from transfer.board import Confusion, TensorBoard
 from transfer.features import Cache, FeatureBatches, normalizations, split, standardise
 from transfer.network import set_trainable
@@ -48,7 +48,10 @@ def train(model, trainable, dataset, config, facts, progress):
         progress.folder, model, confusion, dataset.class_names, at_once, config.histograms
     )
     board.show_views(dataset.train, config)
-    optimizer = trained.optimizer  # in float16, Keras has wrapped it in a LossScaleOptimizer
+    # In float16, Keras has wrapped it in a LossScaleOptimizer, which loses track of some of the variables
+    # that the optimizer makes unless they are there already.
+    optimizer.build(trained.trainable_variables)
+    optimizer = trained.optimizer
     optimizer.build(trained.trainable_variables)
     variables = [v for layer in trained.layers for v in layer.variables] + optimizer.variables
     if state:
@@ -190,7 +193,8 @@ def train_head(model, dataset, config):
     compile_model(head, optimizer)
     if tail is not head:
         compile_model(tail, optimizer)  # to be evaluated
-    fit(head, training, config, epochs_at_once(config.epochs), verbose=0)
+    at_once = epochs_at_once(config.epochs, len(dataset.train.labels))
+    fit(head, training, config, at_once, verbose=0)
     _, accuracy = tail.evaluate(validation.dataset(), verbose=0)
     say("head", f"trained alone: validation accuracy {accuracy:.4f}", flush=True)
 
@@ -210,14 +214,15 @@ def feed(model, dataset, config, standardised=False):
     classes = len(dataset.class_names)
     drawn = views_of(config)
     training = Batches(dataset.train, classes, config.batch_size, **drawn)
-    validation = Batches(dataset.validation, classes)
+    at_once = evaluation_batch(config.image_size)
+    validation = Batches(dataset.validation, classes, at_once)
     kept = training.views and config.features == "cache"
     prefix, tail = split(model) if kept else (None, model)
     if prefix is None:
         # Compiled otherwise than the one that is saved.
         tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
     else:
-        views = Batches(dataset.train, classes, **drawn)
+        views = Batches(dataset.train, classes, at_once, **drawn)
         seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", validation)])
         training = FeatureBatches(
             seen, dataset.train, classes, batch_size=config.batch_size, **drawn

@@ -7,18 +7,23 @@ import time
 from transfer import depths, files, runs
 from transfer.recipes import REPORTS
 
+DRAWN = 1_000_000  # views drawn at once, at most: some 100 MB
 
-def epochs_at_once(epochs, done=0):
+
+def epochs_at_once(epochs, images, done=0):
     """Says how many epochs may be one of fit(), so that there are about `REPORTS` of these.
 
-    There are at least half as many, and more where the number of epochs has no suitable divisor.
+    There are at least half as many, and more where the number of epochs has no suitable divisor, or where
+    the views of so many epochs would not fit into memory.
 
     Args:
         epochs: All of a run.
-        done: Those after which it goes on.
+        images: Number of training images.
+        done: Those epochs after which it goes on.
     """
     both = math.gcd(epochs, done)
-    return max(n for n in range(1, math.ceil(epochs / REPORTS) + 1) if both % n == 0)
+    most = max(1, min(math.ceil(epochs / REPORTS), DRAWN // images))
+    return max(n for n in range(1, most + 1) if both % n == 0)
 
 
 class Hopeless(Exception):
@@ -59,7 +64,8 @@ class Progress:
         spends more time than a short one takes.
         """
         if self.total != epochs:  # it is new, or goes on for longer
-            self.total, self.epochs_at_once = epochs, epochs_at_once(epochs, self.epochs)
+            self.total = epochs
+            self.epochs_at_once = epochs_at_once(epochs, len(dataset.train.labels), self.epochs)
         blocks = epochs // self.epochs_at_once
         reports = min(blocks, self.reports(epochs, dataset, self.patience))
         self.reported = [

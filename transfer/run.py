@@ -195,7 +195,7 @@ def _finish(dataset, config, progress, known, board):
     } | known
     plots.save(plots.losses(progress.history, progress.kept_epoch), folder / "losses.png")
     runs.write_probabilities(folder / "validation.npz", probabilities)
-    board.show_run(model, dataset, config, metrics)
+    board.show_run(model, dataset, metrics)
     (folder / "test.json").unlink(missing_ok=True)  # compare.py may have judged an earlier model
     files.write_json(folder / "metrics.json", metrics)
     checkpoints.prune(folder, kept=1)  # so that it can go on for more epochs

@@ -154,7 +154,7 @@ class Config:
         "augmentation)",
         choices=("plain", "mirrored"),
     )
-    histograms: bool = flag(False, "write histograms of all weights to TensorBoard")
+    histograms: bool = flag(False, "write histograms of the trained weights to TensorBoard")
     features: str = flag(
         "cache",
         "features of the frozen layers: compute them once (cache), or for every batch (none)",
@@ -260,7 +260,7 @@ def follow(config, dataset):
     ]
     line = f"for {images:,} images of {classes:,} classes: {', '.join(shown)}"
     named = config.given.split()
-    if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
+    if not config.resume:  # its settings say it already
         named = [name for name in given if name not in RECIPES[config.recipe]]
     if config.mirror != _recipes_mirror(config) and "mirror" not in named:
         named.append("mirror")
