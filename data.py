@@ -209,24 +209,24 @@ def _load_folder(root, image_size, on_bad_image, folds):
     images = np.array([counts[class_name] for class_name in class_names])
     splits.enough(name, images, class_names, fractions)
 
-    folder = folders.load(root, layout, image_size, on_bad_image)
+    decoded = folders.load(root, layout, image_size, on_bad_image)
     files = [
-        {"file": str(entry.path), "class": entry.class_name, "sha256": digest}
-        for entry, digest in zip(folder.entries, folder.digests, strict=True)
+        {"file": str(entry.path), "class": entry.class_name, "sha256": sha256}
+        for entry, sha256 in zip(decoded.entries, decoded.digests, strict=True)
     ]
     found = splits.Found(
         name=name,
-        labels=np.array([number[entry.class_name] for entry in folder.entries], "i8"),
-        digests=[bytes.fromhex(digest) for digest in folder.digests],
-        hashes=np.array(folder.hashes, "u8"),
-        colours=np.array(folder.colours, "f8"),
-        given=[entry.split for entry in folder.entries],
+        labels=np.array([number[entry.class_name] for entry in decoded.entries], "i8"),
+        digests=[bytes.fromhex(sha256) for sha256 in decoded.digests],
+        hashes=np.array(decoded.hashes, "u8"),
+        colours=np.array(decoded.colours, "f8"),
+        given=[entry.split for entry in decoded.entries],
         class_names=tuple(class_names),
         fractions=fractions,
         in_order=False,
         title=lambda i: files[i]["file"],
     )
-    notes = layout.notes + folder.notes
+    notes = layout.notes + decoded.notes
     if layout.own:
         for split in drawn:
             if not (folds and split == "validation"):
@@ -234,7 +234,7 @@ def _load_folder(root, image_size, on_bad_image, folds):
                     f"there is no {split} folder: a tenth of the training images, drawn by the "
                     f"seed, is held out for {split}"
                 )
-    return _Source(found, folder.take, f"{printable(root.resolve().name)}/", notes, files)
+    return _Source(found, decoded.take, f"{printable(root.resolve().name)}/", notes, files)
 
 
 @functools.lru_cache(maxsize=1)  # the runs of a sweep are on the same images
@@ -290,10 +290,10 @@ def _fingerprint(given, labelled):
     return _sha256(sorted(parts[split]) for split in (None, *SPLITS) if split in parts)
 
 
-def _sha256(splits):
-    """Returns the sha256 of each split's images, of which there are the digest and the label."""
+def _sha256(parts):
+    """Returns the sha256 of each part's images, of which there are the digest and the label."""
     sha256 = hashlib.sha256()
-    for labelled in splits:
+    for labelled in parts:
         sha256.update(len(labelled).to_bytes(8, "little"))
         sha256.update(b"".join(labelled))
     return sha256.hexdigest()

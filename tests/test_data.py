@@ -1,8 +1,10 @@
 """Every source gives the same three splits, whole and disjoint, or a reason why not."""
 
+import io
 import os
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -76,6 +78,11 @@ def test_imbalance_of_an_npz_is_named(npz):
     labels = np.array(([0, 1, 2, 3] * 6 + [4]) * 2)
     (note,) = data.load(str(npz(y_train=labels))).notes
     assert "largest class has 10 training images, the smallest 1" in note
+
+
+def test_small_classes_of_an_npz_are_named(npz):
+    (note,) = data.load(str(npz(x_train=images(25), y_train=np.arange(25) % 5))).notes
+    assert note.startswith("classes with fewer than 10 images: 0 (5), 1 (5)")
 
 
 def test_an_image_of_an_npz_that_is_in_two_classes_is_named(npz):
@@ -310,6 +317,10 @@ def test_shapes_are_the_same_every_time():
     ("changes", "reason"),
     [
         ({"y_test": None}, "has no array y_test"),
+        (
+            {"x_train": None, "train_images": images(50)},
+            "has no array x_train: expected x_train, .* Received: y_train, x_test, y_test, train_im",
+        ),
         ({"x_train": images(50).astype("float32")}, "x_train should be uint8"),
         ({"x_train": images(50, (8,))}, "x_train should be uint8 images of shape"),
         ({"x_train": images(50, (8, 8, 4))}, "x_train should be uint8 images of shape"),
@@ -334,6 +345,41 @@ def test_shapes_are_the_same_every_time():
 def test_refuses_an_npz_that_is_not_as_it_should_be(npz, changes, reason):
     with pytest.raises(ValueError, match=reason):
         data.load(str(npz(**changes)))
+
+
+@pytest.mark.parametrize("name", ["x_train", "class_names"])
+def test_a_member_of_an_npz_that_is_no_array_is_named(script, one_line, npz, name):
+    path = npz(**{name: None})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{name}.npy", "text")
+    one_line(script("data.py", path), f"{name} is not an array: expected what numpy.savez writes")
+
+
+def test_a_member_of_an_npz_that_cant_be_decompressed_is_damaged(script, one_line, npz):
+    path = npz(x_train=None)
+    array = io.BytesIO()
+    np.save(array, images(50))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train.npy", array.getvalue(), zipfile.ZIP_LZMA)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"x_train.npy") + 100
+    content[start : start + 1000] = b"\xff" * 1000
+    path.write_bytes(content)
+    one_line(script("data.py", path), "x_train is damaged (")
+
+
+def test_memory_that_is_short_is_no_damage(script, one_line, npz, monkeypatch):
+    path = npz(x_train=None)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 8, 8, 3)}
+    with zipfile.ZipFile(path, "a") as archive, archive.open("x_train.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    one_line(script("data.py", path), "x_train is damaged (Unable to allocate")
+
+    def fails(*_, **__):
+        raise MemoryError("Unable to allocate 305 MiB")
+
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", fails)
+    one_line(script("data.py", npz()), "memory ran out")
 
 
 def test_refuses_what_is_no_npz(tmp_path, npz):

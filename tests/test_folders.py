@@ -276,6 +276,40 @@ def test_a_bad_image_stops_or_is_skipped(root, capfd):
     assert any("2 images that can't be read" in note for note in dataset.notes)
 
 
+def test_why_an_image_cant_be_read_is_said_each_time(root, script, tmp_path):
+    (root / "ant" / "bad.jpg").write_text("no picture")
+    arguments = (root, "--output", tmp_path / "preview.png", "--on-bad-image", "skip")
+    for _ in range(2):
+        result = script("data.py", *arguments)
+        assert result.status == 0 and "bad.jpg is not an image" in result.err
+
+
+@pytest.mark.parametrize(("brightest", "values"), [(1, "0 and 1"), (15, "0 to 15")])
+def test_images_that_are_all_dark_are_refused(
+    tmp_path, monkeypatch, script, one_line, brightest, values
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    for seed, name in enumerate("ab"):
+        put(tmp_path / "images" / name, noise(9, seed, (8, 8)) % (brightest + 1))
+    words = f"images has only the values {values}: expected 0 (black) to 255 (white); multiply them"
+    for _ in range(2):
+        one_line(script("data.py", tmp_path / "images"), words, f"by {255 // brightest}")
+    put(tmp_path / "images" / "a", noise(1, shape=(8, 8)))
+    assert data.load(str(tmp_path / "images")).class_names == ("a", "b")
+
+
+def test_images_that_are_mostly_cut_off_are_said(root):
+    words = (
+        "80 images more than twice as wide as high, or as high as wide: only the largest central"
+    )
+    for seed, folder in enumerate(sorted(root.iterdir())):
+        put(folder, noise(20, 10 + seed, (20, 41, 3)))
+    assert any(note.startswith(words) for note in data.load(str(root)).notes)
+    for seed, folder in enumerate(sorted(root.iterdir())):
+        put(folder, noise(10, 20 + seed, (20, 40, 3)))
+    assert not any("central square" in note for note in data.load(str(root)).notes)
+
+
 def test_a_bad_image_that_is_skipped_does_not_decide_on_the_size(root):
     put(root / "ant" / "large", noise(1, 9, (500, 500, 3)), "jpg")
     large = root / "ant" / "large" / "000.jpg"

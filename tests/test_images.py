@@ -163,6 +163,18 @@ def test_a_webp_that_ends_in_zeros_is_damaged(tmp_path):
         images.read(path, 64)
 
 
+def test_padding_behind_a_webp_is_no_damage(tmp_path):
+    path, exif = tmp_path / "a.webp", Image.Exif()
+    exif[0xEA1C] = bytes(2060)  # as Windows Explorer pads it
+    Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), "u1")).save(path, exif=exif)
+    assert images.read(path, 64).shape == (40, 40, 3)
+    content = path.read_bytes()
+    end = content.index(b"EXIF")
+    path.write_bytes(content[: end - 400] + bytes(400) + content[end:])
+    with pytest.raises(OSError, match="damaged: it ends in zeros"):
+        images.read(path, 64)
+
+
 def test_negative_values_of_8_bits_are_refused(tmp_path):
     for values, sound in ((np.arange(99), True), (np.arange(99) + 100, False)):
         image = Image.fromarray(np.uint8(values.reshape(9, 11)))

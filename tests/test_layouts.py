@@ -23,7 +23,7 @@ EXAMPLES = int(os.environ.get("LAYOUTS", "60"))
 
 
 def png(number):
-    pixels = np.frombuffer(number.to_bytes(48, "little"), "u1").reshape(4, 4, 3)
+    pixels = np.frombuffer(number.to_bytes(47, "little") + b"\xff", "u1").reshape(4, 4, 3)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png")
     return buffer.getvalue()

@@ -131,6 +131,21 @@ def test_a_pattern_finds_what_is_behind_a_circular_link_once(picture, tmp_path):
     assert found == [folder / "a.png", folder / "up" / "picture.png"]
 
 
+def test_a_pattern_finds_images_and_their_folders_once(picture, tmp_path):
+    paths = [tmp_path / "photos" / name for name in ("a.png", "in/b.png", "in/deep/c.png")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture.read_bytes())
+    assert images.find([f"{tmp_path}/photos/**"]) == paths
+
+
+def test_a_name_that_cant_be_looked_at_is_reported(trained, script, picture, tmp_path):
+    long = tmp_path / f"{'x' * 300}.png"
+    result = script("predict.py", picture, long, "--run", trained.full.folder)
+    assert result.status == 1 and result.out.startswith(f"{picture}: ")
+    assert "x.png can't be read: File name too long" in result.err
+
+
 def smooth(height=48, width=48):
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows * 5, columns * 5, np.full_like(rows, 90)], axis=-1).astype("uint8")

@@ -1,14 +1,15 @@
 """Arrays of images and labels from an .npz file, checked."""
 
+import math
 import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from transfer.images import refuse_dark
 from transfer.splits import Split
-from transfer.terminal import counted, is_printable, shown
+from transfer.terminal import counted, first_line, is_printable, shown
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -36,11 +37,14 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
         with np.load(path, allow_pickle=False) as file:
             for name in ARRAYS:
                 if name not in file.files:
-                    raise ValueError(f"{path} has no array {name}: expected {', '.join(ARRAYS)}")
+                    raise ValueError(
+                        f"{path} has no array {name}: expected {', '.join(ARRAYS)}. "
+                        f"Received: {shown(file.files) or 'none'}"
+                    )
                 arrays[name] = _read_array(file, name, path)
             others = [name for name in file.files if name not in (*ARRAYS, "class_names")]
             names = _read_array(file, "class_names", path) if "class_names" in file.files else None
-    except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
 
     train = _checked_split(arrays["x_train"], arrays["y_train"], "train", path)
@@ -99,14 +103,31 @@ def _refuse_bomb(path):
 
 def _read_array(file, name, path):
     try:
-        return file[name]
-    except (ValueError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
+        array = file[name]
+    except Exception as error:  # of NumPy, zipfile and its decompressors, of many kinds
+        if isinstance(error, MemoryError) and not _claims_too_much(file, name):
+            raise
         if "allow_pickle" in str(error):
             raise ValueError(
                 f"{path}: {name} is a pickled object, which can run code and is refused: expected "
                 "a plain array"
             ) from error
-        raise ValueError(f"{path}: {name} is damaged ({error}): write the file again") from error
+        raise ValueError(
+            f"{path}: {name} is damaged ({first_line(error)}): write or download the file again"
+        ) from error
+    if not isinstance(array, np.ndarray):  # but bytes
+        raise ValueError(f"{path}: {name} is not an array: expected what numpy.savez writes")
+    return array
+
+
+def _claims_too_much(file, name):
+    """Says whether the header of an array claims more than the file holds of it."""
+    entry = next(e for e in file.zip.infolist() if e.filename.removesuffix(".npy") == name)
+    with file.zip.open(entry) as member:
+        first = np.lib.format.read_magic(member) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(member)
+    return math.prod(shape) * kind.itemsize > entry.file_size
 
 
 def _checked_split(images, labels, name, path):
@@ -121,11 +142,7 @@ def _checked_split(images, labels, name, path):
         )
     if not images.size:
         raise ValueError(f"{path}: x_{name} has no images or no pixels. Received: {images.shape}")
-    if 0 < (brightest := images.max()) < 64:  # ones, or values of four to six bits
-        raise ValueError(
-            f"{path}: x_{name} has only the values 0 {'and' if brightest == 1 else 'to'} {brightest}: "
-            f"expected 0 (black) to 255 (white); multiply it by {255 // brightest}"
-        )
+    refuse_dark(f"{path}: x_{name}", images.max())
     if images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
     if labels.ndim == 2 and labels.shape[1] == 1:

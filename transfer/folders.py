@@ -22,12 +22,12 @@ from transfer import files, images, layouts, precision, terminal
 from transfer.terminal import counted, printable, shown
 
 # Of the files' layout. If squares are cut otherwise, features.VERSION must change, too.
-VERSION = 7
+VERSION = 8
 CHUNK = 256
-FACTS = ("digests", "hashes", "colours", "plain", "frames")  # of each image
+FACTS = ("digests", "hashes", "colours", "brightest", "plain", "long", "frames")  # of each image
 
 
-class Folder(NamedTuple):
+class Decoded(NamedTuple):
     """The images of a folder that can be read.
 
     `entries` has a `layouts.Entry` for each, `digests` the sha256 of its size and pixels before
@@ -75,7 +75,9 @@ class Folder(NamedTuple):
             return np.memmap(file, "u1", "c", shape=shape)
 
 
-def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str = "stop") -> Folder:
+def load(
+    root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str = "stop"
+) -> Decoded:
     """Reads a folder of images.
 
     Args:
@@ -85,10 +87,10 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
         on_bad_image: "stop", or "skip" what can't be read.
 
     Returns:
-        A `Folder`.
+        `Decoded`.
 
     Raises:
-        ValueError: Images can't be read; the folder changed meanwhile.
+        ValueError: Images can't be read, or all of them are dark; the folder changed meanwhile.
         OSError: It can't be read, or there is no room for the decoded images.
     """
     entries = layout.entries
@@ -114,7 +116,7 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
             errors = list(filter(None, pool.map(lambda entry: _error(root, entry), unread)))
         if len(errors) < len(unread):
             path, kept = _path(cache, key, image_size), None
-        elif errors and on_bad_image == "stop":
+        elif errors:
             _refuse(root, errors, len(entries), on_bad_image)
     if kept is None:
         _write(path, root, entries, image_size, on_bad_image)
@@ -132,19 +134,28 @@ def load(root: Path, layout: layouts.Layout, image_size: int, on_bad_image: str 
     notes = []
     if bad := [entry.path for row, entry in enumerate(entries) if not kept["digests"][row]]:
         notes.append(f"left out: {counted(len(bad), 'image')} that can't be read: {shown(bad)}")
-    digests, hashes, colours, plain, frames = ([kept[name][row] for row in good] for name in FACTS)
+    digests, hashes, colours, brightest, plain, long, frames = (
+        [kept[name][row] for row in good] for name in FACTS
+    )
+    images.refuse_dark(printable(root), max(brightest))
     if any(plain):
         names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(
             f"{counted(sum(plain), 'image')} of one plain colour: {names}; white drawings on a "
             "transparent background come out white, and 8-bit values in a 16-bit file black"
         )
+    if 2 * sum(long) > len(long):
+        names = shown(readable[i].path for i in np.flatnonzero(long))
+        notes.append(
+            f"{counted(sum(long), 'image')} more than twice as wide as high, or as high as wide: only the "
+            f"largest central square is used: {names}"
+        )
     if several := [entry.path for entry, count in zip(readable, frames, strict=True) if count > 1]:
         notes.append(
             f"{counted(len(several), 'image')} of several pages or frames, of which only the first is "
             f"used: {shown(several)}"
         )
-    return Folder(readable, digests, hashes, colours, kept["side"], path, good, notes)
+    return Decoded(readable, digests, hashes, colours, kept["side"], path, good, notes)
 
 
 def _states(root, entries):
@@ -246,11 +257,15 @@ def _decode(root, entries, side, path):
             return np.zeros((side, side, 3), "u1"), (None,) * len(FACTS), error
         square = images.square(image, side, enlarge=True)
         pixels = np.asarray(square)
-        digest = images.digest(np.asarray(image)).hex()
+        whole = np.asarray(image)
+        digest = images.digest(whole).hex()
         phash = int(str(imagehash.phash(square)), 16)
         colour = pixels.mean(axis=(0, 1)).round(1).tolist()
+        brightest = int(whole.max())
         plain = bool((pixels == pixels[0, 0]).all())
-        return pixels, (digest, phash, colour, plain, images.frames(root / entry.path)), None
+        long = max(image.size) > 2 * min(image.size)
+        frames = images.frames(root / entry.path)
+        return pixels, (digest, phash, colour, brightest, plain, long, frames), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
     known, bad = {name: [] for name in FACTS}, []

@@ -1,4 +1,4 @@
-"""Reads image files: of seven formats, any mode, any size, any orientation."""
+"""Reads image files of seven formats, in any orientation, of up to 100 megapixels."""
 
 import contextlib
 import glob
@@ -45,6 +45,8 @@ UPRIGHT = {
 }
 # By which Pillow multiplies a PNG's levels of grey, but not the one that is transparent.
 STEPS = {"L;2": 85, "L;4": 17}
+# Images whose values are all below it use 14 bits of 16 or fewer, or 6 of 8, and would be dark.
+DARK = 64
 # The share of pixels, not opaque, above which a dark image counts as a drawing on a transparent ground.
 GROUND = 0.05
 # Of EXIF data that are damaged, Pillow takes what it can.
@@ -80,15 +82,17 @@ def find(names: Iterable[str]) -> list[Path]:
     for name in names:
         there = os.path.lexists(name)
         paths = [name] if there else _once(glob.glob(name, recursive=True)) or [name]
+        expanded = []
         for path in map(Path, paths):
-            found += (_below(path) if path.is_dir() else []) or [path]
+            expanded += (_below(path) if os.path.isdir(path) else []) or [path]
+        found += expanded if there else _once(expanded)
     return found
 
 
 def _once(paths):
-    """Sorts paths, and leaves out what `**` finds again through a link to a folder above it."""
+    """Sorts paths, and leaves out what `**` finds again: in a folder, or through a link to one above it."""
     found = {}
-    for path in sorted(paths, key=len):
+    for path in sorted(paths, key=lambda path: len(str(path))):
         found.setdefault((os.path.realpath(os.path.dirname(path)), os.path.basename(path)), path)
     return sorted(found.values())
 
@@ -137,7 +141,7 @@ def means_image(path: Path) -> bool:
 
 def side(path: Path) -> int:
     """Side of an image's largest square, in pixels, by its header; 0 where it can't be read."""
-    if not path.is_file():  # to open a pipe would wait for a writer
+    if not os.path.isfile(path):  # to open a pipe would wait for a writer
         return 0
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -163,6 +167,23 @@ def digest(pixels: np.ndarray) -> bytes:
     return sha256.digest()
 
 
+def refuse_dark(name: str, brightest: int) -> None:
+    """Refuses 8-bit images that are ones and zeros, as masks are, or have values of four to six bits.
+
+    Args:
+        name: What the error calls them.
+        brightest: Their largest value.
+
+    Raises:
+        ValueError: It is below `DARK`, but not 0.
+    """
+    if 0 < brightest < DARK:
+        raise ValueError(
+            f"{name} has only the values 0 {'and' if brightest == 1 else 'to'} {brightest}: expected 0 "
+            f"(black) to 255 (white); multiply them by {255 // brightest}"
+        )
+
+
 def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
     """Reads the largest central square of an image, shrunk to at most `largest` pixels a side.
 
@@ -177,7 +198,8 @@ def read(path: Path, largest: int, enlarge: bool = False) -> np.ndarray:
     Raises:
         OSError: It can't be read, is not an image, or is damaged.
         Refused: It has more pixels than `LARGEST_AREA`, or a side above `LARGEST_SIDE`, or is a pipe;
-            or it has 16 bits per channel but uses too few and would be dark, as 12-bit scans do.
+            it has values that are negative, not finite or beyond those of 16 bits; or it has 16 bits
+            per channel but uses too few and would be dark, as 12-bit scans do.
     """
     return np.asarray(square(decode(path), largest, enlarge))
 
@@ -237,12 +259,24 @@ def _unidentified(path):
     return f"is not an image: {expected}"
 
 
-def _ends_in_zeros(path):
-    """Says whether the last fifth of a file was never written, as of an interrupted download."""
-    with open(path, "rb") as file:  # less may be the end of EXIF data, which are padded with zeros
-        size = file.seek(0, os.SEEK_END)
-        file.seek(-max(size // 5, 1), os.SEEK_END)
-        return not any(file.read())
+def _ends_in_zeros(path, kind):
+    """Says whether the last fifth of an image was never written, as of an interrupted download."""
+    content = Path(path).read_bytes()
+    if kind == "WEBP":
+        content = _first_image(content)
+    return not any(content[-max(len(content) // 5, 1) :])  # less may be the end of EXIF data
+
+
+def _first_image(webp):
+    """Returns the part of a WebP that is its first image: EXIF data, padded with zeros, may follow."""
+    start = 12
+    while start < len(webp):
+        kind, size = webp[start : start + 4], int.from_bytes(webp[start + 4 : start + 8], "little")
+        start += 8
+        if kind in (b"VP8 ", b"VP8L", b"ANMF"):
+            return webp[start : start + size]
+        start += size + size % 2
+    return webp
 
 
 def _turn(image):
@@ -266,7 +300,7 @@ def _to_rgb(path, image):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     image.load()
     # What is missing of a JPEG or PNG is an error; of these two it is made up.
-    if image.format in ("WEBP", "AVIF") and _ends_in_zeros(path):
+    if image.format in ("WEBP", "AVIF") and _ends_in_zeros(path, image.format):
         raise OSError("it ends in zeros")
     signed = 2 in tags.get(SAMPLEFORMAT, ())
     if signed and image.mode == "L" and image.getextrema()[1] > 127:  # those are negative
@@ -290,7 +324,7 @@ def _to_rgb(path, image):
         alpha = np.asarray(image.getchannel("A")) if "A" in image.getbands() else np.array(255)
         if (alpha < 255).mean() <= GROUND or alpha.max() < 64:
             brightest = max(high for _, high in image.convert("RGB").getextrema())
-    if 0 < brightest < 64:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
+    if 0 < brightest < DARK:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
             f"{path} has 16 bits or more per channel (or floating-point values), but its colours use 14 "
             "of them or fewer, and would be dark: save it with 8 bits per channel"

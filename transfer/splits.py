@@ -139,8 +139,8 @@ def divide(
     Args:
         found: `Found`.
         seed, images_per_class, folds, fold: As in `data.load`.
-        near_duplicates: "keep" images of two splits that look alike (see `duplicates.py`), or "drop" them from training, and from
-            validation if the other is in test.
+        near_duplicates: "keep" images of two splits that look alike (see `duplicates.py`), or "drop"
+            them from training, and from validation if the other is in test.
 
     Returns:
         `Divided`.
@@ -151,10 +151,12 @@ def divide(
     given = np.array([split or "divided" for split in found.given])
     rows = {split: np.flatnonzero(given == split) for split in ("divided", *SPLITS)}
     if found.in_order and not folds and (last := _last_fifth(found, rows["divided"])) is not None:
+        few = _few(found, _counts(found, rows["divided"]), "image")
         rows["train"], rows["validation"] = last
         rows["divided"] = rows["divided"][:0]
         notes = duplicates.shared(found, rows)
-        notes += _imbalance(_counts(found, rows["train"]), "training image")
+        # Either says how small the smallest class is.
+        notes += _imbalance(_counts(found, rows["train"]), "training image") or few
     else:
         notes = duplicates.without_duplicates(found, rows)
         counts = _counts(found, rows["divided" if found.fractions else "train"])
