@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -310,6 +311,23 @@ def test_nested_classes_are_refused(tree):
         (["images", "masks"], ["images, masks", "not like classes"]),
         (["train/images", "train/Labels", "val/images"], ["Labels, images", "not like classes"]),
         ([""], ["images, but no folder of them", "labels in a table or in file names"]),
+        (
+            ["images"],
+            ["only the class 'images'", "labels in a table or in file names are not read"],
+        ),
+        (["train/images"], ["only the class 'images'", "labels in a table or in file names"]),
+        (
+            ["annotations/trimaps", "images"],
+            ["annotations, images, which look like parts", "labels in a table or in file names"],
+        ),
+        (
+            [f"{name}/{part}" for name in ("COVID", "Normal") for part in ("images", "masks")],
+            ["put the images of each class directly into its folder, and masks elsewhere"],
+        ),
+        (
+            [f"{part}/{name}" for part in ("CUB/images", "segmentations") for name in "ab"],
+            ["if the classes are the folders in images, use --data ", "images/CUB/images; if the"],
+        ),
         (["A", "a"], ["A and a differ only in case"]),
         (["cat", "cat "], ["cat and cat  differ only in case, in spaces"]),
         (["caf\u00e9", "cafe\u0301"], ["how an accent is encoded"]),
@@ -358,11 +376,28 @@ def test_photographs_that_no_system_need_know(tree, monkeypatch, suffix):
     tree.refuses(f"fox has no image that can be used, only files such as 1{suffix}")
 
 
-@pytest.mark.parametrize("name", ["می\u200cخک", "👨\u200d👩\u200d👧"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "می\u200cخک",
+        "👨\u200d👩\u200d👧",
+        "東京\u3000犬",
+        "hot\u00a0dog",
+        "כלב\u200f",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    ],
+)
 def test_joiners_are_part_of_a_name(tree, name):
     tree.put(name)
     tree.put("dog")
     assert name in tree.load().class_names
+
+
+@pytest.mark.parametrize("between", ["\n", "\x1b", "\x85", "\u2028", "\u202e", "\u2066", "\udcff"])
+def test_a_name_that_does_not_stay_on_its_line_is_refused(tree, between):
+    tree.put(f"a{between}b")
+    tree.put("dog")
+    tree.refuses(f"the class {f'a{between}b'!r} has a name that can't be printed")
 
 
 def test_plots_of_this_project_are_no_images(tree):
@@ -468,6 +503,56 @@ def test_links_inside_the_folder_are_followed(tree):
     assert [len(split.images) for split in dataset[:3]] == [24, 3, 3]
     assert dataset.class_names == ("a", "b")
     has(dataset, "not followed: 2 links", "that another link leads to: b/again, b/up")
+
+
+def test_a_link_to_a_class_is_no_class(tree):
+    tree.put("a")
+    tree.put("z")
+    (tree.root / "0").symlink_to("z")
+    dataset = tree.load()
+    assert dataset.class_names == ("a", "z")
+    has(dataset, "not followed: 1 link", "to a folder that is read in its own place", ": 0")
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("docs/LICENSE", "/etc/hosts"),
+        ("venv/bin/python", "/usr/bin/python3"),
+        ("code/model/weights", "nowhere"),
+        ("venv/lib64", "lib"),
+        ("docs/up", ".."),
+    ],
+)
+def test_links_that_stand_for_no_images_are_only_said(tree, link, target):
+    tree.put("a")
+    tree.put("b")
+    tree.file("venv/lib/site.py")
+    (tree.root / link).parent.mkdir(parents=True, exist_ok=True)
+    (tree.root / link).symlink_to(target)
+    dataset = tree.load()
+    assert dataset.class_names == ("a", "b")
+    has(dataset, "without an image: ", link.split("/")[0])
+    has(dataset, "not followed: 1 link", link)
+
+
+def test_a_split_whose_classes_are_links_is_refused(tree, tmp_path):
+    for name in "ab":
+        tree.put(f"val/{name}")
+        Maker(tmp_path / "elsewhere").put(name)
+        (tree.root / "train").mkdir(exist_ok=True)
+        (tree.root / "train" / name).symlink_to(tmp_path / "elsewhere" / name)
+    tree.refuses("train has no image that can be used, only links", "such as b: expected folders")
+
+
+def test_a_link_to_what_cant_be_looked_at_is_not_followed(tree):
+    tree.put("train/a")
+    tree.put("train/b")
+    for name, target in (("train/a/x.png", "/" + "x" * 300), ("train/b/y.png", "y" * 300)):
+        (tree.root / name).symlink_to(target)
+    has(tree.load(), "not followed: 2 links", "train/a/x.png, train/b/y.png")
+    (tree.root / "test").symlink_to("/" + "x" * 300)
+    tree.refuses("test is a link that is not followed")
 
 
 def test_a_split_without_an_image_that_can_be_used_is_refused(tree):
@@ -750,6 +835,15 @@ def test_names_that_are_no_versions(tree, names):
             for class_name in "ab":
                 tree.put(f"{split}/{class_name}", 10, f"{name}.png")
     assert not any("augmented" in note for note in tree.load().notes)
+
+
+def test_a_name_of_many_versions_takes_no_time(tree):
+    tree.put("a")
+    tree.put("b")
+    tree.put("a", 1, f"IMG_flip{'_hflip' * 22}!.png")
+    start = time.monotonic()
+    tree.load()
+    assert time.monotonic() - start < 4
 
 
 def test_frames_of_a_video_in_two_splits_are_said(tree):

@@ -60,8 +60,9 @@ ANNOTATION = re.compile(
 VERSION = re.compile(
     r"(?:(?:aug|augmented|flipped|mirrored|rotated)[-_ ]|.+_original_)?(.+?)"
     r"(\.rf\.\w++|\.\w+_[0-9a-f]{8}-[-0-9a-f]+"
-    r"|[-_ ](new|horizontal|vertical)?[-_ ]?(\d+deg|rot(ated?|\d++)|[hv]?flip(ped)?([-_ ]?[hv]|LR|UD|TB)?"
-    r"|mirror(ed)?|aug(mented)?|edited|bright(er|ness)?|zoom(ed)?|blur(red)?|noisy|noise)+([-_ ]?\d+)?)*",
+    r"|[-_ ](new|horizontal|vertical)?[-_ ]?(\d+deg|rot(ated?|\d++)"
+    r"|[hv]?flip(ped)?([-_ ]?[hv](?!flip)|LR|UD|TB)?|mirror(ed)?|aug(mented)?|edited"
+    r"|bright(er|ness)?|zoom(ed)?|blur(red)?|noisy|noise)+([-_ ]?\d+)?)*",
     re.I,
 )
 # How the frames of a video are numbered.

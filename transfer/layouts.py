@@ -8,6 +8,7 @@ as one of several words (seg_train, val2017); missing splits are drawn from the 
 the seed. An ambiguous layout is refused.
 """
 
+import os
 import re
 import shlex
 import unicodedata
@@ -53,7 +54,7 @@ def find(root: Path) -> Layout:
         ValueError: It is no layout that is known, or has names that can't be told apart.
         OSError: A folder in it can't be read.
     """
-    base, notes, others = tree.scan(root)
+    base, notes, instead = tree.scan(root)
     loose = []
     while only := _wrapped(base):
         _refuse_bare(root, base)
@@ -63,7 +64,7 @@ def find(root: Path) -> Layout:
     if base.path.parts:
         notes.insert(0, _entered(base))
     if not base.folders:
-        kind, expected = f"no images{others}", tree.USABLE if base.useless else EXPECTED
+        kind, expected = f"no images{instead}", tree.USABLE if base.useless else EXPECTED
         if base.images:
             _refuse_bare(root, base)
             _refuse_links(root, base)
@@ -88,8 +89,8 @@ def find(root: Path) -> Layout:
                 notes.append(_entered(folder))
             loose.append(folder)
             if split == "train":
-                others = {name for other in own[1:] for name in by_split[other].folders}
-                notes += hints.like_splits(sorted(folder.folders.keys() - others), {})
+                held_out = {name for other in own[1:] for name in by_split[other].folders}
+                notes += hints.like_splits(sorted(folder.folders.keys() - held_out), {})
             part = None if split == "train" and len(own) < len(hints.SPLITS) else split
             entries += _of_classes(root, folder, part)
     else:
@@ -141,8 +142,8 @@ def _by_split(root, base, splits):
         if alike:
             by_split[split] = _inner(base.folders[alike[0]])
     if "train" not in by_split:
-        first, *others = splits
-        nested = base.folders[first].folders and not others
+        first, *more = splits
+        nested = base.folders[first].folders and not more
         alone = f", or use --data {_quoted(root / base.folders[first].path)}" if nested else ""
         raise ValueError(
             f"{where} has {shown(splits)}, but no images to train on: expected train/ (or training/) "
@@ -194,11 +195,10 @@ def _refuse_links(root, base):
     """Refuses a link in `base` that is not followed, but named like a split."""
     splits = hints.splits_of([*base.folders, *(link.name for link in base.links)])
     for link in base.links:
-        if link.name in splits and not (root / link).is_file():
+        if link.name in splits and not os.path.isfile(root / link):
             raise ValueError(
-                f"{printable(root / link)} is a link that is not followed, as it leads out of the folder, "
-                "to nothing, in a circle or where another link leads: expected a folder; copy the images "
-                "to its place, or remove it"
+                f"{printable(root / link)} is a link that is not followed, as it leads {tree.ASTRAY}: "
+                "expected a folder; copy the images to its place, or remove it"
             )
 
 
@@ -206,9 +206,13 @@ def _refuse_bare(root, base):
     """Refuses a folder in `base` that holds images, but none that can be used."""
     if base.bare:
         folder = base.bare[0]
+        only, expected = "files", tree.USABLE
+        if os.path.isdir(root / folder.useless):
+            only = f"links {tree.ASTRAY},"
+            expected = "expected folders; copy the images to their place"
         raise ValueError(
-            f"{printable(root / folder.path)} has no image that can be used, only files such as "
-            f"{printable(folder.useless.name)}: {tree.USABLE}, or move the folder elsewhere"
+            f"{printable(root / folder.path)} has no image that can be used, only {only} such as "
+            f"{printable(folder.useless.name)}: {expected}, or move the folder elsewhere"
         )
 
 
@@ -217,6 +221,8 @@ def _of_classes(root, base, split):
     _refuse_bare(root, base)
     for name, folder in base.folders.items():
         if folder.folders:
+            if all(len(other.folders) < 2 for other in base.folders.values()):
+                _refuse_parts(root / base.path, base.folders)
             raise ValueError(
                 f"{printable(root / folder.path)} has folders with images in it, "
                 f"{shown(folder.folders)}: expected the images of one class, without folders; "
@@ -226,18 +232,37 @@ def _of_classes(root, base, split):
     return entries
 
 
+def _refuse_parts(where, names):
+    """Refuses folders that are all named like images and their annotations."""
+    if len(names) > 1 and all(map(hints.is_annotated, names)):
+        raise ValueError(
+            f"{printable(where)} has {shown(sorted(names))}, which look like parts of a data set (images, "
+            f"annotations), not like classes: {EXPECTED}; {UNREAD}"
+        )
+
+
 def _remedy(root, base, folder, split):
     """Says what to do about a class in `base` that has folders with images in it."""
-    use = f"use --data {_quoted(root / folder.path)}"
+    inner = folder
     if splits := hints.splits_of(folder.folders):
         if any(folder.folders[name].folders for name in splits):
-            return f"to train on {printable(folder.path)} alone, {use}"
+            return f"to train on {printable(folder.path)} alone, use --data {_quoted(root / folder.path)}"
         return "put the splits outside the classes: train/cat, not cat/train"
     if len(folder.folders) == 1:
-        return "move its images up into it, or elsewhere if they do not belong to that class"
+        (inner,) = folder.folders.values()
+        if not inner.folders:
+            return "move its images up into it, or elsewhere if they do not belong to that class"
+    elif any(map(hints.is_annotated, folder.folders)):
+        return "put the images of each class directly into its folder, and masks elsewhere"
+    classes = "these are the classes"
+    if inner is not folder:
+        classes = f"the classes are the folders in {printable(inner.path.name)}"
     outer = shown(base.folders)
-    others = f"if {outer} is one" if len(base.folders) == 1 else f"if the classes are {outer}"
-    remedy = f"if these are the classes, {use}; {others}, put all images of each directly into its folder"
+    otherwise = f"if {outer} is one" if len(base.folders) == 1 else f"if the classes are {outer}"
+    remedy = (
+        f"if {classes}, use --data {_quoted(root / inner.path)}; {otherwise}, put all images of each "
+        "directly into its folder"
+    )
     alike = [
         name
         for name, other in base.folders.items()
@@ -265,13 +290,11 @@ def _check_classes(where, entries):
             raise ValueError(
                 f"{where}: the class {name!r} has a name that can't be printed: rename it"
             )
-    if len(found) > 1 and all(map(hints.is_annotated, found)):
-        raise ValueError(
-            f"{where} has {shown(sorted(found))}, which look like parts of a data set (images, "
-            f"annotations), not like classes: {EXPECTED}"
-        )
+    _refuse_parts(where, found)
     if len(found) < 2:
-        raise ValueError(f"{where} has only the class {next(iter(found))!r}: {EXPECTED}")
+        (name,) = found
+        unread = f"; {UNREAD}" if hints.is_annotated(name) else ""
+        raise ValueError(f"{where} has only the class {name!r}: {EXPECTED}{unread}")
     by_folded = {}
     for name in sorted(found):
         by_folded.setdefault(_folded(name), []).append(name)

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -141,8 +142,13 @@ def stop(message, status=2):
 
 
 def is_printable(name: str) -> bool:
-    """Says whether a name is one line of characters; joiners (U+200C, U+200D) are part of words."""
-    return name.replace("\u200c", "").replace("\u200d", "").isprintable()
+    """Says whether a name can be read on one line.
+
+    Spaces of any width, joiners and marks of direction are part of names in many scripts; what turns
+    the text after it around (U+202A to U+202E, U+2066 to U+2069) is not.
+    """
+    kinds = {unicodedata.category(character) for character in name if not character.isprintable()}
+    return kinds <= {"Zs", "Cf"} and not re.search("[\u202a-\u202e\u2066-\u2069]", name)
 
 
 def printable(name: object) -> str:

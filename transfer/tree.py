@@ -11,13 +11,19 @@ USABLE = (
     f"expected {', '.join(images.FORMATS)} with the suffix of the format, and no links out of the folder; "
     "convert, rename, copy or (from iCloud) download them"
 )
+# Where the links lead that are not followed.
+ASTRAY = (
+    "out of the folder, to nothing, in a circle, or to a folder that is read in its own place or that "
+    "another link leads to"
+)
 
 
 class Folder:
     """A folder: its folders that hold images, by name, and its images.
 
-    `useless` is one of the images below it that can't be used, or None, and `bare` lists its folders
-    that hold such alone. `links` are the paths of its links that are not followed.
+    `useless` is the path of an image below it that can't be used, or of a link to a folder that is
+    not read, or None, and `bare` lists its folders that hold such alone. `links` are the paths of its
+    links that are not followed.
     """
 
     def __init__(self, path):
@@ -26,7 +32,7 @@ class Folder:
 
 
 def scan(root):
-    """Lists a folder. Links are followed inside it, to each folder once, and never to one around them.
+    """Lists a folder. Of links, those to files inside it are followed, and those to hidden folders, once each.
 
     Args:
         root: Path of the folder.
@@ -58,7 +64,8 @@ def scan(root):
                     plain = leads and entry.is_file()
                     if not leads:
                         folder.links.append(path)
-                        folder.useless = path
+                        if image or _leads_past(root / path, real_root):
+                            folder.useless = path
                     elif entry.is_dir():
                         folder.folders[entry.name] = Folder(path)
                         tree.append(folder.folders[entry.name])
@@ -91,21 +98,35 @@ def scan(root):
 def _leads_on(link, real_root, entered):
     """Says whether a link is followed; adds the folder that it leads to to those `entered`."""
     target = Path(os.path.realpath(link))
-    if not target.is_relative_to(real_root) or not target.exists():
+    if not target.is_relative_to(real_root) or not os.path.exists(target):
         return False
-    if target.is_dir():
+    if os.path.isdir(target):
         around = Path(os.path.realpath(link.parent))
-        if target in entered or around.is_relative_to(target):
+        known = _is_in_place(target, real_root) or target in entered
+        if known or around.is_relative_to(target):
             return False
         entered.add(target)
     return True
+
+
+def _is_in_place(folder, real_root):
+    """Says whether a folder is read without a link to it: it holds the root, or is in it and not hidden."""
+    if not folder.is_relative_to(real_root):
+        return real_root.is_relative_to(folder)
+    return not any(map(images.is_hidden, folder.relative_to(real_root).parts))
+
+
+def _leads_past(link, real_root):
+    """Says whether a link leads to a folder that is not read in its own place."""
+    target = Path(os.path.realpath(link))
+    return os.path.isdir(target) and not _is_in_place(target, real_root)
 
 
 def _is_elsewhere(link, real_root):
     """Says whether a link leads to a folder that neither is in the root nor holds it."""
     target = Path(os.path.realpath(link))
     around = target.is_relative_to(real_root) or real_root.is_relative_to(target)
-    return target.is_dir() and not around
+    return os.path.isdir(target) and not around
 
 
 def _without_empty(tree):
@@ -135,10 +156,7 @@ def _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere):
     if empty:
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links:
-        dropped = (
-            f"{counted(len(links), 'link')} out of the folder, to nothing, in a circle or to a folder "
-            f"that another link leads to: {shown(links)}"
-        )
+        dropped = f"{counted(len(links), 'link')} {ASTRAY}: {shown(links)}"
         others += f"{' and' if others else ', but'} {dropped}"
         notes.append(f"not followed: {dropped}")
     if hidden:
