@@ -284,18 +284,19 @@ def test_why_an_image_cant_be_read_is_said_each_time(root, script, tmp_path):
         assert result.status == 0 and "bad.jpg is not an image" in result.err
 
 
-@pytest.mark.parametrize(("brightest", "values"), [(1, "0 and 1"), (15, "0 to 15")])
-def test_images_that_are_all_dark_are_refused(
-    tmp_path, monkeypatch, script, one_line, brightest, values
-):
+def test_images_that_are_all_dark_are_said(tmp_path, monkeypatch, script, one_line):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     for seed, name in enumerate("ab"):
-        put(tmp_path / "images" / name, noise(9, seed, (8, 8)) % (brightest + 1))
-    words = f"images has only the values {values}: expected 0 (black) to 255 (white); multiply them"
+        put(tmp_path / "masks" / name, noise(9, seed, (8, 8)) % 2)
+        put(tmp_path / "dark" / name, noise(9, seed, (8, 8)) % 16)
+    words = (
+        "masks has only the values 0 and 1: expected 0 (black) to 255 (white); multiply them by 255"
+    )
     for _ in range(2):
-        one_line(script("data.py", tmp_path / "images"), words, f"by {255 // brightest}")
-    put(tmp_path / "images" / "a", noise(1, shape=(8, 8)))
-    assert data.load(str(tmp_path / "images")).class_names == ("a", "b")
+        one_line(script("data.py", tmp_path / "masks"), words)
+        assert any("no value is above 15" in note for note in data.load(tmp_path / "dark").notes)
+    put(tmp_path / "dark" / "a", noise(1, shape=(8, 8)))
+    assert not any("dark" in note for note in data.load(tmp_path / "dark").notes)
 
 
 def test_images_that_are_mostly_cut_off_are_said(root):

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +23,7 @@ EXAMPLES = int(os.environ.get("LAYOUTS", "60"))
 
 
 def png(number):
-    pixels = np.frombuffer(number.to_bytes(47, "little") + b"\xff", "u1").reshape(4, 4, 3)
+    pixels = np.frombuffer(number.to_bytes(48, "little"), "u1").reshape(4, 4, 3)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png")
     return buffer.getvalue()
@@ -511,7 +510,7 @@ def test_a_link_to_a_class_is_no_class(tree):
     (tree.root / "0").symlink_to("z")
     dataset = tree.load()
     assert dataset.class_names == ("a", "z")
-    has(dataset, "not followed: 1 link", "to a folder that is read in its own place", ": 0")
+    has(dataset, "not followed: 1 link", "to a folder beside it", ": 0")
 
 
 @pytest.mark.parametrize(
@@ -837,13 +836,12 @@ def test_names_that_are_no_versions(tree, names):
     assert not any("augmented" in note for note in tree.load().notes)
 
 
-def test_a_name_of_many_versions_takes_no_time(tree):
+def test_a_name_of_many_versions_is_read(tree):
+    """It would take years if each of its parts could be read in two ways."""
     tree.put("a")
     tree.put("b")
-    tree.put("a", 1, f"IMG_flip{'_hflip' * 22}!.png")
-    start = time.monotonic()
+    tree.put("a", 1, f"IMG_flip{'_hflip' * 40}!.png")
     tree.load()
-    assert time.monotonic() - start < 4
 
 
 def test_frames_of_a_video_in_two_splits_are_said(tree):

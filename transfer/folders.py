@@ -90,7 +90,7 @@ def load(
         `Decoded`.
 
     Raises:
-        ValueError: Images can't be read, or all of them are dark; the folder changed meanwhile.
+        ValueError: Images can't be read, or have only the values 0 and 1; the folder changed meanwhile.
         OSError: It can't be read, or there is no room for the decoded images.
     """
     entries = layout.entries
@@ -137,7 +137,11 @@ def load(
     digests, hashes, colours, brightest, plain, long, frames = (
         [kept[name][row] for row in good] for name in FACTS
     )
-    images.refuse_dark(printable(root), max(brightest))
+    highest = max(brightest)
+    if highest == 1:  # of masks, or of floating-point values that were saved as they are
+        images.refuse_dark(printable(root), highest)
+    elif highest < images.DARK:
+        notes.append(f"all images are dark: no value is above {highest}, where white has 255")
     if any(plain):
         names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(

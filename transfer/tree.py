@@ -13,8 +13,8 @@ USABLE = (
 )
 # Where the links lead that are not followed.
 ASTRAY = (
-    "out of the folder, to nothing, in a circle, or to a folder that is read in its own place or that "
-    "another link leads to"
+    "out of the folder, to nothing, in a circle, to a folder beside it or to one that another link "
+    "leads to"
 )
 
 
@@ -32,7 +32,10 @@ class Folder:
 
 
 def scan(root):
-    """Lists a folder. Of links, those to files inside it are followed, and those to hidden folders, once each.
+    """Lists a folder.
+
+    Links are followed inside it, of several to a folder the first, but not to a folder around or beside
+    the link.
 
     Args:
         root: Path of the folder.
@@ -64,7 +67,7 @@ def scan(root):
                     plain = leads and entry.is_file()
                     if not leads:
                         folder.links.append(path)
-                        if image or _leads_past(root / path, real_root):
+                        if image or _is_elsewhere(root / path, real_root):
                             folder.useless = path
                     elif entry.is_dir():
                         folder.folders[entry.name] = Folder(path)
@@ -102,31 +105,18 @@ def _leads_on(link, real_root, entered):
         return False
     if os.path.isdir(target):
         around = Path(os.path.realpath(link.parent))
-        known = _is_in_place(target, real_root) or target in entered
-        if known or around.is_relative_to(target):
+        beside = target.parent == around and not images.is_hidden(target.name)
+        if beside or target in entered or around.is_relative_to(target):
             return False
         entered.add(target)
     return True
 
 
-def _is_in_place(folder, real_root):
-    """Says whether a folder is read without a link to it: it holds the root, or is in it and not hidden."""
-    if not folder.is_relative_to(real_root):
-        return real_root.is_relative_to(folder)
-    return not any(map(images.is_hidden, folder.relative_to(real_root).parts))
-
-
-def _leads_past(link, real_root):
-    """Says whether a link leads to a folder that is not read in its own place."""
-    target = Path(os.path.realpath(link))
-    return os.path.isdir(target) and not _is_in_place(target, real_root)
-
-
 def _is_elsewhere(link, real_root):
     """Says whether a link leads to a folder that neither is in the root nor holds it."""
     target = Path(os.path.realpath(link))
-    around = target.is_relative_to(real_root) or real_root.is_relative_to(target)
-    return os.path.isdir(target) and not around
+    inside = target.is_relative_to(real_root) or real_root.is_relative_to(target)
+    return os.path.isdir(target) and not inside
 
 
 def _without_empty(tree):
