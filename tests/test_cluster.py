@@ -1,11 +1,14 @@
 """A sweep on a Ray cluster: the same figures as on one machine, whatever becomes of its nodes."""
 
 import csv
+import getpass
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +18,9 @@ from conftest import KERAS_HOME, ROOT, TINY, finish, start
 from test_sweep import GRID
 
 import data
-from transfer import checkpoints, grid, network, settings
+from transfer import checkpoints, files, grid, network, pool, settings
 from transfer import cluster as transfer_cluster
+from transfer import halving as transfer_halving
 from transfer.pool import Outcome
 from transfer.run import versions
 
@@ -141,6 +145,61 @@ def test_a_machine_that_joins_late_asks_for_the_images(tmp_path, monkeypatch):
     assert (outcome.status, content) == ("died", None) and "had not been sent" in outcome.reason
 
 
+def test_a_machine_that_knows_no_name_of_its_user(tmp_path, monkeypatch):
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    trial = grid.Trial("all", settings.Config("full", data="images/", logs=str(tmp_path)), "all")
+    outcome, _ = transfer_cluster._train(trial, tmp_path / "unseen", versions(), {}, None)
+    assert outcome.status == "died"
+
+
+def test_a_run_that_another_sweep_trains_on_a_machine_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "machine"))
+    train, seen = pool.train, []
+
+    def taken(trial, **arguments):
+        trial.folder.mkdir(parents=True)
+        trial.output.parent.mkdir(parents=True)
+        trial.output.write_text("epoch 1")
+        seen.append(trial)
+        with files.held(trial.output):
+            return train(trial, **arguments)
+
+    monkeypatch.setattr(pool, "train", taken)
+    config = settings.Config("full", data="shapes", weights="none", logs=str(tmp_path), name="tiny")
+    trial = grid.Trial("all", config, "all")
+    outcome, content = transfer_cluster._train(trial, tmp_path / "unseen", versions(), {}, None)
+    assert (outcome.status, content) == ("taken", None)
+    assert seen[0].folder.exists() and seen[0].output.read_text() == "epoch 1"
+    assert seen[0].folder.is_relative_to(tmp_path / "machine")
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_trial_is_judged_where_it_passes_a_milestone(tmp_path, monkeypatch, resumed):
+    """One that goes on near its end is not compared with what others have reached at half."""
+    judge = transfer_halving.Halving()
+    monkeypatch.setattr(ray, "get", lambda said: said)
+    remote = SimpleNamespace(hopeless=SimpleNamespace(remote=judge.hopeless))
+
+    def asking(name):
+        trial = grid.Trial("all", settings.Config("full", logs=str(tmp_path), name=name), "all")
+        trial.folder.mkdir(parents=True)
+        return trial, transfer_cluster._asking
+
+    trial, ask = asking("further on")
+    if resumed:
+        checkpoints.save(trial.folder, 18, [], {"settings": {}}, {"total": 20})
+    assert not ask(remote, trial)(95, 0.9)
+    trial, ask = asking("fresh")
+    hopeless = ask(remote, trial)
+    assert not hopeless(25, 0.2) and not hopeless(45, 0.2)
+    assert hopeless(55, 0.5) is not resumed
+
+
 def test_hopeless_trials_are_stopped_early(tmp_path):
     from ray.cluster_utils import Cluster
 
@@ -197,3 +256,72 @@ def test_a_run_that_cant_be_stored_fails_alone(tmp_path, monkeypatch):
     machines = SimpleNamespace(ray=ray)
     outcome = transfer_cluster.Cluster._outcome(machines, "reference", trial)
     assert outcome.status == "failed" and "missing" in outcome.reason
+
+
+@pytest.mark.parametrize("part", ["what is sent", "what comes back"])
+def test_what_cant_be_read_fails_a_trial_alone(part, tmp_path, monkeypatch):
+    def changed(_):
+        raise ValueError("images/ has no images")
+
+    trial = grid.Trial("all", settings.Config("full", logs=str(tmp_path), name="tiny"), "all")
+    (tmp_path / "config.json").write_text("{")
+    run = transfer_cluster._packed({"config.json": tmp_path / "config.json"})
+    ended = (Outcome("died"), None), (Outcome("finished"), {"run": run, "output": b""})
+    monkeypatch.setattr(ray, "get", lambda _: ended[part == "what comes back"])
+    machines = SimpleNamespace(ray=ray, sent={}, trials=[trial], _send=changed)
+    outcome = transfer_cluster.Cluster._outcome(machines, "reference", trial)
+    assert outcome.status == "failed"
+    assert ("is damaged" if part == "what comes back" else "no images") in outcome.reason
+
+
+def test_a_name_that_is_not_unicode_is_sent(tmp_path, monkeypatch):
+    name = os.fsdecode(b"\xff \xc3\xa9.png")
+    (tmp_path / name).write_bytes(b"pixels")
+    content = transfer_cluster._packed({f"images/{name}": tmp_path / name})
+    sent = "images", hashlib.sha256(content).hexdigest(), len(b"pixels"), ["reference"]
+    monkeypatch.setattr(ray, "get", lambda _: content)
+    path = transfer_cluster._unpacked(sent, tmp_path / "home")
+    assert (path / name).read_bytes() == b"pixels"
+
+
+def test_an_interruption_while_a_run_is_received_loses_none(tmp_path, monkeypatch):
+    trial = grid.Trial("all", settings.Config("full", logs=str(tmp_path), name="tiny"), "all")
+    trial.folder.mkdir(parents=True)
+    (trial.folder / "mine").touch()
+    new, replace = tmp_path / "new", os.replace
+    new.touch()
+
+    def interrupted(source, target):
+        replace(source, target)
+        if source == trial.folder:
+            raise KeyboardInterrupt
+
+    content = {"run": transfer_cluster._packed({"new": new}), "output": b""}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", interrupted)
+        transfer_cluster._receive(trial, content)
+    assert [path.name for path in trial.folder.iterdir()] == ["mine"]
+    transfer_cluster._receive(trial, content)
+    assert [path.name for path in trial.folder.iterdir()] == ["new"]
+    assert [path.name for path in trial.folder.parent.iterdir()] == ["tiny"]
+
+
+def test_the_mark_of_a_driver_that_was_killed_is_removed(tmp_path, monkeypatch):
+    resources = {"CPU": 2, "memory": transfer_cluster.MEMORY}
+    node = {"Alive": True, "Resources": resources, "NodeID": "1", "NodeManagerAddress": "here"}
+    machines = SimpleNamespace(
+        nodes=lambda: [node],
+        get=lambda answer: answer,
+        shutdown=lambda: None,
+        exceptions=ray.exceptions,
+    )
+    monkeypatch.setattr(transfer_cluster, "_connect", lambda _: machines)
+    monkeypatch.setattr(transfer_cluster.Cluster, "_ask", lambda *_: (True, versions()))
+    trial = grid.Trial("all", settings.Config("full", logs=str(tmp_path), name="tiny"), "all")
+    killed = transfer_cluster.Cluster("auto", [trial])
+    killed.held.close()
+    made = [transfer_cluster.Cluster("auto", [trial]) for _ in range(2)]
+    assert sorted(tmp_path.iterdir()) == sorted(each.mark for each in made)
+    for each in made:
+        each.close()
+    assert not list(tmp_path.iterdir())

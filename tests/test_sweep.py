@@ -20,6 +20,7 @@ from test_features import built, rule
 
 from transfer import curve, depths, files, grid, pool, settings, sweeping, terminal
 from transfer.pool import Outcome
+from transfer.precision import choose_precision
 from transfer.runs import Run
 from transfer.table import Row, overlapping
 
@@ -119,6 +120,9 @@ def test_what_is_finished_is_not_trained_again(swept, script):
     assert "none to train" in spelled.out
     grown = script("sweep.py", *GRID, "4", "--list", "--logs", swept.logs)
     assert "8 runs" in grown.out and "4 to train" in grown.out
+    # What says nothing about training.
+    about = ("--histograms", "--features", "none", "--on-bad-image", "skip")
+    assert "none to train" in script("sweep.py", *GRID, *about, "--list", "--logs", swept.logs).out
 
 
 def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
@@ -140,6 +144,10 @@ def test_runs_of_a_sweep_are_ordinary_runs(swept, script):
         (("--folds", "2", "--fold", "3"), ["--fold", "3"]),
         (("--fold", "1"), ["--fold", "--folds of 2 or more"]),
         (("--optimizer", "adam", "adamw"), ["--optimizer", "the same here"]),
+        (
+            ("--precision", "auto", choose_precision("auto")[0]),
+            ["--precision", "the same on this machine"],
+        ),
         (("--folds", "2", "3"), ["--folds", "one value", "different images"]),
         (("--near-duplicates", "keep", "drop"), ["--near-duplicates", "one value"]),
         (
@@ -281,6 +289,37 @@ def test_a_trial_that_is_terminated_alone_is_retried(trials, tmp_path):
     assert dying.started.count("all") == 2 * 3
     assert [one.status for one in trials] == ["failed"] * 4
     assert "terminated" in trials[1].reason
+
+
+def test_a_trial_whose_machine_died_waits_for_its_lock(trials, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeping, "PAUSE", 0)
+    taken = Outcome("taken", "another process is training it")
+    outcomes = [Outcome("died", "killed"), taken, taken, taken, Outcome("failed", "bad"), taken]
+    dying = Dying()
+    dying.finished = lambda seconds: [(dying.busy.pop(), outcomes.pop(0))]
+    first, second = (one._replace(status="waiting") for one in trials[:2])
+    sweeping.train(found := [first], tmp_path, "fingerprint", dying)
+    assert len(dying.started) == 5 and found[0].reason.startswith("bad")
+    # One that is another sweep's does not wait.
+    sweeping.train(found := [second], tmp_path, "fingerprint", dying)
+    assert (found[0].status, found[0].reason) == ("failed", taken.reason)
+
+
+def test_a_trial_that_another_process_trains_is_taken(trials):
+    trial = trials[0].trial
+    trial.output.parent.mkdir(parents=True)
+    trial.output.touch()
+    with files.held(trial.output):
+        assert pool.train(trial).status == "taken"
+
+
+def test_a_label_is_shown_on_a_terminal_as_it_is(trials, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    label = "w[/b].h5 [old]"
+    found = [trials[0]._replace(trial=trials[0].trial._replace(label=label), status="running")]
+    with sweeping._shown(found) as show:
+        show()
+    assert label in capsys.readouterr().out
 
 
 class Pressed(Dying):
@@ -656,6 +695,34 @@ def test_means_over_several_precisions_are_said_to_be_such():
     ]
     assert len(curve.answers(found, ["precision"])) == 1
     assert len(curve.answers(found[:1], [])) == 1
+
+
+def finished(accuracy=0.7, recipe="tuned", **metrics):
+    config = settings.Config(regime="frozen", recipe=recipe)
+    (run,) = point("head", accuracy).row.runs
+    run.metrics.update(metrics)
+    return curve.Result(grid.Trial("head", config, "head"), "finished", run=run)
+
+
+def test_means_that_mix_no_precisions_are_not_said_to_do_so():
+    found = [
+        finished(recipe="tuned", precision="mixed_bfloat16"),
+        finished(recipe="report", precision="float32"),
+    ]
+    assert len(curve.answers(found, ["recipe"])) == 1
+
+
+def test_means_over_several_versions_are_said_to_be_such():
+    old, new = ({"keras": version, "numpy": "2.0.0"} for version in ("3.14.0", "3.15.0"))
+    (_, line) = curve.answers([finished(versions=old), finished(versions=new)], [])
+    assert "(keras 3.14.0, keras 3.15.0)" in line
+    for alike in ([finished(versions=old), finished()], [finished(versions=old)] * 2):
+        assert len(curve.answers(alike, [])) == 1
+
+
+def test_the_best_run_of_a_point_comes_first():
+    ((best,),) = curve.points([finished(0.6), finished(0.8), finished(0.7)], []).values()
+    assert [run.metrics["validation_accuracy"] for run in best.row.runs] == [0.8, 0.7, 0.6]
 
 
 def test_folds_of_several_seeds_are_of_the_same_images():

@@ -1,13 +1,12 @@
 """Trains the trials of a sweep on a Ray cluster, and sends each machine what it lacks.
 
-Where a machine sees the sweep's --logs, a trial trains into them, from that machine's own images,
-weights and features. Where it does not, images and weights come through Ray's object store, checked by
-their sha256, and the folder of the run goes back the same way.
+Where a machine sees the sweep's --logs, images and weights, a trial trains into --logs, with that
+machine's own features. Where it lacks any of them, images and weights come through Ray's object store,
+checked by their sha256, and the folder of the run goes back the same way.
 """
 
 import contextlib
 import dataclasses
-import getpass
 import hashlib
 import io
 import logging
@@ -16,7 +15,6 @@ import shutil
 import socket
 import tempfile
 import time
-import uuid
 import zipfile
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from transfer.settings import absolute_sources
 
 ROOT = Path(__file__).parent.parent
 CPUS, MEMORY = 2, 2 * 2**30  # what a trial is given, if a machine has as many cores
+SEEN = "seen"  # in the name of the mark in --logs
 
 
 class Cluster:
@@ -57,8 +56,11 @@ class Cluster:
         self.busy: dict = {}
         logs = Path(trials[0].config.logs).resolve()
         logs.mkdir(parents=True, exist_ok=True)
-        self.mark = logs / f".{uuid.uuid4().hex}"  # by which a machine knows that it sees them
+        files.clear_parts(logs, SEEN)
+        self.mark = files.part_of(logs / SEEN)  # by which a machine knows that it sees them
         self.mark.touch()
+        self.held = contextlib.ExitStack()
+        self.held.enter_context(files.held(self.mark))  # so that no other sweep clears it
         self.paths = {
             self.mark,
             *(path for trial in trials for path in _local(absolute_config(trial))),
@@ -161,12 +163,12 @@ class Cluster:
         if outcome.status == "died" and not self.sent:
             try:
                 self.sent = self._send(self.trials)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # such as of a folder that has changed
                 return Outcome("failed", terminal.reason(error))
         if content is not None:
             try:
                 _receive(trial, content)
-            except OSError as error:  # such as a full disk
+            except (OSError, ValueError) as error:  # such as a full disk
                 return Outcome("failed", terminal.reason(error))
         return outcome
 
@@ -177,6 +179,7 @@ class Cluster:
 
     def close(self) -> None:
         self.mark.unlink(missing_ok=True)
+        self.held.close()
         self.ray.shutdown()
 
 
@@ -196,7 +199,7 @@ def _connect(address):
             "--address needs Ray: install it with pip install -r requirements-ray.txt"
         ) from None
     host, _, port = address.rpartition(":")
-    # As many as a trial is given: TensorFlow would take those of the whole machine.
+    # As many as a trial asks for, where a machine has them: TensorFlow would take all of its cores.
     threads = {f"TF_NUM_{kind}OP_THREADS": str(CPUS) for kind in ("INTRA", "INTER")}
     with tempfile.TemporaryDirectory() as code:
         left_out = shutil.ignore_patterns("__pycache__", "node_modules")
@@ -263,14 +266,13 @@ def _check_versions(expected, found, machine):
 
 def _train(trial, mark, expected, sent, halving):
     """Trains a trial on one of the machines; returns its `Outcome`, and what is to go back."""
-    home = Path(tempfile.gettempdir(), f"squeezenet-{getpass.getuser()}")
     shared = all(map(os.path.exists, (mark, *_local(trial.config))))
+    home = Path(tempfile.gettempdir(), f"squeezenet-{os.getuid()}")
     if not shared:  # before Keras is imported, which reads it once
         os.environ["KERAS_HOME"] = str(home / "keras")
     _check_versions(expected, run.versions(), socket.gethostname())
-    hopeless = halving and _asking(halving, trial)
     if shared:
-        return pool.train(trial, hopeless=hopeless), None
+        return pool.train(trial, hopeless=_asking(halving, trial)), None
     changes = {"logs": str(home / "logs")}
     weights, images = trial.config.weights, trial.config.data
     if not _needed(trial) <= sent.keys():  # it joined when all others saw them
@@ -282,7 +284,9 @@ def _train(trial, mark, expected, sent, halving):
     if images not in SOURCES:
         changes["data"] = str(_unpacked(sent["images"], home))
     there = trial._replace(config=dataclasses.replace(trial.config, **changes))
-    outcome = pool.train(there, hopeless=hopeless)
+    outcome = pool.train(there, hopeless=_asking(halving, there))
+    if outcome.status == "taken":  # the run is that of the process that trains it
+        return outcome, None
     made = {str(path.relative_to(there.folder)): path for path in there.folder.rglob("*")}
     content = {"run": _packed(made), "output": there.output.read_bytes()}
     if outcome.status != "interrupted":
@@ -298,15 +302,22 @@ def _needed(trial):
 
 
 def _asking(halving, trial):
-    """Makes the function that asks a cluster's `Halving` about a trial."""
+    """Makes the function that asks a cluster's `Halving`, if there is one, about a trial."""
+    if not halving:
+        return None
     import ray
 
     config = trial.config
     group = config.images_per_class, config.seed, config.fold
+    _, epoch, total = checkpoints.last(trial.folder)
+    before = 100 * epoch / total if total else 0.0  # where it is resumed
 
     def hopeless(percent, accuracy):
+        nonlocal before
+        since, before = before, percent
         try:
-            return ray.get(halving.hopeless.remote(group, config.name, percent, accuracy))
+            said = halving.hopeless.remote(group, config.name, since, percent, accuracy)
+            return ray.get(said)
         except ray.exceptions.RayError:  # its machine died, and with it what it knew
             return False
 
@@ -330,8 +341,17 @@ def _packed(paths):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", strict_timestamps=False) as archive:
         for name, path in paths.items():
-            archive.write(path, name)
+            # A name may be any bytes, of which a .zip file takes only those that are UTF-8.
+            archive.write(path, os.fsencode(name).decode("latin-1"))
     return buffer.getvalue()
+
+
+def _unpack(content, folder):
+    """Unpacks what `_packed` has packed; makes no folder of nothing."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            member.filename = os.fsdecode(member.filename.encode("latin-1"))
+            archive.extract(member, folder)
 
 
 def _unpacked(what, home, folder=None):
@@ -356,8 +376,7 @@ def _unpacked(what, home, folder=None):
         raise OSError(f"{name} arrived damaged: its sha256 does not match")
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home) as temporary:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            archive.extractall(temporary)
+        _unpack(content, temporary)
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):  # another trial of this machine was first
             os.rename(Path(temporary, name), path)
@@ -371,11 +390,9 @@ def _receive(trial, content):
     """
     trial.output.parent.mkdir(parents=True, exist_ok=True)
     trial.output.write_bytes(content["output"])
-    trial.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=trial.config.logs) as temporary:
         folder = Path(temporary, "received", "run")  # so deep that no command takes it for a run
-        with zipfile.ZipFile(io.BytesIO(content["run"])) as archive:
-            archive.extractall(folder)
+        _unpack(content["run"], folder)
         if not folder.exists():  # it ended before it had one
             return
         behind = checkpoints.last(folder)[1] < checkpoints.last(trial.folder)[1]
@@ -395,6 +412,5 @@ def _receive(trial, content):
                     known["data"]["source"] = here["data"]
                     known["weights"]["source"] = here["weights"]
                 files.write_json(folder / name, known)
-        if trial.folder.exists():
-            os.replace(trial.folder, folder.with_name("before"))
-        os.replace(folder, trial.folder)
+        with files.folder_written_whole(trial.folder, lambda _: None) as part:
+            os.replace(folder, part)

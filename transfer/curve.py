@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from transfer import terminal
+from transfer import runs, terminal
 from transfer.depths import DEPTHS
 from transfer.grid import Status, Trial
 from transfer.runs import Run
-from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, show
+from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, mixed_versions, show
 
 ABOUT = (
     "± is the standard deviation over seeds and folds. If other settings vary too, each depth is shown "
@@ -27,7 +27,7 @@ class Result(NamedTuple):
     """A trial and how it stands.
 
     `status` is waiting, running, finished, failed, interrupted, impossible, or stopped early by
-    --stop-worst; `reason` says why it is none of the first three. A finished one has its `run`.
+    --stop-worst; `reason` says why it failed, is impossible or was stopped. A finished one has its `run`.
     `seconds` is an estimate. `images` is the `data.Dataset.identity` of its images, `weights` the
     sha256 of the user's file that it begins with, `epochs` how many it is to train.
     """
@@ -98,10 +98,10 @@ def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[P
         alike.setdefault((config.images_per_class, one.trial.depth, settings), []).append(one)
     best: dict[tuple, Point] = {}
     for (amount, depth, settings), own in alike.items():
-        runs = [one.run for one in own if one.run]
-        if not runs or any(not one.run and one.trial.stopped.exists() for one in own):
+        finished = [one.run for one in own if one.run]
+        if not finished or any(not one.run and one.trial.stopped.exists() for one in own):
             continue
-        point = Point(amount, depth, dict(settings), Row(runs))
+        point = Point(amount, depth, dict(settings), Row(sorted(finished, key=runs.best_first)))
         known = best.get((amount, depth))
         if known is None or point.standing > known.standing:
             best[amount, depth] = point
@@ -153,7 +153,10 @@ def answer(found: Sequence[Point], complete: bool = True) -> str:
 
 
 def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
-    """Returns a line for each number of images: which depth to take, and what is missing."""
+    """Returns a line for each number of images: which depth to take, and what is missing.
+
+    Further lines say what differs between runs of one mean, but should not.
+    """
     found, lines = points(results, varied), []
     for amount in dict.fromkeys(one.trial.config.images_per_class for one in results):
         asked = [one for one in results if one.trial.config.images_per_class == amount]
@@ -172,11 +175,13 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
             if count:
                 line += f"; {count} of {len(own)} runs {what}"
         lines.append(line)
-    precisions = sorted({one.run.metrics.get("precision", "") for one in results if one.run})
-    if len(precisions) > 1 and "precision" not in varied:
-        lines.append(
-            f"the means are over runs in {' and '.join(precisions)}; compare.py lists them separately"
-        )
+    rows = [point.row for own in found.values() for point in own]
+    precisions = [{run.metrics.get("precision", "") for run in row.runs} for row in rows]
+    if (mixed := [each for each in precisions if len(each) > 1]) and "precision" not in varied:
+        names = " and ".join(sorted(set().union(*mixed)))
+        lines.append(f"the means are over runs in {names}; compare.py lists them separately")
+    if versions := mixed_versions(rows):
+        lines.append(versions)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files: written whole or not at all, locked, hashed, listed and read; where Keras keeps its own."""
 
 import contextlib
 import glob
@@ -34,7 +34,7 @@ def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
         OSError: It names `path`.
     """
     target = Path(os.path.realpath(path))  # what a link leads to
-    part = _part(target)
+    part = part_of(target)
     try:
         clear_parts(target.parent, target.name)
         part.touch()
@@ -68,7 +68,7 @@ def folder_written_whole(folder: Path, check: Callable[[Path], None]) -> Iterato
         OSError: It names `folder`.
     """
     target = Path(os.path.realpath(folder))  # what a link leads to
-    part = _part(target)
+    part = part_of(target)
     old = target.with_name(f".{os.getpid()}.old.{target.name}")
     around = [parent for parent in target.parents if not parent.exists()]
     try:
@@ -109,7 +109,8 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _part(target):
+def part_of(target: Path) -> Path:
+    """Names what a file or folder is called until it is whole, which `clear_parts` knows."""
     # Machines that share the folder may have processes of the same number.
     return target.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.part.{target.name}")
 

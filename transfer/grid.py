@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 import data
 from transfer import depths, terminal
 from transfer.command_line import FLAGS, add_flag, check_range, option
+from transfer.precision import choose_precision
 from transfer.resuming import resumed
-from transfer.settings import RECIPES, Config, check_flags, check_weights
+from transfer.settings import NOT_LEARNT, RECIPES, Config, check_flags, check_weights
 
 # What is trained by default, of depths.DEPTHS.
 USUAL_DEPTHS = ("head", "fire9", "fire8", "fire6", "fire4", "all")
@@ -27,10 +28,11 @@ OWN = ("resume", "name")
 VALIDATED_ON = ("near_duplicates", "folds")
 
 
-# How a trial stands, or how its training ended; one whose process died may begin again.
+# How a trial stands, or how its training ended; one whose process died may begin again, and one that is
+# taken is being trained by another process.
 Status = Literal[
-    "waiting", "running", "finished", "failed", "interrupted", "impossible", "stopped", "died"
-]
+    "waiting", "running", "finished", "failed", "interrupted", "impossible", "stopped", "died", "taken",
+]  # fmt: skip
 
 
 class Trial(NamedTuple):
@@ -54,6 +56,8 @@ class Trial(NamedTuple):
         settings = dataclasses.asdict(whole)
         for key in ("data", "logs", "name", "given"):
             del settings[key]
+        for key in settings.keys() & set(NOT_LEARNT):  # whatever they are, it is the same run
+            settings[key] = getattr(Config, key)
         settings["weights"] = weights or settings["weights"]
         what = json.dumps([images, settings], sort_keys=True)
         key = hashlib.sha256(what.encode()).hexdigest()[:10]
@@ -163,6 +167,15 @@ def _axes(parser, asked):
             "argument --optimizer: adam and adamw are the same here, as the weight decay is always "
             "decoupled: give only one of them"
         )
+    precisions = axes.get("precision", ())
+    if "auto" in precisions and len(precisions) > 1:
+        terminal.import_keras()
+        chosen, _ = choose_precision("auto")
+        if chosen in precisions:
+            parser.error(
+                f"argument --precision: auto and {chosen} are the same on this machine: give only one "
+                "of them"
+            )
     for field in FLAGS:
         for value in axes.get(field.name, ()):
             check_range(parser, field, value)

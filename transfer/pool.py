@@ -22,7 +22,11 @@ PROCESSES = min(2, CORES)
 
 
 class Outcome(NamedTuple):
-    """How a trial ended, and why: finished, failed, interrupted, stopped, or died (its process did)."""
+    """How a trial ended, and why.
+
+    It finished, failed, was interrupted or stopped, died (its process did), or was taken (by another
+    process, which is training it).
+    """
 
     status: Status
     reason: str = ""
@@ -145,7 +149,7 @@ def _train(trial, interrupted, hopeless):
     ):
         if alone is False:
             return Outcome(
-                "failed",
+                "taken",
                 "another process is training it: run the same command again once that has finished",
             )
         try:

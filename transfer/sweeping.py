@@ -21,6 +21,7 @@ from transfer.terminal import counted, say
 
 MARK = "sweep.json"  # says of which images the sweep of a folder is
 RETRIES = 2  # of a trial whose process died
+PAUSE = 1  # seconds, before a trial that is still locked is tried again
 
 
 def begin(
@@ -192,6 +193,11 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
                         deaths[trial] += 1
                         waiting.append(trial)
                         found[place] = found[place]._replace(status="waiting")
+                    elif outcome.status == "taken" and deaths[trial]:
+                        # On a network file system, what died may hold its lock for a while.
+                        time.sleep(PAUSE)
+                        waiting.insert(0, trial)  # after all others
+                        found[place] = found[place]._replace(status="waiting")
                     else:
                         found[place] = _result(found[place], outcome)
                 show()
@@ -215,6 +221,8 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
 def _result(one: Result, outcome: Outcome) -> Result:
     if outcome.status in ("interrupted", "stopped"):
         return one._replace(status=outcome.status, reason=outcome.reason)
+    if outcome.status == "taken":
+        return one._replace(status="failed", reason=outcome.reason)
     if outcome.status == "finished":
         ended = _state(one)
         if ended.status != one.status:
@@ -278,6 +286,7 @@ def _shown(found: list[Result]) -> Iterator:
         return
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 
     def table():
         states = Counter(one.status for one in found)
@@ -291,9 +300,9 @@ def _shown(found: list[Result]) -> Iterator:
             best = max(finished, key=_accuracy, default=None)
             shown.add_row(
                 f"{amount:,}" if amount else "all",
-                str(best.trial) if best else "",
+                Text(str(best.trial) if best else ""),
                 f"{_accuracy(best):.4f}" if best else "",
-                "\n".join(str(one.trial) for one in own if one.status == "running"),
+                Text("\n".join(str(one.trial) for one in own if one.status == "running")),
             )
         return shown
 

@@ -212,7 +212,9 @@ def _has_model(run):
 
 
 def one_a_seed(finished: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Of runs that differ only in their folder, not even in their splits, keeps the last to finish.
+    """Of runs that differ only in their folder, not even in their splits, keeps one.
+
+    That is the last to finish of those whose model is intact, or of all if none is.
 
     Returns:
         The runs, and for every other one a line that says why it is not among them.
@@ -308,6 +310,26 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
             f"each: {choices}"
         )
     return tops[0][1]
+
+
+def mixed_versions(rows: Sequence[Row]) -> str:
+    """Says which versions of packages differ between runs of a row; empty if none do.
+
+    Older runs don't say theirs.
+    """
+    found: set[tuple[str, str]] = set()
+    for row in rows:
+        known = [run.metrics.get("versions") for run in row.runs]
+        own = {(name, str(each[name])) for each in known if isinstance(each, dict) for name in each}
+        counts = Counter(name for name, _ in own)
+        found |= {(name, version) for name, version in own if counts[name] > 1}
+    if not found:
+        return ""
+    named = ", ".join(terminal.printable(" ".join(pair)) for pair in sorted(found))
+    return (
+        f"some means are over runs with different versions ({named}); to avoid that, train them all "
+        "again in another --logs"
+    )
 
 
 def _description(row):
