@@ -13,8 +13,17 @@ import sys
 from pathlib import Path
 
 from transfer import files, results, runs, terminal
-from transfer.comparison import differing, text_table, write_tables
-from transfer.table import ACCURACY, PARAMETERS, SECONDS, one_a_seed, overlapping, rank, show
+from transfer.comparison import KIND, differing, text_table, write_tables
+from transfer.table import (
+    ACCURACY,
+    PARAMETERS,
+    SECONDS,
+    mixed_versions,
+    one_a_seed,
+    overlapping,
+    rank,
+    show,
+)
 
 MISTAKES = 18
 FILTERS = {
@@ -64,6 +73,8 @@ def compare(asked):
         if len(groups) > 1:
             print(description)
         print(text_table(rows), end="\n\n")
+        if versions := mixed_versions(rows):
+            print(f"note: {versions}", end="\n\n")
     status = 0
     try:
         write_tables(groups, asked.logs)
@@ -215,12 +226,17 @@ def name(row, rows):
     parts = [*kind]
     every = [other.settings for other in rows]
     alike = [each for each in every if (each["regime"], each["recipe"]) == kind]
-    for key in differing(rows):
+    same = [each for each in alike if all(each[key] == settings[key] for key in KIND)]
+    # The table needs no column of the epochs that were planned: it has one of those that were done.
+    for key in dict.fromkeys([*differing(rows), "planned_epochs"]):
         value = settings.get(key)
         if key == "images_per_class":
             parts.append(f"{value:,} per class" if value else "all images")
         elif key == "weights":
             parts.append("random" if value == "none" else value)
+        elif key == "planned_epochs":
+            if any(each.get(key) != value for each in same):
+                parts.append(f"{show(value)} epochs")
         elif any(each.get(key) != value for each in alike):  # else it follows from the kind
             parts.append(f"{key.replace('_', ' ')} {show(value)}")
     if len({each["folds"] for each in alike}) > 1:

@@ -18,7 +18,7 @@ from PIL import Image
 import compare
 import data
 import predict
-from transfer import files, plots, results, runs, table
+from transfer import depths, files, plots, results, runs, table
 
 
 @pytest.fixture
@@ -491,6 +491,23 @@ def test_a_copy_of_a_run_is_called_one(write, shown):
     )
 
 
+def test_means_over_runs_with_different_versions_are_said_to_be_such(write, shown):
+    versions = ({"keras": "3.14.0", "python": "3.12"}, {"keras": "3.15.0", "python": "3.12"})
+    for seed, known in enumerate(versions):
+        edit(write(f"{seed}", 0.5, seed=seed), versions=known)
+        write(f"older-{seed}", 0.4, regime="full", seed=seed)
+        edit(write(f"row-{seed}", 0.4, optimizer=("sgd", "lion")[seed]), versions=known)
+        noted = "different versions (keras 3.14.0, keras 3.15.0)" in shown().out
+        assert noted == (seed == 1)
+
+
+def test_names_of_folders_are_no_markup(write, script, tmp_path):
+    write("a_b_*c*", 0.5, source="/my_[images]")
+    assert "a_b_*c*" in script("compare.py", "--logs", tmp_path).out
+    text = (tmp_path / "comparison.md").read_text()
+    assert r"## /my\_\[images\]" in text and r"| a\_b\_\*c\* |" in text
+
+
 def test_without_folds_there_is_no_column_of_them(write, shown):
     write("older", 0.5)
     write("newer", 0.6, seed=1, folds=0, fold=0, images_per_class=0, averaging=0.0)
@@ -722,6 +739,21 @@ def test_points_are_named_by_whatever_rows_differ_in(write, tmp_path):
     write("full", 0.6, regime="full", image_size=64)
     ((_, rows),) = table.rank(runs.find(tmp_path)[0])
     assert [compare.name(row, rows) for row in rows] == ["full, tuned", *names]
+
+
+def test_points_are_named_by_the_epochs_where_rows_differ_in_nothing_else(write, tmp_path):
+    for accuracy, epochs in ((0.5, 40), (0.4, 80)):
+        write(f"{epochs}", accuracy, epochs=epochs)
+    write("full", 0.3, regime="full", epochs=20)
+    ((_, rows),) = table.rank(runs.find(tmp_path)[0])
+    names = ["frozen, tuned, 40 epochs", "frozen, tuned, 80 epochs", "full, tuned"]
+    assert [compare.name(row, rows) for row in rows] == names
+
+
+def test_points_of_each_depth_have_a_marker_of_their_own():
+    styles = [plots._style(depths.regime(depth)) for depth in depths.DEPTHS]
+    assert len({marker for marker, _ in styles} | {plots.STYLES[None][0]}) == len(styles) + 1
+    assert len({grey for _, grey in styles}) == len(styles)
 
 
 def test_points_are_named_by_the_folds_where_rows_differ_in_them(write, tmp_path):

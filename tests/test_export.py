@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -139,6 +140,23 @@ def test_the_card_says_what_the_run_found(in_float32, script, tmp_path, monkeypa
         exec(code.replace("photo.jpg", "photo.png"), seen)  # noqa: S102  (the card is ours)
         np.testing.assert_array_equal(seen["images"][0], pictures_of("photo.png", seen["images"]))
         assert capfd.readouterr().out.strip() in in_float32.metrics["data"]["class_names"]
+
+
+def test_names_in_the_card_are_no_markup(in_float32):
+    known = in_float32.metrics
+    config = known["config"] | {"weights": "/old/w\udcff_[1].h5"}
+    about = known["data"] | {"description": "my_*images*"}
+    measured = card.Measured(1, 0.1, np.eye(2))
+    rows = [
+        card.Row(name, "model", measured, measured, np.arange(2)) for name in ("keras", "litert")
+    ]
+    dataset = SimpleNamespace(
+        class_names=["a", "b"], side=32, train=SimpleNamespace(labels=np.arange(2))
+    )
+    run = runs.Run(in_float32.folder, known | {"config": config, "data": about})
+    text = card.card(run, dataset, rows).encode().decode()
+    assert r"trained) on my\_\*images\*: 2 training images" in text
+    assert r"fine-tuned from the file w\\udcff\_\[1\].h5" in text
 
 
 def pictures_of(path, images):

@@ -152,7 +152,7 @@ def card(run: runs.Run, dataset: Any, rows: list[Row]) -> str:
 # {name}
 
 SqueezeNet v1.1 with a classifier of {len(dataset.class_names)} classes, {tuned} (regime {metrics["regime"]}: \
-{metrics["trainable_params"]:,} of {metrics["total_params"]:,} parameters trained) on {about["description"]}: \
+{metrics["trainable_params"]:,} of {metrics["total_params"]:,} parameters trained) on {terminal.literal(about["description"])}: \
 {len(dataset.train.labels):,} training images.
 
 {table(rows)}
@@ -285,4 +285,4 @@ def _weights(source):
     return {
         "drawn": "pretrained on synthetic images by this project (MIT), then fine-tuned",
         "none": "trained from random initialization",
-    }.get(source, f"fine-tuned from the file {Path(source).name}")
+    }.get(source, f"fine-tuned from the file {terminal.literal(printable(Path(source).name))}")

@@ -131,7 +131,9 @@ def markdown(groups: Sequence[tuple[str, list[Row]]]) -> str:
     text = ["# Comparison of runs"]
     for description, rows in groups:
         head, body, _ = cells(rows)
-        text.append(f"## {description}\n\n{terminal.markdown_table(head, body)}")
+        body = [[*line, terminal.literal(folder)] for *line, folder in body]
+        table = terminal.markdown_table(head, body)
+        text.append(f"## {terminal.literal(description)}\n\n{table}")
     return "\n\n".join([*text, ABOUT])
 
 

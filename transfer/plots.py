@@ -24,9 +24,16 @@ mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
 # A name that no font here can draw shows as boxes, which say so by themselves.
 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 
-STYLES = {  # marker and grey of each regime; others take the last
+STYLES = {  # marker and grey of each regime, the deeper the darker; others take the last
     "frozen": ("o", "0.6"),
+    "fire9": ("v", "0.5"),
     "last_fire": ("s", "0.35"),
+    "fire7": ("P", "0.3"),
+    "fire6": ("X", "0.25"),
+    "fire5": ("*", "0.2"),
+    "fire4": ("<", "0.15"),
+    "fire3": (">", "0.1"),
+    "fire2": ("d", "0.05"),
     "full": ("^", "black"),
     None: ("D", "0.8"),
 }
