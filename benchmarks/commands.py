@@ -6,7 +6,6 @@ Each figure is the shortest of three. Those of predict.py are beside the import 
 the same round.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from transfer import terminal
+
 ROOT = Path(__file__).parent.parent
 ROUNDS = 3
 RUNS = 100
@@ -24,7 +25,7 @@ IMAGES = 2000
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Times compare.py and predict.py.")
+    parser = terminal.Parser(description="Times compare.py and predict.py.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     run = parser.parse_args(arguments).run
     with tempfile.TemporaryDirectory() as folder:

@@ -6,13 +6,13 @@ Both train the same runs of about a minute, two at a time, and begin without fea
 sweeps counts.
 """
 
-import argparse
 import contextlib
 import os
 import sys
 import time
 
 from benchmarks import report
+from transfer import terminal
 from transfer.cluster import CPUS
 from transfer.pool import PROCESSES
 
@@ -21,7 +21,7 @@ ROUNDS = 2
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = terminal.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
     asked = parser.parse_args()
     alone, on_ray = [], []

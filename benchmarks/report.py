@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from transfer import files, precision, run, terminal
+from transfer import files, plots, precision, run, terminal
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,4 +120,4 @@ def write(path, about, shown, figure=None):
     """Writes what is said of figures and their table (.md), and a plot (.png), beside their file."""
     files.write_text(path.with_suffix(".md"), f"{about}\n\n{shown}\n")
     if figure:
-        figure.savefig(path.with_suffix(".png"), dpi=120)
+        plots.save(figure, path.with_suffix(".png"))

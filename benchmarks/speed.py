@@ -3,11 +3,10 @@
     python -m benchmarks.speed --data cifar10                 # what is missing: an hour and a half
     python -m benchmarks.speed --only step pipeline           # these, even if they are there
 
-Every figure is taken in a new process, one after the other. They go to benchmarks/speed.json as they
-come; benchmarks/speed.md and speed.png show them.
+Every figure is taken in a new process, one after the other. Each section goes to benchmarks/speed.json
+once it is whole; benchmarks/speed.md and speed.png show them.
 """
 
-import argparse
 import dataclasses
 import importlib
 import math
@@ -365,7 +364,7 @@ def subset(source, count, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = terminal.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="cifar10 or FILE.npz [cifar10]")
     parser.add_argument("--only", nargs="+", choices=SECTIONS)
     arguments = parser.parse_args()

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from conftest import REGIMES, ROOT, TINY
 from PIL import Image
 
-from transfer import command_line, files, settings
+from transfer import command_line, files, settings, terminal
 
 SECTIONS = {
     "frozen": [{
@@ -87,6 +88,14 @@ def test_the_tables_kept_are_those_of_the_figures_kept(tmp_path):
     assert (tmp_path / "speed.md").read_text() == kept.with_suffix(".md").read_text()
 
 
+@pytest.mark.parametrize("name", ["commands", "ray_overhead", "speed"])
+def test_benchmarks_refuse_what_they_do_not_know_in_one_line(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--on", "x"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_the_ablation_goes_from_report_to_tuned():
     import data
     import train_frozen
@@ -128,6 +137,7 @@ def test_tables_and_pictures_of_ablation_and_optimizers(tmp_path):
     assert "| sgd | 0.01 | 0.5000 (0.2500, 0.7500) | 1.5000 |" in text
     for name in ("ablation.png", "optimizers.png"):
         assert (tmp_path / name).stat().st_size > 10_000
+        assert terminal.is_plot(tmp_path / name)  # which predict.py takes for no image
 
 
 def invented(trial):

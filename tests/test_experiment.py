@@ -88,20 +88,6 @@ def test_metrics(trained, regime):
     assert config == metrics["config"]
 
 
-def test_all_settings_that_were_given_are_known(script, tmp_path):
-    given = {
-        "epochs": 2, "head_epochs": 0, "batch_size": 64, "image_size": 32, "learning_rate": 1e-3,
-        "weight_decay": 0.1, "dropout": 0.2, "shift": 0.1, "zoom": 0.2, "views": 3, "averaging": 0,
-    }  # fmt: skip
-    assert given.keys() == set(settings.BY_THE_IMAGES)
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-    few = ("--data", "shapes", "--weights", "none", "--images-per-class", 2)
-    result = script("train_frozen.py", *few, *flags, "--logs", tmp_path)
-    assert result.status == 0, result.err
-    (metrics,) = tmp_path.glob("*/*/metrics.json")
-    assert set(json.loads(metrics.read_text())["config"]["given"].split()) == given.keys()
-
-
 def test_fewer_large_images_are_evaluated_at_once(script, tmp_path, monkeypatch):
     """As they take memory by their area; the figures are the same."""
     assert batches_of.evaluation_batch(288) == 128 and batches_of.evaluation_batch(1024) == 8

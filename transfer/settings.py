@@ -260,7 +260,7 @@ def follow(config, dataset):
     ]
     line = f"for {images:,} images of {classes:,} classes: {', '.join(shown)}"
     named = config.given.split()
-    if not config.resume:  # its settings say it already
+    if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
         named = [name for name in given if name not in RECIPES[config.recipe]]
     if config.mirror != _recipes_mirror(config) and "mirror" not in named:
         named.append("mirror")
