@@ -291,7 +291,7 @@ def _fingerprint(given, labelled):
 
 
 def _sha256(parts):
-    """Returns the sha256 of each part's images, of which there are the digest and the label."""
+    """Returns one sha256 over all parts, from each image's digest and label."""
     sha256 = hashlib.sha256()
     for labelled in parts:
         sha256.update(len(labelled).to_bytes(8, "little"))

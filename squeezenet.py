@@ -356,7 +356,7 @@ def _load_format_of_keras_3(model, path, file):
     file["layers"].visit(groups.append)
     if not str(path).endswith(".weights.h5"):
         raise OSError("rename it, as Keras 3 reads only what ends in .weights.h5")
-    # Keras would load the first of more layers than there are.
+    # Of more layers, Keras would load the first ones.
     stored = [name for name in groups if re.fullmatch("[^/]+/vars/0", name)]
     expected = [layer for layer in model.layers if layer.weights]
     if len(stored) != len(expected):

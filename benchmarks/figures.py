@@ -96,7 +96,7 @@ def logs_of(source):
 def sweep(source):
     """Returns the command of a sweep that reuses the runs of few_images.py.
 
-    Its seconds are thus of two kinds: those runs computed all features, its own find what earlier runs left.
+    Its seconds are thus of two kinds: those runs computed all features, its own reuse what earlier runs left.
     """
     return ("sweep.py", "--data", source, "--logs", str(logs_of(source)))
 

@@ -25,7 +25,7 @@ class Batches:
     """Batches of uint8 images and one-hot labels, each a tuple of the two.
 
     They are a function of the seed and the epoch alone, so that equal runs see equal batches. The
-    epochs are the last ones given to `draw`, at first the first one.
+    epochs are those last given to `draw`; before that, the first.
 
     Args:
         split: `data.Split` of images uint8 (n, height, width, 3) and labels (n,).

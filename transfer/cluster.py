@@ -103,8 +103,7 @@ class Cluster:
 
         Returns:
             Dict by what --weights says, or "images": the name, the sha256, the size of the files in
-            bytes, and where they are there, in a list, as Ray would bring them to every machine
-            otherwise.
+            bytes, and Ray's reference to them, in a list, as Ray would otherwise send them to every machine.
         """
         from transfer.network import weights_file
 
@@ -229,8 +228,8 @@ def _demand(address, resources):
     demand = {"CPU": max(1, cpus), "memory": MEMORY, "GPU": gpus}
     if not any(all(each.get(key, 0) >= demand[key] for key in demand) for each in resources):
         raise OSError(
-            f"--address {address}: no machine of that cluster offers {demand['CPU']} cores, "
-            f"{MEMORY / 2**30:.0f} GiB of memory" + (" and a GPU" if gpus else "")
+            f"--address {address}: no machine of that cluster offers {terminal.counted(demand['CPU'], 'core')} and "
+            f"{MEMORY / 2**30:.0f} GiB of memory{' and a GPU' if gpus else ''}: add one that does"
         )
     return {"num_cpus": demand["CPU"], "memory": MEMORY, "num_gpus": gpus}
 
@@ -337,7 +336,7 @@ def _size(paths):
 
 
 def _packed(paths):
-    """Packs files, by the names that they are to have, without compression: images have theirs."""
+    """Packs files, by the names that they are to have, without compression, as images have theirs."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", strict_timestamps=False) as archive:
         for name, path in paths.items():
@@ -367,7 +366,7 @@ def _unpacked(what, home, folder=None):
     if path.exists():
         if _size(files.files_of([path])) == size:
             return path
-        # A machine may clear its folder for temporary files of what is old, but not of the folders.
+        # A machine may delete old temporary files, but leave their folders.
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     import ray
 

@@ -15,10 +15,11 @@ ABOUT = (
     "with the combination that has the most finished runs; ties go to the highest mean validation "
     "accuracy, then to the lowest loss. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
-    "For k runs of standard deviation s on the same n validation images, that is "
+    "For k runs of standard deviation s on the same n validation images, the standard error is "
     "sqrt(s² / k + p (1 - p) / n): this covers chance in the seeds (unless k is 1) and in the choice of "
-    "validation images. (Of splits that the seeds draw, n is the equivalent number of independent images.) The spread of runs that validate on different images, such as folds, covers "
-    "that choice, too: of their two terms, only the larger one counts. The seconds of a run include "
+    "validation images. (If the seeds draw the splits, n is the equivalent number of independent "
+    "images.) The spread of runs that validate on different images, such as folds, covers that choice, "
+    "too: of their two terms, only the larger one counts. The seconds of a run include "
     "computing the features of frozen layers, or waiting for them, unless an earlier run has left them."
 )
 

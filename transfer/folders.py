@@ -141,7 +141,7 @@ def load(
     if highest == 1:  # of masks, or of floating-point values that were saved as they are
         images.refuse_dark(printable(root), highest)
     elif highest < images.DARK:
-        notes.append(f"all images are dark: no value is above {highest}, where white has 255")
+        notes.append(f"all images are dark: no value is above {highest}, where white is 255")
     if any(plain):
         names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(
@@ -222,7 +222,10 @@ def _write(path, root, entries, image_size, on_bad_image):
 
 def _refuse_full(folder, needed):
     if needed > shutil.disk_usage(folder).free:
-        raise OSError(f"{folder} has no room for the decoded images, {needed / 1e9:.1f} GB")
+        raise OSError(
+            f"{folder} has no room for the decoded images ({needed / 1e9:.1f} GB): free some space, or "
+            "set KERAS_HOME to another folder"
+        )
 
 
 def _side(root, entries, image_size):
@@ -248,7 +251,7 @@ def _decode(root, entries, side, path):
     """Decodes all images into a file.
 
     Returns:
-        What is `FACTS` of each by name, None of a bad one, and the errors of those.
+        the `FACTS` of each image by name, None for a bad one, and the errors of the bad ones.
     """
     import imagehash
 

@@ -3,7 +3,7 @@
 Li et al. 2020, https://arxiv.org/abs/1810.05934. A trial is compared with those that have the same
 images and seed, at its first report after a quarter and after half of its epochs, and stopped if its
 validation accuracy is below the median of the trials that got there first. A trial that reports only
-once, at its end, is never judged; one that is resumed, only where it has not been before.
+once, at its end, is never judged; one that is resumed, only at points that it had not passed.
 """
 
 from types import SimpleNamespace

@@ -286,7 +286,7 @@ def frames(found, rows):
 
 
 def _leaks(names, what, advice):
-    """Returns a line on images that their names tell to belong to others in another split, if any."""
+    """Returns a line on images that, by their names, belong to others in another split, if any."""
     if not names:
         return []
     look = "looks" if len(names) == 1 else "look"

@@ -198,7 +198,7 @@ def _refuse_links(root, base):
         if link.name in splits and not os.path.isfile(root / link):
             raise ValueError(
                 f"{printable(root / link)} is a link that is not followed, as it leads {tree.ASTRAY}: "
-                "expected a folder; copy the images to its place, or remove it"
+                "expected a folder; put one with the images in its place, or remove it"
             )
 
 
@@ -209,7 +209,7 @@ def _refuse_bare(root, base):
         only, expected = "files", tree.USABLE
         if os.path.isdir(root / folder.useless):
             only = f"links {tree.ASTRAY},"
-            expected = "expected folders; copy the images to their place"
+            expected = "expected folders; replace each link with a copy of its folder"
         raise ValueError(
             f"{printable(root / folder.path)} has no image that can be used, only {only} such as "
             f"{printable(folder.useless.name)}: {expected}, or move the folder elsewhere"
@@ -258,11 +258,10 @@ def _remedy(root, base, folder, split):
     if inner is not folder:
         classes = f"the classes are the folders in {printable(inner.path.name)}"
     outer = shown(base.folders)
-    otherwise = f"if {outer} is one" if len(base.folders) == 1 else f"if the classes are {outer}"
-    remedy = (
-        f"if {classes}, use --data {_quoted(root / inner.path)}; {otherwise}, put all images of each "
-        "directly into its folder"
-    )
+    otherwise = f"if the classes are {outer}, put all images of each directly into its folder"
+    if len(base.folders) == 1:
+        otherwise = f"if {outer} is a class, put all its images directly into it"
+    remedy = f"if {classes}, use --data {_quoted(root / inner.path)}; {otherwise}"
     alike = [
         name
         for name, other in base.folders.items()

@@ -19,7 +19,7 @@ def epochs_at_once(epochs, images, done=0):
     Args:
         epochs: All of a run.
         images: Number of training images.
-        done: Those epochs after which it goes on.
+        done: Number of epochs after which it goes on.
     """
     both = math.gcd(epochs, done)
     most = max(1, min(math.ceil(epochs / REPORTS), DRAWN // images))

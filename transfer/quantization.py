@@ -1,4 +1,4 @@
-"""Makes a network's float32 weights such that less is lost when it is computed in int8."""
+"""Adjusts a network's float32 weights so that less is lost in int8."""
 
 import keras
 import numpy as np

@@ -216,8 +216,8 @@ def _imbalance(counts, noun):
     if counts.max() <= 3 * counts.min():
         return []
     return [
-        f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; they weigh "
-        "the same with --class-weights balanced"
+        f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; "
+        "--class-weights balanced gives all classes the same total weight"
     ]
 
 

@@ -22,7 +22,7 @@ class Folder:
     """A folder: its folders that hold images, by name, and its images.
 
     `useless` is the path of an image below it that can't be used, or of a link to a folder that is
-    not read, or None, and `bare` lists its folders that hold such alone. `links` are the paths of its
+    not read, or None, and `bare` lists its folders that hold nothing else. `links` are the paths of its
     links that are not followed.
     """
 
@@ -34,8 +34,8 @@ class Folder:
 def scan(root):
     """Lists a folder.
 
-    Links are followed inside it, of several to a folder the first, but not to a folder around or beside
-    the link.
+    Links inside it are followed, only the first of several to one folder, and none to a folder around
+    or beside the link.
 
     Args:
         root: Path of the folder.
