@@ -230,9 +230,9 @@ def _draw_curves(axes, curves):
         marker, grey = _style(regime)
         epochs = history["epoch"]
         line = {"color": grey, "marker": marker, "markersize": 4}
-        axes.plot(epochs, history["val_accuracy"], "-", label=f"{name}, validation", **line)
-        axes.plot(epochs, history["accuracy"], ":", label=f"{name}, training", **line)
-    axes.set(xlabel="epoch", ylabel="accuracy")
+        axes.plot(epochs, history["val_accuracy"], "-", label=name, **line)
+        axes.plot(epochs, history["accuracy"], ":", **line)
+    axes.set(xlabel="epoch\nsolid: validation, dotted: training", ylabel="accuracy")
     axes.set_title("learning curves, the best of each regime", fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
