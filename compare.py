@@ -78,14 +78,15 @@ def compare(asked):
     status = 0
     try:
         write_tables(groups, asked.logs)
-        remove_plots(asked.logs)
     except OSError as error:
         terminal.complain(error)
         status = 2
+    drawn = []
     for number, (description, rows) in enumerate(groups, 1):
-        name = "comparison.png" if number == 1 else f"comparison-{number}.png"
+        path = asked.logs / ("comparison.png" if number == 1 else f"comparison-{number}.png")
         try:
-            report_best(description, rows, asked.logs / name)
+            report_best(description, rows, path)
+            drawn.append(path)
         except runs.Gone as gone:
             print(f"Not evaluated or drawn: {gone}", end="\n\n")
         except BrokenPipeError:
@@ -93,6 +94,11 @@ def compare(asked):
         except (OSError, ValueError) as error:
             terminal.complain(error)
             status = 2
+    try:
+        remove_plots(asked.logs, drawn)
+    except OSError as error:
+        terminal.complain(error)
+        status = 2
     return status
 
 
@@ -101,10 +107,10 @@ def matches(run, asked):
     return all(fits(run, names) for fits, names in asked_for if names)
 
 
-def remove_plots(logs):
-    """Removes the plots of an earlier call: they are of other tables than those that are there now."""
+def remove_plots(logs, drawn):
+    """Removes the plots of earlier calls: they are of other tables than those that are there now."""
     for plot in logs.glob("comparison*.png"):
-        if re.fullmatch(r"comparison(-[2-9]|-[1-9]\d{1,2})?", plot.stem):
+        if plot not in drawn and re.fullmatch(r"comparison(-[2-9]|-[1-9]\d{1,2})?", plot.stem):
             plot.unlink()
 
 

@@ -814,6 +814,26 @@ def test_the_best_runs_images_are_read_as_it_read_them(write, tmp_path, monkeypa
     ]
 
 
+def test_runs_that_were_moved_to_another_level_are_said(write, shown, tmp_path):
+    write("run", 0.5)
+    for place in ("moved", "frozen/backup/moved"):
+        shutil.copytree(tmp_path / "frozen" / "run", tmp_path / place)
+        expected = f"skipped {tmp_path / place}: expected a run in a folder of its regime"
+        assert expected in shown().out
+    shutil.copytree(tmp_path / "frozen", tmp_path / "other_logs" / "frozen")
+    assert "other_logs" not in shown().out
+
+
+def test_a_comparison_that_is_interrupted_removes_no_plot(logs, script, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    assert script("compare.py", "--logs", logs).status == 0
+    monkeypatch.setattr("transfer.plots.comparison", interrupted)
+    assert script("compare.py", "--logs", logs).status == 130
+    assert (logs / "comparison.png").exists()
+
+
 def test_plots_of_an_earlier_table_are_removed(write, script, tmp_path):
     write("run", 0.5)  # its images are gone, so that it isn't drawn
     mine = ["comparison-1.png", "comparison-2024.png", "comparison-mine.png", "comparison2.png"]

@@ -13,7 +13,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_folders import noise, put
 
 import data
-from transfer import checkpoints, cost, features, network, recipes, results, run, settings, splits
+from transfer import (
+    checkpoints,
+    cost,
+    features,
+    network,
+    recipes,
+    results,
+    run,
+    settings,
+    splits,
+    terminal,
+)
 from transfer import progress as progress_of
 from transfer.batches import Batches
 from transfer.progress import Progress
@@ -596,6 +607,21 @@ def test_interrupted_folds_say_how_many_are_finished(script, one_line, tmp_path,
     result = script("train_frozen.py", *TINY, "--folds", 3, "--logs", tmp_path)
     one_line(result, "interrupted", status=130)
     assert "folds       0 of 3 finished; --fold trains a single one" in result.out
+
+
+def test_an_interruption_between_two_folds_says_how_many_are_finished(
+    script, one_line, tmp_path, monkeypatch
+):
+    def say(label, text, **_):
+        if label == "fold" and text.startswith("2"):
+            raise KeyboardInterrupt
+        terminal.say(label, text)
+
+    monkeypatch.setattr("transfer.run.say", say)
+    monkeypatch.setattr("transfer.run._run_one", lambda *_: {})
+    result = script("train_frozen.py", *TINY, "--folds", 3, "--logs", tmp_path)
+    one_line(result, "interrupted between two folds", status=130)
+    assert "folds       1 of 3 finished; --fold trains a single one" in result.out
 
 
 def test_settings_that_were_followed_once_are_not_refused_on_resuming():

@@ -329,6 +329,7 @@ def test_nested_classes_are_refused(tree):
         ),
         (["A", "a"], ["A and a differ only in case"]),
         (["cat", "cat "], ["cat and cat  differ only in case, in spaces"]),
+        (["cat", "c\u200bat"], ["differ only in case", "in invisible characters"]),
         (["caf\u00e9", "cafe\u0301"], ["how an accent is encoded"]),
     ],
 )
@@ -390,6 +391,21 @@ def test_joiners_are_part_of_a_name(tree, name):
     tree.put(name)
     tree.put("dog")
     assert name in tree.load().class_names
+
+
+@pytest.mark.parametrize("name", ["\u2003", "\u200d"])
+def test_a_name_that_nobody_can_see_is_refused(tree, name):
+    tree.put(name)
+    tree.put("dog")
+    tree.refuses(f"the class {name!r} has a name that can't be printed")
+
+
+def test_a_folder_of_linked_classes_says_so(tree, tmp_path):
+    for name in "ab":
+        Maker(tmp_path / "elsewhere").put(name)
+        tree.root.mkdir(exist_ok=True)
+        (tree.root / name).symlink_to(tmp_path / "elsewhere" / name)
+    tree.refuses("no images, but 2 links", "expected folders; replace each link with a copy of its")
 
 
 @pytest.mark.parametrize("between", ["\n", "\x1b", "\x85", "\u2028", "\u202e", "\u2066", "\udcff"])

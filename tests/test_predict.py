@@ -560,6 +560,9 @@ def test_a_url_is_refused(script, one_line):
 
 def test_a_run_that_is_not_finished(script, one_line, picture, tmp_path):
     one_line(script("predict.py", picture, "--run", tmp_path), "not a finished run")
+    (tmp_path / "config.json").touch()
+    result = script("predict.py", picture, "--run", tmp_path)
+    one_line(result, "not a finished run", "--resume continues it")
 
 
 def test_a_reader_that_goes_ends_it_quietly(trained, picture):

@@ -350,6 +350,19 @@ def test_what_a_kill_left_of_a_checkpoint_is_removed(tmp_path):
     assert left == [f"checkpoint-{epoch}.{kind}" for epoch in (6, 8) for kind in ("json", "npz")]
 
 
+def test_an_epoch_is_said_to_be_done_once_it_can_be_resumed(script, tmp_path, monkeypatch):
+    save = checkpoints.save
+
+    def said(folder, epoch, *others):
+        save(folder, epoch, *others)
+        print(f"saved {epoch}")
+
+    monkeypatch.setattr(checkpoints, "save", said)
+    result = script("train_frozen.py", *TINY, "--images-per-class", 50, "--logs", tmp_path)
+    lines = [line for line in result.out.splitlines() if line.startswith(("saved", "epoch"))]
+    assert [line.split("/")[0] for line in lines] == ["saved 1", "epoch 1", "saved 2", "epoch 2"]
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "nadam"])
 def test_float16_goes_on_as_if_nothing_had_been(script, tmp_path, monkeypatch, optimizer):
     """Its optimizer is wrapped in one that scales the loss."""

@@ -157,11 +157,14 @@ class Keeping(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         progress = self.progress
         epochs = (epoch + 1) * progress.epochs_at_once
-        if progress.epoch_end(epochs, self.whole, self.model, logs, self.report):
+
+        def save():
             for variable, values in zip(self.model.trainable_variables, self.raw, strict=True):
                 variable.assign(values)
             state = progress.state()
             checkpoints.save(progress.folder, epochs, self.variables, self.facts, state)
+
+        progress.epoch_end(epochs, self.whole, self.model, logs, self.report, save)
 
 
 def train_head(model, dataset, config):

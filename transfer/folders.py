@@ -137,11 +137,16 @@ def load(
     digests, hashes, colours, brightest, plain, long, frames = (
         [kept[name][row] for row in good] for name in FACTS
     )
-    highest = max(brightest)
-    if highest == 1:  # of masks, or of floating-point values that were saved as they are
-        images.refuse_dark(printable(root), highest)
-    elif highest < images.DARK:
-        notes.append(f"all images are dark: no value is above {highest}, where white is 255")
+    if max(brightest) == 1:  # of masks, or of floating-point values that were saved as they are
+        images.refuse_dark(printable(root), 1)
+    highest = dict.fromkeys((entry.class_name for entry in readable), 0)
+    for entry, value in zip(readable, brightest, strict=True):
+        highest[entry.class_name] = max(highest[entry.class_name], value)
+    if dark := {name: value for name, value in highest.items() if value < images.DARK}:
+        notes.append(
+            f"all images of {shown(sorted(dark))} are dark: no value is above {max(dark.values())}, where "
+            "white is 255"
+        )
     if any(plain):
         names = shown(readable[i].path for i in np.flatnonzero(plain))
         notes.append(

@@ -64,7 +64,8 @@ def find(root: Path) -> Layout:
     if base.path.parts:
         notes.insert(0, _entered(base))
     if not base.folders:
-        kind, expected = f"no images{instead}", tree.USABLE if base.useless else EXPECTED
+        kind = f"no images{instead}"
+        expected = _usable(root, base.useless) if base.useless else EXPECTED
         if base.images:
             _refuse_bare(root, base)
             _refuse_links(root, base)
@@ -110,6 +111,7 @@ def find(root: Path) -> Layout:
 def _folded(name):
     """Returns what two names have in common that a reader, or another file system, takes for one."""
     name = unicodedata.normalize("NFC", name).casefold()
+    name = "".join(character for character in name if unicodedata.category(character) != "Cf")
     return " ".join(re.sub(r"(?<=\w)[-_](?=\w)", " ", name).split())
 
 
@@ -206,14 +208,18 @@ def _refuse_bare(root, base):
     """Refuses a folder in `base` that holds images, but none that can be used."""
     if base.bare:
         folder = base.bare[0]
-        only, expected = "files", tree.USABLE
-        if os.path.isdir(root / folder.useless):
-            only = f"links {tree.ASTRAY},"
-            expected = "expected folders; replace each link with a copy of its folder"
+        only = f"links {tree.ASTRAY}," if os.path.isdir(root / folder.useless) else "files"
         raise ValueError(
             f"{printable(root / folder.path)} has no image that can be used, only {only} such as "
-            f"{printable(folder.useless.name)}: {expected}, or move the folder elsewhere"
+            f"{printable(folder.useless.name)}: {_usable(root, folder.useless)}, or move the folder elsewhere"
         )
+
+
+def _usable(root, useless):
+    """Says what to do about images that can't be used, or about a link to a folder that is not read."""
+    if os.path.isdir(root / useless):
+        return "expected folders; replace each link with a copy of its folder"
+    return tree.USABLE
 
 
 def _of_classes(root, base, split):
@@ -305,7 +311,7 @@ def _check_classes(where, entries):
         more = f" ({counted(len(alike) - 1, 'more case')} of this)" if len(alike) > 1 else ""
         raise ValueError(
             f"{where}: the classes {' and '.join(names)} differ only in case, in spaces, underscores or "
-            f"hyphens, or in how an accent is encoded{more}: merge them if they are one class, or else rename one"
+            f"hyphens, in invisible characters, or in how an accent is encoded{more}: merge them if they are one class, or else rename one"
         )
     for name in sorted(found):
         if not found[name] & {None, "train"}:

@@ -21,8 +21,9 @@ from transfer import files, terminal
 from transfer.results import NAMED_CLASSES
 
 mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-# A name that no font here can draw shows as boxes, which say so by themselves.
+# A name that no font here can draw shows as boxes, and long names overlap: both say so by themselves.
 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+warnings.filterwarnings("ignore", message="constrained_layout not applied")
 
 STYLES = {  # marker and grey of each regime, the deeper the darker; others take the last
     "frozen": ("o", "0.6"),

@@ -103,8 +103,15 @@ class Progress:
             self.as_it_was = False
             runs.reopen(self.folder, self.settings)
 
-    def epoch_end(self, epoch, model, trained, logs, report):
+    def epoch_end(self, epoch, model, trained, logs, report, save=lambda: None):
         """Keeps the epoch's `model` or ends fit() of `trained`; `report` prints a line about it.
+
+        Args:
+            epoch: Epochs that are done.
+            model, trained: The whole model, and the one that fit() trains.
+            logs: Of fit().
+            report: Whether to print the line.
+            save: Function that writes the checkpoint, before the line says that the epoch is done.
 
         Returns:
             Whether the epoch counts.
@@ -127,6 +134,7 @@ class Progress:
         seconds = time.perf_counter() - self.start
         self.seconds += seconds
         self.start = time.perf_counter()
+        save()
         if report:
             print(
                 f"epoch {self.epochs}/{self.total}: loss {logs['loss']:.4f}, "

@@ -98,7 +98,10 @@ def read_metrics(folder: Path) -> dict:
     try:
         metrics = read_json(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json") from None
+        remedy = "; --resume continues it" if (folder / "config.json").exists() else ""
+        raise FileNotFoundError(
+            f"{folder} is not a finished run: it has no metrics.json{remedy}"
+        ) from None
     except ValueError as error:
         raise ValueError(
             f"{error}: remove it, and --resume {folder}, or the same sweep, finishes the run anew"

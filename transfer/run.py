@@ -40,14 +40,16 @@ def run(title, trainable, config, hopeless=None):
     with terminal.one_line_errors():
         runs.refuse_taken(config.logs, config.regime, filter(None, names))
     made = []
-    for fold, name in enumerate(names, 1):
-        say("fold", f"{fold} of {config.folds}", flush=True)
-        one = dataclasses.replace(config, fold=fold, name=name)
-        try:
+    try:
+        for fold, name in enumerate(names, 1):
+            say("fold", f"{fold} of {config.folds}", flush=True)
+            one = dataclasses.replace(config, fold=fold, name=name)
             made.append(_run_one(title, trainable, one, hopeless))
-        except SystemExit:
-            say("folds", f"{len(made)} of {config.folds} finished; --fold trains a single one")
-            raise
+    except (SystemExit, KeyboardInterrupt) as ended:
+        say("folds", f"{len(made)} of {config.folds} finished; --fold trains a single one")
+        if isinstance(ended, KeyboardInterrupt):
+            terminal.stop("interrupted between two folds", status=terminal.INTERRUPTED)
+        raise
     losses, accuracies = (
         [metrics[key] for metrics in made] for key in ("validation_loss", "validation_accuracy")
     )

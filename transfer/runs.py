@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import data
+from transfer import depths
 from transfer.files import read_json, remove_empty, write_json, written_whole
 from transfer.results import OLDER_DEFAULTS, read_metrics
 from transfer.settings import WEIGHTS
@@ -212,7 +213,8 @@ def refuse_taken(logs: str | Path, regime: str, names: Iterable[str]) -> None:
         folder = Path(logs, regime, name)
         if folder.exists():
             raise OSError(
-                f"{folder} exists: choose another --name, or train the other folds with --fold"
+                f"{folder} exists: choose another --name, or train the other folds with --fold, "
+                "each with a --name of its own"
             )
 
 
@@ -317,6 +319,17 @@ def find(logs: str | Path) -> tuple[list[Run], list[str]]:
                 others.append(f"{folder}: {UNFINISHED}")
         except (OSError, ValueError) as error:
             others.append(reason(error))
+    if finished:
+        deeper = (
+            path
+            for depth in depths.DEPTHS
+            for path in Path(logs, depths.regime(depth)).glob("*/*/")
+        )
+        for folder in sorted([*Path(logs).glob("*/"), *deeper]):
+            if (folder / "metrics.json").exists():
+                others.append(
+                    f"{folder}: expected a run in a folder of its regime, {logs}/REGIME/NAME"
+                )
     return finished, others
 
 
@@ -336,6 +349,8 @@ def none_under(logs: str | Path) -> str:
         return (
             f"no finished run under {logs}: expected the folder of all runs, one or two levels up"
         )
+    if any(logs.glob("*/*/config.json")):
+        return f"no finished run under {logs}: --resume continues one that was interrupted"
     return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
 
 

@@ -147,8 +147,11 @@ def is_printable(name: str) -> bool:
     Spaces of any width, joiners and marks of direction are part of names in many scripts; what turns
     the text after it around (U+202A to U+202E, U+2066 to U+2069) is not.
     """
-    kinds = {unicodedata.category(character) for character in name if not character.isprintable()}
-    return kinds <= {"Zs", "Cf"} and not re.search("[\u202a-\u202e\u2066-\u2069]", name)
+    unseen = {"Zs", "Cf"}
+    kinds = {unicodedata.category(character) for character in name}
+    if name and kinds <= unseen or re.search("[\u202a-\u202e\u2066-\u2069]", name):
+        return False
+    return all(c.isprintable() or unicodedata.category(c) in unseen for c in name)
 
 
 def printable(name: object) -> str:
