@@ -340,6 +340,8 @@ def test_a_damaged_checkpoint_is_not_the_last(tmp_path):
     assert checkpoints.last(tmp_path) == ({}, 8, 10)
     (tmp_path / "checkpoint-8.npz").write_bytes(b"")
     assert checkpoints.last(tmp_path) == ({}, 4, 10)
+    checkpoints.save(tmp_path, 9, [], {}, {})  # as older versions did
+    assert checkpoints.last(tmp_path) == ({}, 9, 0)
 
 
 def test_what_a_kill_left_of_a_checkpoint_is_removed(tmp_path):

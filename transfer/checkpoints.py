@@ -66,9 +66,9 @@ def read(folder, facts):
 
 
 def last(folder):
-    """Returns the last intact checkpoint's settings, epoch and planned epochs; `{}`, 0 and 0 without one."""
+    """Returns the last intact checkpoint's settings, epoch and planned epochs, as far as it has them."""
     for epoch, _, facts, state in _intact(folder):
-        return facts["settings"], epoch, state.get("total", 0)
+        return facts.get("settings", {}), epoch, state.get("total", 0)
     return {}, 0, 0
 
 
