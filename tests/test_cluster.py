@@ -20,7 +20,6 @@ from test_sweep import GRID
 import data
 from transfer import checkpoints, files, grid, network, pool, settings
 from transfer import cluster as transfer_cluster
-from transfer import halving as transfer_halving
 from transfer.pool import Outcome
 from transfer.run import versions
 
@@ -181,7 +180,9 @@ def test_a_run_that_another_sweep_trains_on_a_machine_stays(tmp_path, monkeypatc
 @pytest.mark.parametrize("resumed", [True, False])
 def test_a_trial_is_judged_where_it_passes_a_milestone(tmp_path, monkeypatch, resumed):
     """One that goes on near its end is not compared with what others have reached at half."""
-    judge = transfer_halving.Halving()
+    from transfer.halving import Halving
+
+    judge = Halving()
     monkeypatch.setattr(ray, "get", lambda said: said)
     remote = SimpleNamespace(hopeless=SimpleNamespace(remote=judge.hopeless))
 
