@@ -256,7 +256,7 @@ def _decode(root, entries, side, path):
     """Decodes all images into a file.
 
     Returns:
-        the `FACTS` of each image by name, None for a bad one, and the errors of the bad ones.
+        The `FACTS` of each image by name, None for a bad one, and the errors of the bad ones.
     """
     import imagehash
 

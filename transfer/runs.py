@@ -320,16 +320,13 @@ def find(logs: str | Path) -> tuple[list[Run], list[str]]:
         except (OSError, ValueError) as error:
             others.append(reason(error))
     if finished:
-        deeper = (
-            path
-            for depth in depths.DEPTHS
-            for path in Path(logs, depths.regime(depth)).glob("*/*/")
-        )
-        for folder in sorted([*Path(logs).glob("*/"), *deeper]):
-            if (folder / "metrics.json").exists():
-                others.append(
-                    f"{folder}: expected a run in a folder of its regime, {logs}/REGIME/NAME"
-                )
+        misplaced = [*Path(logs).glob("*/metrics.json")]
+        for depth in depths.DEPTHS:
+            misplaced += Path(logs, depths.regime(depth)).glob("*/*/metrics.json")
+        others += [
+            f"{path.parent}: expected a run in a folder of its regime, {logs}/REGIME/NAME"
+            for path in sorted(misplaced)
+        ]
     return finished, others
 
 

@@ -17,9 +17,8 @@ from pathlib import Path
 
 DRAWN_BY = "SqueezeNet transfer"  # in the header of each plot
 SHOWN = 5  # names in a line
-LONGEST_FILE_NAME = (
-    220  # in bytes: a file system takes 255, of which a part of a file needs some more
-)
+# In bytes: a file system takes 255, of which a part of a file needs some more.
+LONGEST_FILE_NAME = 220
 INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell's commands
 
 
@@ -147,11 +146,9 @@ def is_printable(name: str) -> bool:
     Spaces of any width, joiners and marks of direction are part of names in many scripts; what turns
     the text after it around (U+202A to U+202E, U+2066 to U+2069) is not.
     """
-    unseen = {"Zs", "Cf"}
-    kinds = {unicodedata.category(character) for character in name}
-    if name and kinds <= unseen or re.search("[\u202a-\u202e\u2066-\u2069]", name):
-        return False
-    return all(c.isprintable() or unicodedata.category(c) in unseen for c in name)
+    seen = "".join(c for c in name if unicodedata.category(c) not in ("Zs", "Cf"))
+    turned = re.search("[\u202a-\u202e\u2066-\u2069]", name)
+    return seen.isprintable() and not turned and bool(seen or not name)
 
 
 def printable(name: object) -> str:
