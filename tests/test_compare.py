@@ -712,6 +712,20 @@ def test_error_bars_reach_from_end_to_end():
     assert not bars and "interval" not in caption
 
 
+def test_long_names_of_points_leave_the_plots_their_room():
+    names = [f"full, tuned, {'a long name ' * 9}{number}" for number in range(9)]
+    points = [("full", name, 10, 5, 0.5, None) for name in names]
+    curves = [("full", "full", {"epoch": [1], "accuracy": [0.5], "val_accuracy": [0.5]})]
+    figure = plots.comparison("images", curves, points, np.eye(2), ["a", "b"], [])
+    plots.to_pixels(figure)
+    for axes in figure.axes[:3]:
+        assert axes.get_position().width > 0.2
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert [line[:2] for line in shown] == [text.get_text() + " " for text in figure.axes[1].texts]
+    assert len(shown) == plots.NAMED_POINTS and shown[0].startswith("1  full, tuned, a long name")
+
+
 def test_points_are_named_by_the_amount_where_rows_differ_in_it(write, tmp_path):
     for amount in (0, 10):
         write(f"of-{amount}", 0.5 - amount / 100, images_per_class=amount)

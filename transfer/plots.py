@@ -43,6 +43,7 @@ BARS = "bars: 95 % interval; for several runs ± standard deviation"
 PREVIEWED = 10  # images of a class
 NAMED_POINTS = 8  # the best ones
 LONGEST_NAME = 24  # of a class, in characters
+LONGEST_LINE = 100  # of what names a point
 
 
 def save(figure, path):
@@ -133,7 +134,7 @@ def comparison(title, curves, points, matrix, class_names, mistakes):
     """Draws what compare.py found, on one screen.
 
     Args:
-        title: What was compared.
+        title: What was compared; the points' names stand below it.
         curves: For each line its regime, its name and the history of its run.
         points: For each row of the table its regime, its name, trainable parameters, seconds, mean
             validation accuracy and the ends of its error bar (low, high), or None: of a single run
@@ -143,12 +144,14 @@ def comparison(title, curves, points, matrix, class_names, mistakes):
         mistakes: Images uint8 (height, width, 3) with true and predicted name and probability.
     """
     figure = Figure(figsize=(15, 9), layout="constrained")
-    figure.suptitle(title)
     rows = figure.add_gridspec(2, 3, height_ratios=(1, 1.25))
     _draw_curves(figure.add_subplot(rows[0, 0]), curves)
     by_parameters, by_seconds = figure.add_subplot(rows[0, 1]), figure.add_subplot(rows[0, 2])
     _draw_points(by_parameters, points, lambda point: point[2], "trainable parameters")
     _draw_points(by_seconds, points, lambda point: point[3], "seconds for a run")
+    names = [_short(f"{n}  {name}", LONGEST_LINE) for n, (_, name, *_) in enumerate(points, 1)]
+    named = zip(by_seconds.containers, names[:NAMED_POINTS], strict=False)
+    figure.legend(*zip(*named, strict=True), loc="outside upper center", ncols=2, title=title)
     _draw_confusion(figure.add_subplot(rows[1, 0]), matrix, class_names)
     _draw_mistakes(figure.add_subfigure(rows[1, 1:]), mistakes)
     return figure
@@ -241,17 +244,17 @@ def _draw_curves(axes, curves):
 
 
 def _draw_points(axes, points, of_point, label):
-    for place, point in enumerate(points):
-        regime, name, _, _, accuracy, ends = point
+    for number, point in enumerate(points, 1):
+        regime, _, _, _, accuracy, ends = point
         marker, grey = _style(regime)
         bar = {"marker": marker, "color": grey, "markeredgecolor": "black", "capsize": 3}
         reach = ends and [[accuracy - ends[0]], [ends[1] - accuracy]]
         axes.errorbar(of_point(point), accuracy, yerr=reach, **bar)
         near = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": "small"}
-        if place < NAMED_POINTS:
-            axes.annotate(name.replace(", ", "\n", 1), (of_point(point), accuracy), **near)
+        if number <= NAMED_POINTS:
+            axes.annotate(str(number), (of_point(point), accuracy), **near)
     _logarithmic(axes)
-    axes.margins(x=0.4, y=0.15)
+    axes.margins(x=0.15, y=0.15)
     about = f"\n{BARS}" if any(point[-1] for point in points) else ""
     axes.set(xlabel=f"{label} (logarithmic){about}", ylabel="validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
