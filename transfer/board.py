@@ -190,7 +190,7 @@ def show_features(folder, model, dataset):
     (files / "labels.tsv").write_text(names, encoding="utf-8")
     drawn_here = PngInfo()
     drawn_here.add_text("Software", DRAWN_BY)
-    Image.fromarray(sprite).save(files / "thumbnails.png", pnginfo=drawn_here)
+    Image.fromarray(sprite).save(files / "thumbnails.png", pnginfo=drawn_here, compress_level=1)
 
     config = projector.ProjectorConfig()
     embedding = config.embeddings.add()

@@ -138,9 +138,12 @@ class FeatureBatches(Batches):
 
     def inputs(self):
         tensors, rows, stored = self.features
-        return lambda image, view, *_: tuple(
-            tf.gather(tensor, tf.gather(rows, image) + stored * view) for tensor in tensors
-        )
+
+        def features(image, view, *_):
+            places = tf.gather(rows, image) + stored * view
+            return tuple(tf.gather(tensor, places) for tensor in tensors)
+
+        return features
 
     def through(self, model):
         """Returns the same batches of what a model makes of these features, which stays in memory."""
