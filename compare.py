@@ -27,9 +27,9 @@ from transfer.table import (
 
 MISTAKES = 18
 FILTERS = {
-    "regime": lambda run, names: run.metrics["regime"] in names,
-    "recipe": lambda run, names: run.metrics["recipe"] in names,
-    "data": lambda run, names: run.is_on(names),
+    "regime": lambda some, names: [run for run in some if run.metrics["regime"] in names],
+    "recipe": lambda some, names: [run for run in some if run.metrics["recipe"] in names],
+    "data": runs.on_data,
 }
 
 
@@ -54,16 +54,18 @@ def compare(asked):
         print(f"skipped {line}")
     if not finished:
         terminal.stop(runs.none_under(asked.logs))
-    chosen = [run for run in finished if matches(run, asked)]
+    asked_for = {option: names for option in FILTERS if (names := getattr(asked, option))}
+    fitting = [FILTERS[option](finished, names) for option, names in asked_for.items()]
+    chosen = [run for run in finished if all(run in each for each in fitting)]
     if not chosen:
-        options = " and ".join(f"--{option}" for option in FILTERS if getattr(asked, option))
+        options = " and ".join(f"--{option}" for option in asked_for)
         terminal.stop(
             f"none of the {len(finished)} finished runs under {asked.logs} match the options "
             f"{options}: without these, compare.py lists all"
         )
-    for option, fits in FILTERS.items():
-        for name in getattr(asked, option) or ():
-            if not any(fits(run, [name]) for run in finished):
+    for option, names in asked_for.items():
+        for name in names:
+            if not FILTERS[option](finished, [name]):
                 terminal.complain(f"no finished run under {asked.logs} matches --{option} {name}")
     chosen, others = one_a_seed(chosen)
     for line in others:
@@ -100,11 +102,6 @@ def compare(asked):
         terminal.complain(error)
         status = 2
     return status
-
-
-def matches(run, asked):
-    asked_for = ((fits, getattr(asked, option)) for option, fits in FILTERS.items())
-    return all(fits(run, names) for fits, names in asked_for if names)
 
 
 def remove_plots(logs, drawn):

@@ -712,6 +712,40 @@ def test_error_bars_reach_from_end_to_end():
     assert not bars and "interval" not in caption
 
 
+def test_a_file_of_weights_is_one_under_any_name(write, shown):
+    for seed in (0, 1):
+        folder = write(f"{seed}", 0.5, weights=f"/{seed}.h5", seed=seed)
+        edit(folder, weights={"source": f"/{seed}.h5", "sha256": 64 * "a"})
+    assert column(shown(), "seeds") == ["0 1"]
+
+
+def test_ties_of_means_are_decided_by_the_loss(write, shown):
+    for size, accuracies in ((96, (5 / 6, 5 / 6)), (64, (1.0, 2 / 3))):
+        for seed, accuracy in enumerate(accuracies):
+            folder = write(f"{size}-{seed}", accuracy, image_size=size, seed=seed)
+            edit(folder, validation_loss=size / 100)
+    assert statistics.fmean((5 / 6, 5 / 6)) > statistics.fmean((1, 2 / 3))  # by the last digit
+    assert column(shown(), "image size (px)") == ["64", "96"]
+
+
+def test_runs_from_before_images_were_moved_are_on_them_too(write, script, tmp_path):
+    for place, accuracy, seed in (("/before", 0.9, 0), ("/after", 0.5, 1)):
+        folder = write(place[1:], accuracy, source=place, seed=seed)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        edit(folder, data=metrics["data"] | {"sha256": 64 * "a"})
+    write("others", 0.95)
+    result = script("compare.py", "--logs", tmp_path, "--data", "/after")
+    assert f"Best by validation accuracy: {tmp_path}/frozen/before" in result.out
+    assert "others" not in result.out
+    assert table.best(tmp_path, "/after", "--run").folder.name == "before"
+
+
+def test_runs_a_level_further_down_are_pointed_to(write, script, one_line, tmp_path):
+    shutil.move(write("one", 0.5).parent, tmp_path / "demo" / "frozen")
+    result = script("compare.py", "--logs", tmp_path)
+    one_line(result, f"but under {tmp_path}/demo: give that as --logs")
+
+
 def test_long_names_of_points_leave_the_plots_their_room():
     names = [f"full, tuned, {'a long name ' * 9}{number}" for number in range(9)]
     points = [("full", name, 10, 5, 0.5, None) for name in names]

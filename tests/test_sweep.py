@@ -591,6 +591,14 @@ def test_a_trial_that_another_sweep_finished_meanwhile_is_finished(trials, tmp_p
     assert found[0].status == "finished" and found[0].reason == ""
 
 
+def test_a_file_in_place_of_the_logs_is_refused_before_anything_is_listed(
+    script, one_line, tmp_path
+):
+    (tmp_path / "logs").touch()
+    result = script("sweep.py", *TINY, "--depth", "head", "--logs", tmp_path / "logs", "--list")
+    one_line(result, "logs can't be made, a file of that name exists: choose another --logs")
+
+
 @pytest.mark.slow
 def test_a_failed_trial_stops_no_other(script, tmp_path):
     arguments = (*TINY, "--seed", "0", "--images-per-class", "5", "--depth", "head", "all")

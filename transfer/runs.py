@@ -184,7 +184,7 @@ def create(
 
 
 def check_logs(logs: str | Path, source: str) -> None:
-    """Refuses a folder of runs among the images, whose thumbnails would be taken for images.
+    """Refuses a folder of runs that is a file, or among the images, whose plots would be taken for images.
 
     Raises:
         OSError: It is there, or has a name that TensorFlow can't write to.
@@ -195,6 +195,8 @@ def check_logs(logs: str | Path, source: str) -> None:
         raise OSError(
             f"{printable(logs)} is not UTF-8, which TensorFlow needs: choose another --logs"
         ) from None
+    if os.path.lexists(logs) and not os.path.isdir(logs):
+        raise OSError(f"{logs} can't be made, a file of that name exists: choose another --logs")
     folder, images = (Path(os.path.realpath(os.path.expanduser(path))) for path in (logs, source))
     among = (
         source and source not in data.SOURCES and images.is_dir() and folder.is_relative_to(images)
@@ -346,9 +348,25 @@ def none_under(logs: str | Path) -> str:
         return (
             f"no finished run under {logs}: expected the folder of all runs, one or two levels up"
         )
+    if further := sorted(logs.glob("*/*/*/metrics.json")):
+        return (
+            f"no finished run under {logs}, but under {further[0].parents[2]}: give that as --logs"
+        )
     if any(logs.glob("*/*/config.json")):
         return f"no finished run under {logs}: --resume continues one that was interrupted"
     return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
+
+
+def on_data(finished: Sequence[Run], names: Iterable[str]) -> list[Run]:
+    """Chooses the runs on some data, wherever these images were when they were trained.
+
+    Args:
+        finished: Runs.
+        names: As `Run.is_on` takes them.
+    """
+    names = list(names)
+    known = {run.fingerprint for run in finished if run.is_on(names)}
+    return [run for run in finished if run.fingerprint in known]
 
 
 def best_first(run: Run) -> tuple[float, float]:

@@ -257,11 +257,13 @@ def _accuracy(one):
 def _shown(found: list[Result]) -> Iterator:
     """Shows how far the trials are: in a table that changes or, without a terminal, line by line."""
     start, before = time.perf_counter(), [one.status for one in found]
-    todo = sum(one.seconds for one in found if one.status == "waiting")
+    todo = [place for place, one in enumerate(found) if one.status == "waiting"]
+
+    def estimated(*statuses):
+        return sum(found[place].seconds for place in todo if found[place].status in statuses)
 
     def left():
-        waiting = sum(one.seconds for one in found if one.status in ("waiting", "running"))
-        done = todo - waiting
+        done, waiting = estimated("finished"), estimated("waiting", "running")
         if not done or not waiting:
             return ""
         # The estimates are right in proportion, wherever they were measured.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from transfer import results, runs, terminal
 from transfer.runs import Run
-from transfer.settings import NOT_LEARNT
+from transfer.settings import NOT_LEARNT, WEIGHTS
 from transfer.splits import SPLITS
 
 # What differs between runs of one row, and settings that say nothing about what was trained.
@@ -143,7 +143,8 @@ class Row(NamedTuple):
         return results.wilson(self.mean(ACCURACY), self._variance(count) / error**2)
 
     def mean(self, column: Column) -> float:
-        return statistics.fmean(column.of(run) for run in self.runs)
+        # Of the same accuracies in another order the last digit differs: a tie would not be one.
+        return round(statistics.fmean(column.of(run) for run in self.runs), 12)
 
     def deviation(self, column: Column) -> float | None:
         """Returns the standard deviation over the runs, or None of one run."""
@@ -186,6 +187,8 @@ def identity(run):
     """Returns what all runs of a row have in common."""
     known = settings(run)
     known.pop("validation_pool", None)  # as seeds may draw it
+    if known["weights"] not in WEIGHTS:  # a file, by whatever name
+        known["weights"] = run.weights_sha256 or known["weights"]
     return run.fingerprint, frozenset(known.items())
 
 
@@ -290,7 +293,7 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
             terminal.complain(f"skipped {line}")
     if not finished:
         raise ValueError(f"{runs.none_under(logs)}, or give {option}")
-    chosen = [run for run in finished if not source or run.is_on([source])]
+    chosen = runs.on_data(finished, [source]) if source else finished
     if not chosen:
         known = terminal.shown(sorted({run.metrics["data"]["source"] for run in finished}))
         raise ValueError(
