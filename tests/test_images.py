@@ -1,5 +1,6 @@
 """Image files whose values mean something else than they seem to."""
 
+import io
 import os
 import struct
 import zlib
@@ -161,6 +162,50 @@ def test_a_webp_that_ends_in_zeros_is_damaged(tmp_path):
     path.write_bytes(content[:kept] + bytes(len(content) - kept))
     with pytest.raises(OSError, match="damaged: it ends in zeros"):
         images.read(path, 64)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_a_jpeg_whose_end_was_never_written_is_damaged(tmp_path, kept):
+    path = tmp_path / "a.jpg"
+    image = Image.fromarray(RANDOM.integers(0, 256, (300, 300, 3), "u1"))
+    thumbnail = io.BytesIO()
+    image.resize((64, 64)).save(thumbnail, "JPEG")
+    # In the header, as a camera's thumbnail, which has an end of its own.
+    image.save(path, quality=98, exif=b"Exif\0\0" + thumbnail.getvalue())
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(1000))
+    assert images.read(path, 64).shape == (64, 64, 3)
+    missing = len(content) - int(kept * len(content))
+    path.write_bytes(content[:-missing] + bytes(missing))
+    with pytest.raises(OSError, match="damaged: it ends in zeros"):
+        images.read(path, 64)
+
+
+def test_a_tiff_of_16_bits_with_each_channel_by_itself_is_refused(tmp_path):
+    # A header, the tags that it needs, how many bits, and the pixels.
+    tags = (
+        (256, 8),
+        (257, 8),
+        (258, 0),
+        (259, 1),
+        (262, 2),
+        (273, 0),
+        (277, 3),
+        (278, 8),
+        (279, 0),
+        (284, 2),
+    )
+    behind = 8 + 2 + 12 * len(tags) + 4
+    places, sizes = [behind + 30 + 128 * i for i in range(3)], [128] * 3
+    lists = {258: (3, behind), 273: (4, behind + 6), 279: (4, behind + 18)}
+    file = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    for tag, value in tags:
+        kind, where = lists.get(tag, (3, value))
+        file += struct.pack("<HHII", tag, kind, 3 if tag in lists else 1, where)
+    file += bytes(4) + struct.pack("<3H3I3I", 16, 16, 16, *places, *sizes) + bytes(range(128)) * 3
+    (tmp_path / "a.tif").write_bytes(file)
+    with pytest.raises(images.Refused, match="16 bits per channel, each channel by itself"):
+        images.read(tmp_path / "a.tif", 64)
 
 
 def test_padding_behind_a_webp_is_no_damage(tmp_path):

@@ -22,7 +22,7 @@ from transfer import files, images, layouts, precision, terminal
 from transfer.terminal import counted, printable, shown
 
 # Of the files' layout. If squares are cut otherwise, features.VERSION must change, too.
-VERSION = 8
+VERSION = 9
 CHUNK = 256
 FACTS = ("digests", "hashes", "colours", "brightest", "plain", "long", "frames")  # of each image
 

@@ -13,7 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+)
 
 from transfer import terminal
 
@@ -33,6 +38,9 @@ JUNK = {
     "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
     "Thumbs.db", "desktop.ini",
 }  # fmt: skip
+# Of these, Pillow may take zeros for a part of the image.
+UNCHECKED = ("JPEG", "MPO", "WEBP", "AVIF")
+SMALL_FILE = 100  # bytes, up to which a whole image may end in zeros
 # What undoes the orientation that EXIF data give (Exif 2.3, section 4.6.4 A).
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -260,11 +268,22 @@ def _unidentified(path):
 
 
 def _ends_in_zeros(path, kind):
-    """Says whether the last fifth of an image was never written, as of an interrupted download."""
+    """Says whether the end of an image was never written, as of an interrupted download."""
     content = Path(path).read_bytes()
+    if kind in ("JPEG", "MPO"):
+        return content.endswith(b"\0") and not _has_end(content)
     if kind == "WEBP":
         content = _first_image(content)
-    return not any(content[-max(len(content) // 5, 1) :])  # less may be the end of EXIF data
+    last_fifth = content[-(len(content) // 5) :]  # fewer may be the end of EXIF data
+    return len(content) > SMALL_FILE and not any(last_fifth)
+
+
+def _has_end(jpeg):
+    """Says whether a JPEG has the marker of its end behind its header, which may hold a thumbnail's."""
+    start = 2
+    while jpeg[start : start + 1] == b"\xff" and jpeg[start + 1 : start + 2] != b"\xda":
+        start += 2 + int.from_bytes(jpeg[start + 2 : start + 4])
+    return jpeg.rfind(b"\xff\xd9", start) >= 0
 
 
 def _first_image(webp):
@@ -292,6 +311,15 @@ def _to_rgb(path, image):
     kinds = [str(tile.args) for tile in image.tile]
     deep = any(";16" in kind for kind in kinds) and image.format != "BMP"  # which has 16 in all
     tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if (
+        tags.get(PLANAR_CONFIGURATION) == 2
+        and max(tags.get(BITSPERSAMPLE, (8,))) > 8
+        and any(tile.codec_name == "raw" for tile in image.tile)
+    ):  # which Pillow would read as 8 bits
+        raise Refused(
+            f"{path} has 16 bits per channel, each channel by itself and uncompressed, which can't be "
+            "read: save it with 8 bits per channel"
+        )
     white_is_zero = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
     clear = image.info.get("transparency")
     if clear is not None and kinds and kinds[0] in STEPS:
@@ -299,8 +327,8 @@ def _to_rgb(path, image):
     elif isinstance(clear, tuple) and deep:
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     image.load()
-    # What is missing of a JPEG or PNG is an error; of these two it is made up.
-    if image.format in ("WEBP", "AVIF") and _ends_in_zeros(path, image.format):
+    # What a file lacks is an error, but not what is zeros in it; of a PNG those are one, too.
+    if image.format in UNCHECKED and _ends_in_zeros(path, image.format):
         raise OSError("it ends in zeros")
     signed = 2 in tags.get(SAMPLEFORMAT, ())
     if signed and image.mode == "L" and image.getextrema()[1] > 127:  # those are negative
