@@ -104,10 +104,16 @@ def compare(asked):
     return status
 
 
+def is_anothers(picture):
+    """Says whether a file has content that this project did not draw."""
+    return picture.stat().st_size > 0 and not terminal.is_plot(picture)
+
+
 def remove_plots(logs, drawn):
     """Removes the plots of earlier calls: they are of other tables than those that are there now."""
     for plot in logs.glob("comparison*.png"):
-        if plot not in drawn and re.fullmatch(r"comparison(-[2-9]|-[1-9]\d{1,2})?", plot.stem):
+        numbered = re.fullmatch(r"comparison(-[2-9]|-[1-9]\d{1,2})?", plot.stem)
+        if numbered and plot not in drawn and not is_anothers(plot):
             plot.unlink()
 
 
@@ -187,6 +193,8 @@ def validation_probabilities(run, dataset):
 
 
 def draw(title, rows, best, dataset, path):
+    if path.exists() and is_anothers(path):
+        raise OSError(f"{path} exists and is not a plot of this project: move it elsewhere")
     import numpy as np
 
     from transfer import plots

@@ -892,6 +892,17 @@ def test_plots_of_an_earlier_table_are_removed(write, script, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.png")) == mine
 
 
+def test_pictures_that_are_none_of_its_plots_stay(logs, script):
+    for name in ("comparison.png", "comparison-2.png"):
+        Image.new("RGB", (9, 9)).save(logs / name)
+    before = {path: path.read_bytes() for path in logs.glob("*.png")}
+    result = script("compare.py", "--logs", logs)
+    assert result.status == 2 and "Best by" not in result.out
+    assert result.status == 2 and "Test accuracy" in result.out
+    assert "comparison.png exists and is not a plot of this project: move it" in result.err
+    assert {path: path.read_bytes() for path in logs.glob("*.png")} == before
+
+
 def test_of_equal_accuracies_the_lower_loss_is_the_better(write, shown):
     for name, regime, loss in (("a", "full", 0.4), ("b", "last_fire", 0.1)):
         edit(write(name, 1.0, regime=regime), validation_loss=loss)
