@@ -558,6 +558,12 @@ def test_a_url_is_refused(script, one_line):
     one_line(script("predict.py", "https://example.org/a.jpg"), "https://example.org/a.jpg", "URL")
 
 
+def test_a_file_in_place_of_a_run_is_named(script, one_line, trained, picture):
+    folder = trained.full.folder
+    result = script("predict.py", picture, "--run", folder / "model.keras")
+    one_line(result, "model.keras is a file: expected a run's folder", str(folder))
+
+
 def test_a_run_that_is_not_finished(script, one_line, picture, tmp_path):
     one_line(script("predict.py", picture, "--run", tmp_path), "not a finished run")
     (tmp_path / "config.json").touch()

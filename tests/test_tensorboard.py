@@ -12,6 +12,8 @@ import pytest
 from conftest import REGIMES, TINY
 from PIL import Image
 
+import data
+
 
 @pytest.fixture(scope="module")
 def get(trained):
@@ -138,6 +140,15 @@ def test_projector(get, regime, trained):
     assert rows == 500 and values.size == rows * columns and values.std() > 0
     sprite = get.raw(f"data/plugin/projector/sprite_image?{urllib.parse.urlencode(query)}")
     assert Image.open(io.BytesIO(sprite)).size == (23 * 32, 23 * 32)
+
+
+def test_large_images_are_fewer_in_the_projector(trained, tmp_path, monkeypatch):
+    from transfer import board, evaluation
+
+    monkeypatch.setattr(board, "PROJECTED_BYTES", 10 * 32 * 32 * 3)
+    model = evaluation.load(trained.frozen.folder / "model.keras")
+    board.show_features(tmp_path, model, data.load("shapes"))
+    assert len(np.loadtxt(tmp_path / "projector" / "features.tsv")) == 10
 
 
 def test_weight_histograms(script, tmp_path):

@@ -17,7 +17,8 @@ from transfer.batches import Batches, views_of
 from transfer.terminal import DRAWN_BY, printable
 
 VIEWS = 24  # training images shown, six in a row
-PROJECTED = 2000  # validation images in the projector, at most
+# Validation images in the projector, at most, and what they may take of the memory: 2,000 of 288 px.
+PROJECTED, PROJECTED_BYTES = 2000, 2**29
 THUMBNAIL = 32  # pixels
 
 
@@ -169,24 +170,24 @@ def show_features(folder, model, dataset):
 
     A feature is what the last layer with weights reads, averaged over places if it is a map.
     """
-    rows = _spread(len(dataset.validation.labels), PROJECTED)
-    images, labels = dataset.validation.take(rows)
+    images, labels = dataset.validation
+    rows = _spread(len(labels), min(PROJECTED, max(1, PROJECTED_BYTES // images[0].nbytes)))
     read = [layer for layer in model.layers if layer.weights][-1].input
     if len(read.shape) == 4:
         read = keras.layers.GlobalAveragePooling2D()(read)
     asked = keras.Model(model.inputs, read)
     values = features.predict(asked, dataset, "validation", rows)
 
-    columns = math.ceil(math.sqrt(len(images)))
+    columns = math.ceil(math.sqrt(len(rows)))
     sprite = np.full((columns * THUMBNAIL, columns * THUMBNAIL, 3), 255, np.uint8)
-    for place, image in enumerate(images):
-        row, column = (THUMBNAIL * number for number in divmod(place, columns))
-        thumbnail = Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL))
-        sprite[row : row + THUMBNAIL, column : column + THUMBNAIL] = np.asarray(thumbnail)
+    for place, number in enumerate(rows):
+        top, left = (THUMBNAIL * steps for steps in divmod(place, columns))
+        thumbnail = Image.fromarray(images[number]).resize((THUMBNAIL, THUMBNAIL))
+        sprite[top : top + THUMBNAIL, left : left + THUMBNAIL] = np.asarray(thumbnail)
     files = folder / "projector"
     files.mkdir(exist_ok=True)
     np.savetxt(files / "features.tsv", values, fmt="%.4g", delimiter="\t")
-    names = "".join(f"{dataset.class_names[label]}\n" for label in labels)
+    names = "".join(f"{dataset.class_names[label]}\n" for label in labels[rows])
     (files / "labels.tsv").write_text(names, encoding="utf-8")
     drawn_here = PngInfo()
     drawn_here.add_text("Software", DRAWN_BY)

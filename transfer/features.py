@@ -167,13 +167,17 @@ def predict(model, dataset, name, rows=slice(None)):
         rows: Which of its images, as NumPy indexes them; by default all.
     """
     images, classes = getattr(dataset, name), len(dataset.class_names)
-    few = images.take(rows)
     prefix, tail = split(model)
     kept = prefix and Cache(prefix, dataset).read((name, Batches(images, classes)))
-    batches = Batches(few, classes, evaluation_batch(model.get_layer("resize").height))
+    batches: Batches
     if kept:
-        model = tail
-        batches = FeatureBatches(kept._replace(rows=kept.rows[rows]), few, classes)
+        model, places = tail, kept.rows[rows]
+        # In place of the images, which are not read, where their features are.
+        few = images._replace(images=places, labels=images.labels[rows])
+        batches = FeatureBatches(kept._replace(rows=places), few, classes)
+    else:
+        at_once = evaluation_batch(model.get_layer("resize").height)
+        batches = Batches(images.take(rows), classes, at_once)
     return model.predict(batches.dataset(), verbose=0)
 
 

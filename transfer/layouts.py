@@ -23,6 +23,7 @@ EXPECTED = (
     "such folders inside"
 )
 UNREAD = "labels in a table or in file names are not read"
+RENAMED = ", and rename those of the same name"
 
 
 class Entry(NamedTuple):
@@ -264,9 +265,11 @@ def _remedy(root, base, folder, split):
     if inner is not folder:
         classes = f"the classes are the folders in {printable(inner.path.name)}"
     outer = shown(base.folders)
-    otherwise = f"if the classes are {outer}, put all images of each directly into its folder"
+    otherwise = (
+        f"if the classes are {outer}, put all images of each directly into its folder{RENAMED}"
+    )
     if len(base.folders) == 1:
-        otherwise = f"if {outer} is a class, put all its images directly into it"
+        otherwise = f"if {outer} is a class, put all its images directly into it{RENAMED}"
     remedy = f"if {classes}, use --data {_quoted(root / inner.path)}; {otherwise}"
     alike = [
         name
@@ -298,8 +301,7 @@ def _check_classes(where, entries):
     _refuse_parts(where, found)
     if len(found) < 2:
         (name,) = found
-        unread = f"; {UNREAD}" if hints.is_annotated(name) else ""
-        raise ValueError(f"{where} has only the class {name!r}: {EXPECTED}{unread}")
+        raise ValueError(f"{where} has only the class {name!r}: {EXPECTED}; {UNREAD}")
     by_folded = {}
     for name in sorted(found):
         by_folded.setdefault(_folded(name), []).append(name)

@@ -267,7 +267,9 @@ def check_model(path: Path) -> None:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: expected a model.keras")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+    with path.open("rb") as file:  # by its path, what can't be read is not one
+        whole = zipfile.is_zipfile(file)
+    if path.suffix != ".keras" or not whole:
         raise ValueError(f"{path} is not a Keras file, or was cut short: expected a model.keras")
 
 
@@ -338,6 +340,8 @@ def read(folder: Path) -> Run:
     Raises:
         OSError, ValueError: It is not finished, or its metrics.json is damaged.
     """
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: expected a run's folder, such as {folder.parent}")
     return Run(folder, read_metrics(folder))
 
 
