@@ -6,6 +6,7 @@ It is a guess, so nearly all of it ends in a line for the user, not in a decisio
 import itertools
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from transfer.terminal import counted, shown
@@ -294,3 +295,26 @@ def _leaks(names, what, advice):
         f"{counted(len(names), 'image')} that {look}, by name, like {what} in another split: "
         f"{shown(names)}; if so, accuracies are too high: {advice}"
     ]
+
+
+def mirrored(class_names: Sequence[str], named: bool) -> list[str]:
+    """Says which classes may be mixed up, or lost, where training mirrors images.
+
+    Args:
+        class_names: Names of the classes.
+        named: Whether the user gave them; else numbers stand for the classes, whatever they are.
+    """
+    by_name = {name.lower(): name for name in class_names}
+    for name in by_name:
+        other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
+        if other != name and other in by_name:
+            return [
+                f"training mirrors images: if {by_name[name]} and {by_name[other]} are mirror images "
+                "of each other, add --no-mirror"
+            ]
+    if named and all(name.isdecimal() or len(name) == 1 for name in by_name):
+        return [
+            "training mirrors images: if the classes are digits, letters or signs, which mean "
+            "something else in a mirror, add --no-mirror"
+        ]
+    return []

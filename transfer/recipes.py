@@ -197,7 +197,7 @@ def settings(
         if pretrained and regime != "frozen":
             # What these layers have learnt is worth more than a few images.
             chosen["learning_rate"] /= factor
-    least = LEAST_SIZE.get(RULES["tuned"].get(regime, full), LEAST_SIZE[full])
+    least = LEAST_SIZE[RULES["tuned"].get(regime, full)]
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))
     if 0 < chosen["views"] <= 2:  # the image and its mirrored copy, which are not zoomed

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import data
-from transfer import checkpoints, cost, depths, files, results, runs, terminal
+from transfer import checkpoints, cost, depths, files, hints, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
 from transfer.settings import check_flags, check_weights, follow, learnt
@@ -214,21 +214,7 @@ def notes(dataset, mirror):
     """Returns lines on what is unusual about the images, and about training on them."""
     if not mirror:
         return dataset.notes
-    by_name = {name.lower(): name for name in dataset.class_names}
-    for name in by_name:
-        other = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
-        if other != name and other in by_name:
-            return *dataset.notes, (
-                f"training mirrors images: if {by_name[name]} and {by_name[other]} are mirror images "
-                "of each other, add --no-mirror"
-            )
-    # Of a file without names, numbers stand for the classes, whatever they are.
-    if dataset.files and all(name.isdecimal() or len(name) == 1 for name in by_name):
-        return *dataset.notes, (
-            "training mirrors images: if the classes are digits, letters or signs, which mean "
-            "something else in a mirror, add --no-mirror"
-        )
-    return dataset.notes
+    return *dataset.notes, *hints.mirrored(dataset.class_names, named=bool(dataset.files))
 
 
 def warn(metrics, dataset):

@@ -128,11 +128,11 @@ def enough(
 
 def divide(
     found: Found,
-    seed: int = 0,
-    images_per_class: int = 0,
-    folds: int = 0,
-    fold: int = 0,
-    near_duplicates: str = "keep",
+    seed: int,
+    images_per_class: int,
+    folds: int,
+    fold: int,
+    near_duplicates: str,
 ) -> Divided:
     """Divides the images of a source.
 
