@@ -55,8 +55,11 @@ def compare(asked):
     if not finished:
         terminal.stop(runs.none_under(asked.logs))
     asked_for = {option: names for option in FILTERS if (names := getattr(asked, option))}
-    fitting = [FILTERS[option](finished, names) for option, names in asked_for.items()]
-    chosen = [run for run in finished if all(run in each for each in fitting)]
+    fitting = [
+        {run.folder for run in FILTERS[option](finished, names)}
+        for option, names in asked_for.items()
+    ]
+    chosen = [run for run in finished if all(run.folder in each for each in fitting)]
     if not chosen:
         options = " and ".join(f"--{option}" for option in asked_for)
         terminal.stop(

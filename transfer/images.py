@@ -38,8 +38,8 @@ JUNK = {
     "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
     "Thumbs.db", "desktop.ini",
 }  # fmt: skip
-# Of these, Pillow may take zeros for a part of the image.
-UNCHECKED = ("JPEG", "MPO", "WEBP", "AVIF")
+# Of these formats, Pillow may take zeros at the end of a file for a part of the image.
+ZEROS_READ = ("JPEG", "MPO", "WEBP", "AVIF")
 SMALL_FILE = 100  # bytes, up to which a whole image may end in zeros
 # What undoes the orientation that EXIF data give (Exif 2.3, section 4.6.4 A).
 UPRIGHT = {
@@ -327,8 +327,8 @@ def _to_rgb(path, image):
     elif isinstance(clear, tuple) and deep:
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     image.load()
-    # What a file lacks is an error, but not what is zeros in it; of a PNG those are one, too.
-    if image.format in UNCHECKED and _ends_in_zeros(path, image.format):
+    # Pillow raises an error where a file is cut short, but not always where its rest is zeros.
+    if image.format in ZEROS_READ and _ends_in_zeros(path, image.format):
         raise OSError("it ends in zeros")
     signed = 2 in tags.get(SAMPLEFORMAT, ())
     if signed and image.mode == "L" and image.getextrema()[1] > 127:  # those are negative
