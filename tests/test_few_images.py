@@ -176,6 +176,18 @@ def test_the_head_is_first_trained_on_the_views_that_were_asked_for():
     assert views("full", zoom=0.2) == (0.125, 0.2, 20)
 
 
+def test_all_that_was_given_is_said_to_be_and_what_follows_from_it_is_not():
+    dataset = data.load("shapes", images_per_class=10)
+    chosen, _ = follow(Config("full"), dataset)
+    values = {name: getattr(chosen, name) for name in settings.BY_THE_IMAGES} | {
+        "zoom": 0.2,
+        "views": 3,
+    }
+    whole, _ = follow(Config("full", **values), dataset)
+    assert whole.given.split() == list(settings.BY_THE_IMAGES)
+    assert follow(whole, dataset)[0] == whole and follow(chosen, dataset)[0].given == ""
+
+
 def test_the_time_of_the_heads_own_views_counts():
     dataset = data.load("shapes", images_per_class=10)
     large = np.zeros((100, 300, 300, 3), "u1")

@@ -145,8 +145,9 @@ class Config:
     # The epochs for which rate and averaging were planned before --resume extended the run, and where
     # that was before the last of them: "15 at 4, 30".
     extended_from: str = ""
-    # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule, and `mirror`.
-    given: str = ""
+    # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule, and `mirror`; None before
+    # the rule has chosen.
+    given: str | None = None
 
     evaluation: str = flag(
         "plain",
@@ -259,9 +260,10 @@ def follow(config, dataset):
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
     line = f"for {images:,} images of {classes:,} classes: {', '.join(shown)}"
-    named = config.given.split()
-    if len(given) < len(BY_THE_IMAGES):  # the settings of a resumed run say it already
+    if config.given is None:
         named = [name for name in given if name not in RECIPES[config.recipe]]
+    else:
+        named = config.given.split()
     if config.mirror != _recipes_mirror(config) and "mirror" not in named:
         named.append("mirror")
     whole = dataclasses.replace(config, given=" ".join(named), **chosen)
