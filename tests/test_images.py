@@ -184,17 +184,9 @@ def test_a_jpeg_whose_end_was_never_written_is_damaged(tmp_path, kept):
 def test_a_tiff_of_16_bits_with_each_channel_by_itself_is_refused(tmp_path):
     # A header, the tags that it needs, how many bits, and the pixels.
     tags = (
-        (256, 8),
-        (257, 8),
-        (258, 0),
-        (259, 1),
-        (262, 2),
-        (273, 0),
-        (277, 3),
-        (278, 8),
-        (279, 0),
+        (256, 8), (257, 8), (258, 0), (259, 1), (262, 2), (273, 0), (277, 3), (278, 8), (279, 0),
         (284, 2),
-    )
+    )  # fmt: skip
     behind = 8 + 2 + 12 * len(tags) + 4
     places, sizes = [behind + 30 + 128 * i for i in range(3)], [128] * 3
     lists = {258: (3, behind), 273: (4, behind + 6), 279: (4, behind + 18)}

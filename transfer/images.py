@@ -269,9 +269,14 @@ def _unidentified(path):
 
 def _ends_in_zeros(path, kind):
     """Says whether the end of an image was never written, as of an interrupted download."""
-    content = Path(path).read_bytes()
-    if kind in ("JPEG", "MPO"):
-        return content.endswith(b"\0") and not _has_end(content)
+    with open(path, "rb") as file:
+        if kind in ("JPEG", "MPO"):
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\0":  # of nearly all, nothing else needs to be read again
+                return False
+            file.seek(0)
+            return not _has_end(file.read())
+        content = file.read()
     if kind == "WEBP":
         content = _first_image(content)
     last_fifth = content[-(len(content) // 5) :]  # fewer may be the end of EXIF data

@@ -149,9 +149,8 @@ def comparison(title, curves, points, matrix, class_names, mistakes):
     by_parameters, by_seconds = figure.add_subplot(rows[0, 1]), figure.add_subplot(rows[0, 2])
     _draw_points(by_parameters, points, lambda point: point[2], "trainable parameters")
     _draw_points(by_seconds, points, lambda point: point[3], "seconds for a run")
-    names = [_short(f"{n}  {name}", LONGEST_LINE) for n, (_, name, *_) in enumerate(points, 1)]
-    named = zip(by_seconds.containers, names[:NAMED_POINTS], strict=False)
-    figure.legend(*zip(*named, strict=True), loc="outside upper center", ncols=2, title=title)
+    named = by_seconds.get_legend_handles_labels()
+    figure.legend(*named, loc="outside upper center", ncols=2, title=title)
     _draw_confusion(figure.add_subplot(rows[1, 0]), matrix, class_names)
     _draw_mistakes(figure.add_subfigure(rows[1, 1:]), mistakes)
     return figure
@@ -245,14 +244,15 @@ def _draw_curves(axes, curves):
 
 def _draw_points(axes, points, of_point, label):
     for number, point in enumerate(points, 1):
-        regime, _, _, _, accuracy, ends = point
+        regime, name, _, _, accuracy, ends = point
         marker, grey = _style(regime)
         bar = {"marker": marker, "color": grey, "markeredgecolor": "black", "capsize": 3}
         reach = ends and [[accuracy - ends[0]], [ends[1] - accuracy]]
-        axes.errorbar(of_point(point), accuracy, yerr=reach, **bar)
         near = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": "small"}
         if number <= NAMED_POINTS:
+            bar["label"] = _short(f"{number}  {name}", LONGEST_LINE)
             axes.annotate(str(number), (of_point(point), accuracy), **near)
+        axes.errorbar(of_point(point), accuracy, yerr=reach, **bar)
     _logarithmic(axes)
     axes.margins(x=0.15, y=0.15)
     about = f"\n{BARS}" if any(point[-1] for point in points) else ""

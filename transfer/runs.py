@@ -361,14 +361,13 @@ def none_under(logs: str | Path) -> str:
     return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
 
 
-def on_data(finished: Sequence[Run], names: Iterable[str]) -> list[Run]:
+def on_data(finished: Sequence[Run], names: Sequence[str]) -> list[Run]:
     """Chooses the runs on some data, wherever these images were when they were trained.
 
     Args:
         finished: Runs.
         names: As `Run.is_on` takes them.
     """
-    names = list(names)
     known = {run.fingerprint for run in finished if run.is_on(names)}
     return [run for run in finished if run.fingerprint in known]
 
