@@ -397,6 +397,18 @@ def test_rows_whose_intervals_overlap_are_not_called_better(
     assert ("Best by" in out) != ("intervals overlap)" in out)
 
 
+def test_two_seeds_tell_less_than_five(write, shown):
+    def rows(seeds):
+        for seed in seeds:
+            write(f"a-{seed}", 0.90 + 0.01 * (seed % 2), 10**6, seed=seed)
+            write(f"b-{seed}", 0.85 + 0.01 * (seed % 2), 10**6, regime="full", seed=seed)
+        return shown().out
+
+    # By Student's t, the means of two are uncertain by 12.7 of their standard errors, of six by 2.6.
+    assert "not distinguishable from 1 other row" in rows((0, 1))
+    assert "Best by validation accuracy" in rows((2, 3, 4, 5))
+
+
 def test_the_best_model_is_that_of_the_best_row_not_of_the_luckiest_seed(write, shown, tmp_path):
     """predict.py and export.py take the run that compare.py names."""
     for seed, accuracy in enumerate((0.9, 0.7)):

@@ -16,7 +16,7 @@ from PIL import Image
 
 import data
 from transfer import batches as batches_of
-from transfer import command_line, fitting, network, precision, recipes, settings, terminal
+from transfer import command_line, fitting, network, plots, precision, recipes, settings, terminal
 from transfer.batches import Batches
 
 TITLES = {
@@ -289,6 +289,12 @@ def test_the_plot_of_the_losses(trained):
     for regime in REGIMES:
         plot = (getattr(trained, regime).folder / "losses.png").read_bytes()
         assert plot.startswith(b"\x89PNG") and len(plot) > 10_000
+
+
+def test_the_plot_says_that_classes_are_weighted():
+    plot = plots.losses({"epoch": [1], "loss": [1.0], "val_loss": [1.0]}, 1, weighted=True)
+    _, labels = plot.axes[0].get_legend_handles_labels()
+    assert labels[0] == "training, classes weighted"
 
 
 def test_without_early_stopping_the_last_epoch_is_kept(trained):

@@ -155,6 +155,7 @@ def test_views_are_kept_of_few_photographs():
     assert chosen(100, 500, zoom=0.3) == (0.3, 0)
     assert chosen(100, 500, zoom=0.3, views=5) == (0.3, 5)
     assert chosen(100, 500, views=5) == (0.5, 5)
+    assert chosen(40_000, 500, views=0) == (0.5, 0)
     assert chosen(100, 500, zoom=0.5) == chosen(100, 500, shift=0.0) == (0.5, 20)
 
 

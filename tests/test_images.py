@@ -141,6 +141,8 @@ def test_a_large_colour_profile_is_no_damage(tmp_path):
         (b"II*\0" + struct.pack("<IH", 8, 0) + bytes(9), "a kind of TIFF that can't be read"),
         (b"\0\0\0\x18ftypheic" + bytes(99), "is HEIC.*convert it"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99), "is HEIC, JPEG 2000"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "JPEG XL"),
+        (b"\xff\x0a" + bytes(99), "JPEG XL"),
         (b"\0\0\0\x1cftypavif" + bytes(99), "is damaged"),
         (b"RIFF\0\0\0\0" + bytes(99), "is damaged: its header"),
         (b"<html>not found</html>", "is not an image"),
@@ -221,3 +223,18 @@ def test_negative_values_of_8_bits_are_refused(tmp_path):
         else:
             with pytest.raises(images.Refused, match="negative"):
                 images.decode(tmp_path / "a.tif")
+    # Is 32,767 white in them, or 65,535?
+    image = Image.fromarray(np.full((9, 11), 32_767, "u2"))
+    image.save(tmp_path / "a.tif", tiffinfo={339: 2})
+    with pytest.raises(images.Refused, match="signed values of 16 bits"):
+        images.decode(tmp_path / "a.tif")
+
+
+def test_grey_that_is_premultiplied_by_its_opacity(tmp_path):
+    image = Image.fromarray(np.full((9, 11, 2), 64, "u1"), "LA")  # white, a quarter opaque
+    path = tmp_path / "a.tif"
+    image.save(path)
+    kinds = [struct.pack("<HHII", 338, 3, 1, kind) for kind in (2, 1)]  # of the extra sample
+    assert kinds[0] in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(*kinds))
+    assert (np.asarray(images.decode(tmp_path / "a.tif")) >= 254).all()

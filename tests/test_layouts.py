@@ -330,6 +330,8 @@ def test_nested_classes_are_refused(tree):
         (["A", "a"], ["A and a differ only in case"]),
         (["cat", "cat "], ["cat and cat  differ only in case, in spaces"]),
         (["cat", "c\u200bat"], ["differ only in case", "in invisible characters"]),
+        (["\u2764", "\u2764\ufe0f"], ["in invisible characters"]),
+        (["cat", "cat\u3164"], ["in invisible characters"]),
         (["caf\u00e9", "cafe\u0301"], ["how an accent is encoded"]),
     ],
 )
@@ -590,6 +592,17 @@ def test_a_class_of_images_without_a_suffix_is_refused(tree):
     for path in (tree.root / "c").iterdir():
         path.rename(path.with_suffix(""))
     tree.refuses("c has no image that can be used")
+    for path in (tree.root / "c").iterdir():
+        path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    tree.refuses("c has no image that can be used")
+
+
+@pytest.mark.parametrize("suffix", ["tga", "dib", "J2K", "dds", "qoi", "ppm", "icns"])
+def test_a_class_of_images_of_a_rare_format_is_refused(tree, suffix):
+    tree.put("a")
+    tree.put("b")
+    tree.file(f"c/1.{suffix}")
+    tree.refuses(f"c has no image that can be used, only files such as 1.{suffix}")
 
 
 def test_hidden_folders_are_counted(tree):
@@ -598,6 +611,27 @@ def test_hidden_folders_are_counted(tree):
     tree.put("a/.thumbnails")
     tree.put("@eaDir")
     has(tree.load(), "left out: 2 hidden folders: @eaDir, a/.thumbnails")
+    tree.put("$Recycle.Bin")
+    tree.put("@Recycle")
+    has(tree.load(), "left out: 4 hidden folders: ")
+
+
+def test_a_folder_without_images_says_what_is_hidden(tree):
+    tree.put(".train/a")
+    tree.file("._1.jpg")
+    tree.refuses(
+        "no images, but 1 hidden file named like an image: ._1.jpg and 1 hidden folder: .train"
+    )
+
+
+def test_folders_in_splits_are_not_said_to_be_splits(tree):
+    for path in ("train/real/cat", "train/real/dog", "train/sketch/cat", "train/sketch/dog"):
+        tree.put(path)
+    tree.put("val/cat")
+    tree.put("val/dog")
+    with pytest.raises(ValueError, match="nested classes are not merged") as refused:
+        tree.load()
+    assert "are splits" not in str(refused.value)
 
 
 def test_a_class_without_an_image_that_can_be_used_is_refused(tree, tmp_path):

@@ -30,13 +30,14 @@ SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if 
 NOT_DOWNLOADED = ".icloud"  # of a hidden file that stands for one in iCloud
 # Images all the same, whether or not the system's list of file types has them.
 UNREADABLE = {
-    ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2",
-    ".dcm", NOT_DOWNLOADED,
+    ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".psd", ".dng", ".cr2", ".cr3", ".nef",
+    ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw", ".tga", ".dib", ".dds", ".qoi", ".icns", ".wdp", ".dcm",
+    NOT_DOWNLOADED,
 }  # fmt: skip
-# Made by systems, not by the user.
+# Made by systems, not by the user; upper or lower case.
 JUNK = {
-    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
-    "Thumbs.db", "desktop.ini",
+    "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found",
+    "thumbs.db", "desktop.ini",
 }  # fmt: skip
 # Of these formats, Pillow may take zeros at the end of a file for a part of the image.
 ZEROS_READ = ("JPEG", "MPO", "WEBP", "AVIF")
@@ -129,7 +130,7 @@ def _below(folder):
 
 def is_hidden(name: str) -> bool:
     """Says whether a file or folder of that name is hidden, and stands for no image, or is the system's."""
-    return (name.startswith(".") and not name.endswith(NOT_DOWNLOADED)) or name in JUNK
+    return (name.startswith(".") and not name.endswith(NOT_DOWNLOADED)) or name.casefold() in JUNK
 
 
 def is_plot(path: Path) -> bool:
@@ -144,7 +145,21 @@ def means_image(path: Path) -> bool:
     if path.suffix.lower() in UNREADABLE:
         return True
     kind, _ = mimetypes.guess_type(path.name)
-    return kind.startswith("image/") if kind else side(path) > 0
+    if kind:
+        return kind.startswith("image/")
+    return side(path) > 0 or (os.path.isfile(path) and _is_foreign(_start(path)))
+
+
+def _start(path):
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(12)
+    return b""
+
+
+def _is_foreign(start):
+    """Says whether a file that begins so is HEIC, JPEG 2000, JPEG XL or a video."""
+    box, brand = start[4:8], start[8:12]
+    return (box in (b"ftyp", b"jP  ", b"JXL ") and brand != b"avif") or start[:2] == b"\xff\x0a"
 
 
 def side(path: Path) -> int:
@@ -252,18 +267,18 @@ def decode(path: Path) -> Image.Image:
 def _unidentified(path):
     """Says what a file is that Pillow does not take for an image of a format that is read."""
     expected = f"expected {', '.join(FORMATS)}"
-    with open(path, "rb") as file:
-        start = file.read(12)
+    start = _start(path)
     if not start:
         return f"is empty: {expected}"
     if start.startswith(TIFFS):
-        return (
-            "is a kind of TIFF that can't be read: save it with 8 bits per channel, in grey or RGB"
-        )
-    if start[4:8] in (b"ftyp", b"jP  ") and start[8:12] != b"avif":
-        return f"is HEIC, JPEG 2000 or a video, whatever its suffix says: {expected}; convert it"
+        return "is a kind of TIFF that can't be read: save it as PNG, or with 8 bits per channel, in grey or RGB"
+    if _is_foreign(start):
+        return f"is HEIC, JPEG 2000, JPEG XL or a video, whatever its suffix says: {expected}; convert it"
     if start.startswith(SIGNATURES) or start[4:8] == b"ftyp":
-        return "is damaged: its header can't be read"
+        return (
+            "is damaged: its header can't be read (or it is of a rare kind: if another program opens it, "
+            "save it as PNG)"
+        )
     return f"is not an image: {expected}"
 
 
@@ -335,9 +350,13 @@ def _to_rgb(path, image):
     # Pillow raises an error where a file is cut short, but not always where its rest is zeros.
     if image.format in ZEROS_READ and _ends_in_zeros(path, image.format):
         raise OSError("it ends in zeros")
+    if image.mode == "La":  # grey, premultiplied by its opacity
+        image = image.convert("LA")
     signed = 2 in tags.get(SAMPLEFORMAT, ())
     if signed and image.mode == "L" and image.getextrema()[1] > 127:  # those are negative
         raise Refused(f"{path} has negative values: save it with 8 bits per channel, 0 to 255")
+    if signed and 16 in tags.get(BITSPERSAMPLE, ()):  # is 32,767 white, or 65,535?
+        raise Refused(f"{path} has signed values of 16 bits: save it with 8 bits per channel")
     turn = _turn(image)
     image = image if turn is None else image.transpose(turn)
     brightest = 255

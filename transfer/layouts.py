@@ -24,6 +24,10 @@ EXPECTED = (
 )
 UNREAD = "labels in a table or in file names are not read"
 RENAMED = ", and rename those of the same name"
+# What Unicode calls default ignorable, beside the category Cf (DerivedCoreProperties.txt).
+IGNORED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 class Entry(NamedTuple):
@@ -93,8 +97,11 @@ def find(root: Path) -> Layout:
             if split == "train":
                 held_out = {name for other in own[1:] for name in by_split[other].folders}
                 notes += hints.like_splits(sorted(folder.folders.keys() - held_out), {})
-            part = None if split == "train" and len(own) < len(hints.SPLITS) else split
-            entries += _of_classes(root, folder, part)
+            entries += _of_classes(root, folder, split)
+        if len(own) < len(hints.SPLITS):  # the others are drawn from the training images
+            entries = [
+                entry._replace(split=None) if entry.split == "train" else entry for entry in entries
+            ]
     else:
         entries = _of_classes(root, base, None)
         notes += hints.like_splits(base.folders, splits)
@@ -111,7 +118,7 @@ def find(root: Path) -> Layout:
 
 def _folded(name):
     """Returns what two names have in common that a reader, or another file system, takes for one."""
-    name = unicodedata.normalize("NFC", name).casefold()
+    name = IGNORED.sub("", unicodedata.normalize("NFC", name).casefold())
     name = "".join(character for character in name if unicodedata.category(character) != "Cf")
     return " ".join(re.sub(r"(?<=\w)[-_](?=\w)", " ", name).split())
 

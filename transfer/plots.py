@@ -64,17 +64,24 @@ def to_pixels(figure):
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def losses(history, kept_epoch):
+def losses(history, kept_epoch, weighted=False):
     """Draws training and validation loss by epoch: where they part, overfitting begins.
 
     Args:
         history: Dict of lists: `loss` and `val_loss` after each `epoch` that was reported.
         kept_epoch: The epoch, from 1, whose weights are kept.
+        weighted: Whether classes are weighted in the training loss, as they are not in the other.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     epochs = history["epoch"]
-    axes.plot(epochs, history["loss"], "o--", color="0.45", label="training")
+    axes.plot(
+        epochs,
+        history["loss"],
+        "o--",
+        color="0.45",
+        label=f"training{', classes weighted' * weighted}",
+    )
     axes.plot(epochs, history["val_loss"], "s-", color="black", label="validation")
     axes.axvline(kept_epoch, color="0.7", linestyle=":", label=f"kept: epoch {kept_epoch}")
     axes.set(xlabel="epoch", ylabel="categorical cross-entropy (nats)")

@@ -2,8 +2,8 @@
 
 A recipe is a rule for each regime: a function of the number of training images, adjusted for their
 size and, if they are few, for the number of classes. Values measured at a few numbers of images are
-interpolated by a power law, so that one image more or less never makes a jump; outside that range the
-nearest measured value holds. Modelled on BiT's hyper-rule (Kolesnikov et al. 2020,
+interpolated by a power law, so that one image more or less makes no jump (except in the number of
+views, which is whole); outside that range the nearest measured value holds. Modelled on BiT's hyper-rule (Kolesnikov et al. 2020,
 https://arxiv.org/abs/1912.11370), which counts steps, not epochs: few images need many more epochs
 than many images do.
 """
@@ -200,7 +200,8 @@ def settings(
     least = LEAST_SIZE[RULES["tuned"].get(regime, full)]
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))
-    if 0 < chosen["views"] <= 2:  # the image and its mirrored copy, which are not zoomed
+    # Two are the image and its mirrored copy, which are not zoomed.
+    if 0 < given.get("views", chosen["views"]) <= 2:
         chosen["zoom"] = 0
     chosen["image_size"] = min(LARGEST_SIZE, max(least, round(side * LARGEST_SIZE / TRAINED_SIZE)))
     rule = chosen["shift"], chosen["zoom"]

@@ -195,7 +195,9 @@ def _finish(dataset, config, progress, known, board):
         }
         | dataset.identity,
     } | known
-    plots.save(plots.losses(progress.history, progress.kept_epoch), folder / "losses.png")
+    weighted = config.class_weights != "none"
+    plot = plots.losses(progress.history, progress.kept_epoch, weighted)
+    plots.save(plot, folder / "losses.png")
     runs.write_probabilities(folder / "validation.npz", probabilities)
     board.show_run(model, dataset, metrics)
     (folder / "test.json").unlink(missing_ok=True)  # compare.py may have judged an earlier model

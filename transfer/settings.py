@@ -235,7 +235,10 @@ def follow(config, dataset):
     chosen = recipes.settings(
         config.recipe, config.regime, images, side, given, classes, pretrained
     )
-    if given.get("views") and not chosen["shift"] + chosen["zoom"]:
+    by_rule = not {"shift", "zoom"} <= given.keys()
+    if not chosen["shift"] + chosen["zoom"] and (
+        given.get("views") or ("views" in given and by_rule)
+    ):
         raise ValueError(
             f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
             "mirrored copy are all the views there are"

@@ -14,6 +14,8 @@ from transfer.settings import NOT_LEARNT, WEIGHTS
 from transfer.splits import SPLITS
 
 # What differs between runs of one row, and settings that say nothing about what was trained.
+# Quantiles at 0.975 of Student's t by degrees of freedom, as multiples of the normal distribution's.
+STUDENT = {1: 6.48, 2: 2.20, 3: 1.62, 4: 1.42, 5: 1.31, 6: 1.25, 7: 1.21, 8: 1.18, 9: 1.15}
 NOT_SETTINGS = ("seed", "fold", *NOT_LEARNT)
 
 
@@ -120,12 +122,15 @@ class Row(NamedTuple):
         different images has both in it already.
         """
         count = self.validation_images
-        if not count:
-            return None
+        return math.sqrt(self._squared_error(count)) if count else None
+
+    def _squared_error(self, count, caution=1.0):
+        """Returns the square of `error`; the part by seed counts `caution` times where images are shared."""
         by_images = self._variance(count) / count
         by_seed = (self.deviation(ACCURACY) or 0.0) ** 2 / len(self.runs)
-        apart = len(self._validated()) > 1
-        return math.sqrt(max(by_seed, by_images) if apart else by_seed + by_images)
+        if len(self._validated()) > 1:
+            return max(by_seed, by_images)
+        return by_seed * caution + by_images
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -136,11 +141,14 @@ class Row(NamedTuple):
     @property
     def widened_interval(self) -> tuple[float, float] | None:
         """The interval as wide as the spread over seeds makes it, or None, to compare rows by."""
-        count, error = self.validation_images, self.error
-        if not count or not error:
+        count = self.validation_images
+        if not count:
             return None
+        # The spread of two or three seeds says little about that of many.
+        caution = STUDENT.get(len(self.runs) - 1, 1.0) ** 2
         # The number of images that would give a single run so large a standard error.
-        return results.wilson(self.mean(ACCURACY), self._variance(count) / error**2)
+        images = self._variance(count) / self._squared_error(count, caution)
+        return results.wilson(self.mean(ACCURACY), images)
 
     def mean(self, column: Column) -> float:
         # Of the same accuracies in another order the last digit differs: a tie would not be one.

@@ -135,11 +135,11 @@ def _without_empty(tree):
 
 def _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere):
     """Returns lines on what is left out, and what a folder without images has instead."""
-    notes, others = [], ""
+    notes, instead = [], []
     if kinds:
         each = shown(f"{kind or 'no suffix'} ({count:,})" for kind, count in kinds.most_common())
         files = f"{counted(kinds.total(), 'file')} of other kinds: {each}"
-        others = f", but {files}"
+        instead.append(files)
         if unused:
             files += f"; {counted(len(unused), 'image')} among them, such as {printable(unused[0])}: {USABLE}"
         notes.append(f"left out: {files}")
@@ -147,18 +147,19 @@ def _left_out(kinds, unused, empty, links, hidden, hidden_folders, elsewhere):
         notes.append(f"left out: {counted(len(empty), 'folder')} without an image: {shown(empty)}")
     if links:
         dropped = f"{counted(len(links), 'link')} {ASTRAY}: {shown(links)}"
-        others += f"{' and' if others else ', but'} {dropped}"
+        instead.append(dropped)
         notes.append(f"not followed: {dropped}")
     if hidden:
-        notes.append(
-            f"left out: {counted(len(hidden), 'hidden file')} named like an image: {shown(hidden)}"
+        instead.append(
+            f"{counted(len(hidden), 'hidden file')} named like an image: {shown(hidden)}"
         )
+        notes.append(f"left out: {instead[-1]}")
     if hidden_folders:
-        many = counted(len(hidden_folders), "hidden folder")
-        notes.append(f"left out: {many}: {shown(hidden_folders)}")
+        instead.append(f"{counted(len(hidden_folders), 'hidden folder')}: {shown(hidden_folders)}")
+        notes.append(f"left out: {instead[-1]}")
     if elsewhere:
         notes.append(
             f"no class here, as a link to a folder elsewhere is not followed: {shown(elsewhere)}; to use "
             "its images, put them there in place of the link"
         )
-    return notes, others
+    return notes, f", but {' and '.join(instead)}" * bool(instead)
