@@ -697,6 +697,11 @@ def test_counts_that_are_none_are_refused(changes, words, write, script, tmp_pat
     assert f"skipped {folder / 'metrics.json'} has an unknown layout: it lacks {words}" in out
 
 
+def test_a_huge_loss_is_a_loss(write, shown):
+    edit(write("run", 0.5), validation_loss=1.7e24)
+    assert column(shown(), "run") == ["run"]
+
+
 def test_the_plot_shows_intervals_of_single_runs_and_deviations_of_several(write, tmp_path):
     write("single", 0.5, images=20)
     for seed in (0, 1):

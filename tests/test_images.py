@@ -226,7 +226,7 @@ def test_negative_values_of_8_bits_are_refused(tmp_path):
     # Is 32,767 white in them, or 65,535?
     image = Image.fromarray(np.full((9, 11), 32_767, "u2"))
     image.save(tmp_path / "a.tif", tiffinfo={339: 2})
-    with pytest.raises(images.Refused, match="signed values of 16 bits"):
+    with pytest.raises(images.Refused, match="signed 16-bit values"):
         images.decode(tmp_path / "a.tif")
 
 

@@ -466,6 +466,7 @@ def test_classes_of_few_images_to_train_on_are_named(tree):
         tree.put(name, count)
     has(tree.load(), "fewer than 10 training images: a (3)")
     has(tree.load(), "the largest class has 40 training images, the smallest 3")
+    assert not any("largest class" in note for note in tree.load(images_per_class=2).notes)
 
 
 def test_copies_do_not_make_a_class_larger(tree):

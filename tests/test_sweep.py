@@ -502,6 +502,18 @@ def test_a_trial_that_was_extended_is_not_the_one_asked_for(trials, tmp_path):
     assert one.epochs == 2 and sweeping._state(one).status == "failed"
 
 
+def test_another_run_in_a_trials_folder_is_not_the_one_asked_for(trials):
+    one, other = trials[:2]
+    one.trial.folder.mkdir(parents=True)
+    for name, status in ((one.trial.config.name, "finished"), (other.trial.config.name, "failed")):
+        found = METRICS | {"data": METRICS["data"] | one.images}
+        found["config"] = METRICS["config"] | {"name": name}
+        (one.trial.folder / "metrics.json").write_text(json.dumps(found))
+        state = sweeping._state(one)
+        assert state.status == status
+    assert f"holds the run {other.trial.config.name}: move it" in state.reason
+
+
 def test_what_is_unusual_about_the_images_is_said_once(tmp_path, capsys):
     random = np.random.default_rng(0)
     for name, count in (("left", 12), ("right", 40)):

@@ -17,8 +17,9 @@ ABOUT = (
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
     "For k runs of standard deviation s on the same n validation images, the standard error is "
     "sqrt(s² / k + p (1 - p) / n): this covers chance in the seeds (unless k is 1) and in the choice of "
-    "validation images. (If the seeds draw the splits, n is the equivalent number of independent "
-    "images.) The spread of runs that validate on different images, such as folds, covers that choice, "
+    "validation images. (In p (1 - p), p is Laplace's estimate, (p n + 1) / (n + 2), so that no luck makes "
+    "it 0 or 1; if the seeds draw the splits, n is the equivalent number of independent images.) The "
+    "spread of runs that validate on different images, such as folds, covers that choice, "
     "too: of their two terms, only the larger one counts. The seconds of a run include "
     "computing the features of frozen layers, or waiting for them, unless an earlier run has left them."
 )

@@ -356,7 +356,7 @@ def _to_rgb(path, image):
     if signed and image.mode == "L" and image.getextrema()[1] > 127:  # those are negative
         raise Refused(f"{path} has negative values: save it with 8 bits per channel, 0 to 255")
     if signed and 16 in tags.get(BITSPERSAMPLE, ()):  # is 32,767 white, or 65,535?
-        raise Refused(f"{path} has signed values of 16 bits: save it with 8 bits per channel")
+        raise Refused(f"{path} has signed 16-bit values: save it with 8 bits per channel")
     turn = _turn(image)
     image = image if turn is None else image.transpose(turn)
     brightest = 255

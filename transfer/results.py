@@ -170,6 +170,10 @@ def _lack(value, required, prefix=""):
             lack = _lack(found, kind, f"{key}.") if isinstance(found, dict) else f"{key} (dict)"
             if lack:
                 return lack
-        elif type(found) is not kind or (kind in (int, float) and not abs(found) < 2**63):
+        elif (
+            type(found) is not kind
+            or (kind is int and not abs(found) < 2**63)
+            or (kind is float and not math.isfinite(found))
+        ):
             return f"{prefix}{key} ({kind.__name__})"
     return None

@@ -166,7 +166,9 @@ def divide(
         except ValueError as error:
             raise ValueError("; ".join([str(error), *notes])) from None
         noun = "training image" if any(found.given) else "image"
-        notes += _few(found, counts, noun) + _imbalance(counts, noun)
+        notes += _few(found, counts, noun)
+        if not images_per_class:
+            notes += _imbalance(counts, noun)
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:

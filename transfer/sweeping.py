@@ -129,6 +129,9 @@ def _state(one: Result) -> Result:
         return one._replace(status="failed", reason=str(error))
     except OSError:
         return one
+    if run.config.get("name", folder.name) != folder.name:
+        reason = f"{folder} holds the run {run.config['name']}: move it elsewhere to train this one"
+        return one._replace(status="failed", reason=reason)
     changed = "images" if not run.is_of(one.images) else ""
     if one.weights and run.weights_sha256 != one.weights:
         changed = "weights"
