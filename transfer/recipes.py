@@ -3,9 +3,9 @@
 A recipe is a rule for each regime: a function of the number of training images, adjusted for their
 size and, if they are few, for the number of classes. Values measured at a few numbers of images are
 interpolated by a power law, so that one image more or less makes no jump (except in the number of
-views, which is whole); outside that range the nearest measured value holds. Modelled on BiT's hyper-rule (Kolesnikov et al. 2020,
-https://arxiv.org/abs/1912.11370), which counts steps, not epochs: few images need many more epochs
-than many images do.
+views, which is whole); outside that range the nearest measured value holds. Modelled on BiT's
+hyper-rule (Kolesnikov et al. 2020, https://arxiv.org/abs/1912.11370), which counts steps, not epochs:
+few images need many more epochs than many images do.
 """
 
 import math

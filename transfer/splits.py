@@ -12,7 +12,7 @@ from transfer import duplicates, hints
 from transfer.hints import SPLITS
 from transfer.terminal import counted, shown
 
-# Streams of the seed: one must not decide on a fold and then on an amount.
+# Streams of the seed: the same numbers must not decide on a fold and then on an amount.
 FOLDS, AMOUNTS = 1, 2
 FEW = 10  # images per class below which a class is named
 
