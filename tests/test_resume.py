@@ -189,6 +189,16 @@ def test_a_finished_run_without_a_checkpoint_does_not_begin_anew(
     assert [path.read_bytes() for path in kept] == before
 
 
+def test_a_run_that_has_lost_its_model_is_not_resumed(trained, script, one_line, tmp_path):
+    folder = shutil.copytree(trained.frozen.folder, tmp_path / "frozen" / "run")
+    for name in ("model.keras", "metrics.json"):
+        (folder / name).unlink()
+    before = sorted(folder.rglob("*"))
+    result = script("train_frozen.py", "--resume", folder)
+    one_line(result, f"{folder} can't be resumed: its model.keras is gone; start a new run")
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_refuses_what_differs(whole, command, one_line, tmp_path):
     folder = shutil.copytree(whole("frozen"), tmp_path / "frozen" / "run")
 

@@ -56,6 +56,10 @@ def resumed(folder, regime, given):
         raise ValueError(
             f"{folder} has done {passed} epochs: expected --epochs of {passed} or more"
         )
+    # Only an epoch that is still to come, and kept, would write it again.
+    lost = passed and not (folder / "model.keras").exists()
+    if lost and (passed == epochs or saved.early_stopping):
+        raise ValueError(f"{folder} can't be resumed: its model.keras is gone; {checkpoints.ANEW}")
     extended = _extended_from(saved, epochs, passed, total)
     asked = given | {"epochs": epochs, "extended_from": extended, "resume": str(folder)}
     return dataclasses.replace(saved, **asked)
