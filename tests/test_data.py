@@ -78,6 +78,8 @@ def test_imbalance_of_an_npz_is_named(npz):
     labels = np.array(([0, 1, 2, 3] * 6 + [4]) * 2)
     (note,) = data.load(str(npz(y_train=labels))).notes
     assert "largest class has 10 training images, the smallest 1" in note
+    few = data.load(str(npz(y_train=labels)), images_per_class=1).notes
+    assert not any("largest class" in note for note in few)
 
 
 def test_small_classes_of_an_npz_are_named(npz):

@@ -31,6 +31,7 @@ OLDER_DEFAULTS = {
     "images_per_class": 0, "folds": 0, "fold": 0, "averaging": 0.0, "extended_from": "",
     "near_duplicates": "keep", "evaluation": "plain", "weights": "imagenet", "given": "",
 }  # fmt: skip
+LIMITS = {int: 2**63, float: math.inf}  # which a figure of that kind stays below
 POSITIVE = ("trainable_params", "epochs", "seconds", "images_per_second")
 TEST = {"loss": float, "accuracy": float}
 
@@ -159,7 +160,7 @@ def _unsound(metrics):
 
 
 def _is_count(value, least=0):
-    return type(value) is int and least <= value < 2**63
+    return type(value) is int and least <= value < LIMITS[int]
 
 
 def _lack(value, required, prefix=""):
@@ -170,10 +171,6 @@ def _lack(value, required, prefix=""):
             lack = _lack(found, kind, f"{key}.") if isinstance(found, dict) else f"{key} (dict)"
             if lack:
                 return lack
-        elif (
-            type(found) is not kind
-            or (kind is int and not abs(found) < 2**63)
-            or (kind is float and not math.isfinite(found))
-        ):
+        elif type(found) is not kind or (kind in LIMITS and not abs(found) < LIMITS[kind]):
             return f"{prefix}{key} ({kind.__name__})"
     return None

@@ -236,9 +236,7 @@ def follow(config, dataset):
         config.recipe, config.regime, images, side, given, classes, pretrained
     )
     by_rule = not {"shift", "zoom"} <= given.keys()
-    if not chosen["shift"] + chosen["zoom"] and (
-        given.get("views") or ("views" in given and by_rule)
-    ):
+    if "views" in given and not chosen["shift"] + chosen["zoom"] and (given["views"] or by_rule):
         raise ValueError(
             f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
             "mirrored copy are all the views there are"

@@ -156,7 +156,8 @@ def divide(
         rows["divided"] = rows["divided"][:0]
         notes = duplicates.shared(found, rows)
         # Either says how small the smallest class is.
-        notes += _imbalance(_counts(found, rows["train"]), "training image") or few
+        counts = _counts(found, rows["train"])
+        notes += _imbalance(counts, "training image", images_per_class) or few
     else:
         notes = duplicates.without_duplicates(found, rows)
         counts = _counts(found, rows["divided" if found.fractions else "train"])
@@ -166,9 +167,7 @@ def divide(
         except ValueError as error:
             raise ValueError("; ".join([str(error), *notes])) from None
         noun = "training image" if any(found.given) else "image"
-        notes += _few(found, counts, noun)
-        if not images_per_class:
-            notes += _imbalance(counts, noun)
+        notes += _few(found, counts, noun) + _imbalance(counts, noun, images_per_class)
         if found.fractions:
             rows |= _drawn(found, rows["divided"], seed)
         if found.in_order and not folds:
@@ -214,8 +213,8 @@ def _few(found, counts, noun):
     return [f"classes with fewer than {counted(FEW, noun)}: {shown(few)}"] if few else []
 
 
-def _imbalance(counts, noun):
-    if counts.max() <= 3 * counts.min():
+def _imbalance(counts, noun, images_per_class):
+    if images_per_class or counts.max() <= 3 * counts.min():
         return []
     return [
         f"the largest class has {counted(counts.max(), noun)}, the smallest {counts.min():,}; "

@@ -13,9 +13,9 @@ from transfer.runs import Run
 from transfer.settings import NOT_LEARNT, WEIGHTS
 from transfer.splits import SPLITS
 
-# What differs between runs of one row, and settings that say nothing about what was trained.
 # Quantiles at 0.975 of Student's t by degrees of freedom, as multiples of the normal distribution's.
 STUDENT = {1: 6.48, 2: 2.20, 3: 1.62, 4: 1.42, 5: 1.31, 6: 1.25, 7: 1.21, 8: 1.18, 9: 1.15}
+# What differs between runs of one row, and settings that say nothing about what was trained.
 NOT_SETTINGS = ("seed", "fold", *NOT_LEARNT)
 
 
