@@ -43,11 +43,13 @@ def steps(source, folder):
         "how_deep": (*sweep(source), "--images-per-class", *CURVE),
         "how_deep_all": (*sweep(source), "--depth", *map(depths.depth, REPORTED)),
         "exported": ("-m", "benchmarks.exported", *map(str, to_export(source))),
+        "mirrored": mirrored(source),
     }
     if folder:
         planned |= {
             "few_images_folder": ("-m", "benchmarks.few_images", "--folder", folder),
             "how_deep_folder": sweep(folder),
+            "mirrored_folder": mirrored(folder),
         }
     return planned
 
@@ -99,6 +101,10 @@ def sweep(source):
     Its seconds are thus of two kinds: those runs computed all features, its own reuse what earlier runs left.
     """
     return ("sweep.py", "--data", source, "--logs", str(logs_of(source)))
+
+
+def mirrored(source):
+    return ("-m", "benchmarks.mirrored", str(logs_of(source)))
 
 
 def to_export(source):
@@ -211,6 +217,7 @@ ABOUT = {
     "ablation": "from report to tuned, change by change",
     "optimizers": "seven optimizers side by side",
     "exported": "bytes, milliseconds and accuracy of the exported models",
+    "mirrored": "what `--evaluation mirrored` gives",
     "speed": "training time, beside plain Keras and PyTorch",
 }
 

@@ -330,6 +330,26 @@ def test_figures_asks_only_for_sweeps_that_there_are():
         assert grid.parse(terminal.Parser(), flags)[0].trials
 
 
+def test_finished_runs_are_evaluated_with_mirrored_copies(trained, tmp_path):
+    from benchmarks import mirrored
+
+    path = tmp_path / "mirrored.json"
+    for _ in range(2):  # the second one measures nothing
+        mirrored.main([str(trained.logs), "--output", str(path)])
+    rows = json.loads(path.read_text())["rows"]
+    assert len(rows) == 3
+    for row in rows:
+        metrics = getattr(trained, row["regime"]).metrics
+        for key, figure in row["plain"].items():
+            assert figure == pytest.approx(metrics[key], rel=1e-5)
+        assert row["plain"] != row["mirrored"]
+    accuracies = (rows[0][how]["validation_accuracy"] for how in ("plain", "mirrored"))
+    plain, both = (f"{accuracy:.3f} (" for accuracy in accuracies)
+    assert re.search(
+        rf"\| all \| {re.escape(plain)}.* → {re.escape(both)}", path.with_suffix(".md").read_text()
+    )
+
+
 def test_figures_measures_each_step_and_goes_on_after_one_that_failed(
     monkeypatch, capsys, tmp_path
 ):
