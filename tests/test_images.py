@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from transfer import images
 
@@ -88,6 +88,37 @@ def test_odd_exif_data_of_a_rotated_photograph_do_no_harm(tmp_path):
     exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + orientation + resolution + bytes(4)
     Image.new("RGB", (30, 20), "red").save(tmp_path / "a.jpg", exif=exif)
     assert images.decode(tmp_path / "a.jpg").size == (20, 30)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif", ".tif"])
+def test_an_orientation_in_xmp_alone_turns_nothing(tmp_path, suffix):
+    xmp = b'<rdf:Description tiff:Orientation="6"/>'
+    exif = Image.Exif()
+    exif[271] = "camera"
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    more = {".tif": {"tiffinfo": {700: xmp}}, ".png": {"pnginfo": text}}.get(suffix, {"xmp": xmp})
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (30, 20), "red").save(path, exif=exif, **more)
+    with Image.open(path) as image:
+        assert image.getexif()[274] == 6
+    assert images.decode(path).size == (30, 20)
+
+
+@pytest.mark.parametrize("colours", [None, 2])
+def test_a_gif_is_white_around_a_small_first_frame(tmp_path, colours):
+    frame = Image.new("L", (9, 6))
+    frame = frame.quantize(colours) if colours else frame
+    content = io.BytesIO()
+    frame.save(content, "GIF")
+    written = bytearray(content.getvalue())
+    written[6:10] = struct.pack("<HH", 30, 20)  # the whole
+    at = written.rindex(struct.pack("<4H", 0, 0, 9, 6))
+    written[at : at + 4] = struct.pack("<HH", 4, 5)
+    (tmp_path / "a.gif").write_bytes(written)
+    expected = np.full((20, 30, 3), 255)
+    expected[5:11, 4:13] = 0
+    np.testing.assert_array_equal(images.decode(tmp_path / "a.gif"), expected)
 
 
 def test_a_dark_image_with_a_few_clear_pixels_is_refused(tmp_path):

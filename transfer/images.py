@@ -320,8 +320,11 @@ def _first_image(webp):
 
 def _turn(image):
     """Returns what undoes the orientation of an image, or None; damaged EXIF data give none."""
+    # Where EXIF data give none, Pillow would take that of XMP data, which browsers ignore.
+    bare = Image.new("1", (1, 1))
+    bare.info = {name: value for name, value in image.info.items() if "xmp" not in name}
     try:
-        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        return UPRIGHT.get(bare.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001  (Pillow's parsers raise many kinds)
         return None
 
@@ -346,6 +349,8 @@ def _to_rgb(path, image):
         image.info["transparency"] = clear * STEPS[kinds[0]]
     elif isinstance(clear, tuple) and deep:
         image.info["transparency"] = tuple(value >> 8 for value in clear)
+    image.info.pop("xmp", None)  # by which Pillow would rotate a TIFF, as in `_turn`
+    frame = image.tile[0].extents if image.format == "GIF" else None
     image.load()
     # Pillow raises an error where a file is cut short, but not always where its rest is zeros.
     if image.format in ZEROS_READ and _ends_in_zeros(path, image.format):
@@ -383,8 +388,13 @@ def _to_rgb(path, image):
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if frame:  # around which a GIF is transparent, but Pillow gives it a colour
+        whole = Image.new("RGB", image.size, "white")
+        whole.paste(image.crop(frame), frame)
+        return whole
+    return image
 
 
 def square(image: Image.Image, largest: int, enlarge: bool = False) -> Image.Image:
