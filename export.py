@@ -203,7 +203,8 @@ def convert(run, dataset, names, folder, max_drop):
             verify(row, max_drop if known.int8 else None)
             rows.append(row)
         except ValueError as error:
-            failed.append(error)
+            # Without the folder, which is only there while they are written.
+            failed.append(ValueError(str(error).replace(f"{folder}{os.sep}", "")))
             for path in known.written(folder):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return rows, failed

@@ -250,6 +250,34 @@ def test_what_answers_otherwise_is_not_kept(in_float32, script, tmp_path, monkey
 
 def test_what_appears_at_the_output_meanwhile_stays(
     in_float32, script, one_line, tmp_path, monkeypatch
+def test_int8_that_litert_can_not_run_costs_no_other_format(
+    in_float32, script, tmp_path, monkeypatch
+):
+    from ai_edge_litert.interpreter import Interpreter
+
+    write = formats.write
+
+    def fail(self):  # as of a head whose outputs are all zero
+        raise RuntimeError("failed to create XNNPACK runtime")
+
+    def written(model, name, folder, images):
+        if name == "litert":
+            write(model, name, folder, images)
+        else:
+            shutil.copy(folder / "model.tflite", folder / "model-int8.tflite")
+            monkeypatch.setattr(Interpreter, "allocate_tensors", fail)
+
+    monkeypatch.setattr(formats, "write", written)
+    monkeypatch.setattr(formats, "missing", lambda name: ["x"] * (not name.startswith("litert")))
+    arguments = ("--all", "--output", tmp_path / "made")
+    result = script("export.py", in_float32.folder, *arguments)
+    assert result.status == 1
+    last = result.err.splitlines()[-1]  # under pytest, LiteRT's first message comes before it
+    reason = "model-int8.tflite can't be loaded (litert): failed to create XNNPACK runtime"
+    assert last == f"export.py: {reason}"
+    assert [path.name for path in (tmp_path / "made").glob("*.tflite")] == ["model.tflite"]
+
+
 ):
     output, write = tmp_path / "made", formats.write
 

@@ -214,6 +214,7 @@ class Runtime:
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(path, num_threads=threads or precision.CORES)
+        interpreter.allocate_tensors()  # which fails where it can't run the model
         (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
         last = [None]
 
