@@ -55,7 +55,11 @@ def main(arguments=None):
         "--int8", action="store_true", help="quantize litert to int8, a quarter of the size"
     )
     parser.add_argument("--output", type=Path, help="folder to make [RUN/export-FORMAT]")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export there")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier export there; its hidden files stay",
+    )
     parser.add_argument(
         "--max-accuracy-drop",
         type=float,
@@ -69,10 +73,6 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     if asked.int8 and asked.format != "litert":
         parser.error("argument --int8: expected --format litert (--all includes it)")
-    if asked.output == Path():
-        parser.error(
-            "argument --output: expected a folder to make. Received: the current one, or ''"
-        )
     if asked.run and asked.run.is_file():
         parser.error(f"argument RUN: expected the folder of a run. Received: {asked.run}")
     if not 0 <= asked.max_accuracy_drop <= 1:
@@ -116,6 +116,7 @@ def export(asked):
         run.check_model()  # it may have been trained on meanwhile
         print(card.table(rows))
         card.write(part, run, dataset, rows)
+        keep_hidden(output, part)
     say("export", output)
     if "web" in {row.name for row in rows}:
         folder = shlex.quote(str(output))
@@ -154,6 +155,14 @@ def one_thread():
 
 def check_output(output, overwrite):
     """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
+    if os.path.ismount(output):
+        raise ValueError(
+            f"{output} exists as a mount point, which can't be replaced: choose a folder in it"
+        )
+    if output.is_dir() and output.samefile(os.curdir):
+        raise ValueError(
+            f"{output} is the current folder, which can't be replaced: choose another --output"
+        )
     around = next((folder for folder in output.parents if folder.exists()), output)
     if not os.access(around, os.W_OK):
         raise OSError(f"{output} can't be written: choose another --output")
@@ -166,6 +175,18 @@ def check_output(output, overwrite):
     if not output.is_dir() or foreign or (names and formats.PREPROCESSING not in names):
         what = f"holds {foreign[0]}" if foreign else "was not made by export.py"
         raise ValueError(f"{output} {what}, and is not replaced: choose another --output")
+
+
+def keep_hidden(output, part):
+    """Copies what export.py did not write from the folder to be replaced, such as a published page's .git."""
+    if output.is_dir():
+        shutil.copytree(
+            output,
+            part,
+            symlinks=True,
+            ignore=lambda folder, _: formats.WRITTEN if Path(folder) == output else (),
+            dirs_exist_ok=True,
+        )
 
 
 def convert(run, dataset, names, folder, max_drop):

@@ -1,7 +1,9 @@
 """A model that is exported answers in every runtime as it does in Keras, or is not kept."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -248,8 +250,6 @@ def test_what_answers_otherwise_is_not_kept(in_float32, script, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_what_appears_at_the_output_meanwhile_stays(
-    in_float32, script, one_line, tmp_path, monkeypatch
 def test_int8_that_litert_can_not_run_costs_no_other_format(
     in_float32, script, tmp_path, monkeypatch
 ):
@@ -278,6 +278,8 @@ def test_int8_that_litert_can_not_run_costs_no_other_format(
     assert [path.name for path in (tmp_path / "made").glob("*.tflite")] == ["model.tflite"]
 
 
+def test_what_appears_at_the_output_meanwhile_stays(
+    in_float32, script, one_line, tmp_path, monkeypatch
 ):
     output, write = tmp_path / "made", formats.write
 
@@ -332,6 +334,39 @@ def test_another_export_is_only_replaced_when_asked(in_float32, script, one_line
     result = script("export.py", in_float32.folder, *arguments, "--overwrite")
     one_line(result, "thesis.txt", "not replaced")
     assert (tmp_path / "thesis.txt").read_text() == "my own"
+
+
+def test_hidden_files_stay_when_an_export_is_replaced(in_float32, script, tmp_path):
+    page = tmp_path / "page"
+    (page / ".git").mkdir(parents=True)
+    for name in (".git/README.md", ".nojekyll", "model.onnx", formats.PREPROCESSING):
+        (page / name).write_text("earlier")
+    (page / ".linked").symlink_to("gone")
+    exported(in_float32, script, page, "--format", "litert", "--overwrite")
+    assert {path.name for path in page.iterdir()} == {
+        ".git", ".nojekyll", ".linked", "model.tflite", "labels.txt", "preprocessor_config.json", "README.md",
+    }  # fmt: skip
+    assert (page / ".git" / "README.md").read_text() == "earlier"
+    assert (page / "README.md").read_text() != "earlier"
+    assert (page / ".linked").readlink() == Path("gone")
+
+
+@pytest.mark.parametrize("output", [".", "../here", "{here}"])
+def test_the_current_folder_is_no_output(
+    in_float32, script, one_line, tmp_path, monkeypatch, output
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    arguments = ("--format", "litert", "--overwrite", "--output", output.format(here=here))
+    one_line(script("export.py", in_float32.folder, *arguments), "here is the current folder")
+
+
+def test_a_mount_point_is_no_output(in_float32, script, one_line, tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
+    arguments = ("--format", "litert", "--output", tmp_path)
+    result = script("export.py", in_float32.folder, *arguments)
+    one_line(result, "mount point", "choose a folder in it")
 
 
 @pytest.mark.parametrize(
