@@ -224,6 +224,27 @@ def test_copies_in_another_size_or_quality_are_named_and_dropped_if_asked(tmp_pa
     assert any("of two classes" in note for note in data.load(str(root), image_size=64).notes)
 
 
+def test_of_a_subset_only_the_copies_that_are_used_are_named(tmp_path, monkeypatch, script):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    root = tmp_path / "images"
+    for seed, name in enumerate("ab"):
+        for folder in ("train", "validation", "test"):
+            (root / folder / name).mkdir(parents=True)
+        for number, image in enumerate(photographs(8, seed)):
+            if number < 3:
+                image.save(root / "validation" / name / f"{number}.png")
+                continue
+            image.save(root / "train" / name / f"{number}_flip.png")
+            image.resize((48, 48)).save(root / "test" / name / f"{number}.png")
+    for amount, count in ((1, 2), (3, 6)):
+        notes = data.load(str(root), image_size=64, images_per_class=amount).notes
+        assert any(f"{count} images of train that look like one of" in note for note in notes)
+        assert any(f"{count} images that look, by name, like aug" in note for note in notes)
+    sweep = ("sweep.py", "--data", root, "--weights", "drawn", "--list", "--images-per-class")
+    result = script(*sweep, 1, 3, 2)
+    assert result.status == 0 and "6 images of train that look like one of" in result.out
+
+
 def test_things_that_differ_only_in_colour_are_no_copies(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     for place, name in enumerate(("red", "green", "blue")):

@@ -187,12 +187,11 @@ def divide(
     else:
         pool = rows["validation"]
         planned = len(rows["train"])
-    if found.hashes is not None:
-        notes += hints.versions(found, rows) + hints.frames(found, rows)
-        drop = near_duplicates == "drop"
-        notes += duplicates.without_near_duplicates(found, rows, drop)
+    drop = near_duplicates == "drop"
+    if drop:
+        notes += duplicates.without_near_duplicates(found, rows, drop=True)
         counts = _counts(found, rows["train"])
-        purpose = " left for training" + (" without near duplicates" if drop else "")
+        purpose = " left for training without near duplicates"
         enough(found.name, counts, found.class_names, {}, "image", purpose)
     for split in SPLITS[1:]:
         if not len(rows[split]):
@@ -205,6 +204,10 @@ def divide(
     if images_per_class:
         rows["train"] = _amount(found, rows["train"], images_per_class, seed)
         planned = len(rows["train"])
+    if found.hashes is not None:
+        notes += hints.versions(found, rows) + hints.frames(found, rows)
+        if not drop:
+            notes += duplicates.without_near_duplicates(found, rows, drop=False)
     return Divided({split: rows[split] for split in SPLITS}, pool, drawn_from, planned, notes)
 
 

@@ -47,7 +47,7 @@ def begin(
     """
     runs.check_logs(logs, source)
     found: dict[Trial, Result] = {}
-    fingerprint = ""
+    fingerprint, most, noted = "", 0, ()
     weights_files = {trial.config.weights for trial in grid.trials} - set(WEIGHTS)
     hashes = {each: files.digest(Path(os.path.expanduser(each))) for each in weights_files}
     by_images: dict[tuple, list[Trial]] = {}
@@ -65,9 +65,10 @@ def begin(
                 raise ValueError(f"{error}; --skip-impossible leaves such runs out") from error
             found |= {trial: Result(trial, "impossible", str(error)) for trial in trials}
             continue
-        if not fingerprint:  # what is noted of other amounts and seeds is much the same
-            for note in notes(dataset, any(trial.config.mirror for trial in grid.trials)):
-                say("note", note)
+        # What is noted of smaller amounts and of other seeds is much the same.
+        if dataset.planned > most:
+            most = dataset.planned
+            noted = notes(dataset, any(trial.config.mirror for trial in grid.trials))
         fingerprint = dataset.fingerprint
         for trial in trials:
             whole, _ = follow(trial.config, dataset)
@@ -82,6 +83,8 @@ def begin(
             )
     if not fingerprint:
         raise ValueError(f"none of the runs is possible: {next(iter(found.values())).reason}")
+    for note in noted:
+        say("note", note)
     _refuse_another_sweep(logs, fingerprint)
     named = _without_equals([found[trial] for trial in grid.trials])
     states = [one if one.status == "impossible" else _state(one) for one in named]
