@@ -598,6 +598,28 @@ def test_a_class_of_images_without_a_suffix_is_refused(tree):
     tree.refuses("c has no image that can be used")
 
 
+@pytest.mark.parametrize("suffix", ["bin", "com", "bak", "c", "a", "t", "me", "pl", "obj", "ps"])
+def test_a_class_of_images_of_a_suffix_of_other_files_is_refused(tree, script, one_line, suffix):
+    tree.put("cat")
+    tree.put("dog")
+    tree.put("dog", 2, f"{{}}.{suffix}")
+    words = f".{suffix} (2); 2 images among them, such as dog/0.{suffix}"
+    has(layouts.find(tree.root), words)
+    tree.put("owl", 2, f"{{}}.{suffix}")
+    one_line(script("data.py", tree.root), "owl has no image that can be used", f"1.{suffix}")
+
+
+@pytest.mark.parametrize("name", ["1.txt", "1.json", "1.mp4", "1.wav"])
+def test_text_audio_and_video_are_not_looked_into(tree, monkeypatch, name):
+    from transfer import images
+
+    tree.put("cat")
+    tree.put("dog")
+    tree.file(f"notes/{name}", b"\0\0\0\x18ftypisom")
+    monkeypatch.setattr(images, "_start", None)
+    has(layouts.find(tree.root), "1 folder without an image: notes")
+
+
 @pytest.mark.parametrize("suffix", ["tga", "dib", "J2K", "dds", "qoi", "ppm", "icns"])
 def test_a_class_of_images_of_a_rare_format_is_refused(tree, suffix):
     tree.put("a")

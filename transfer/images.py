@@ -34,6 +34,10 @@ UNREADABLE = {
     ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw", ".tga", ".dib", ".dds", ".qoi", ".icns", ".wdp", ".dcm",
     NOT_DOWNLOADED,
 }  # fmt: skip
+# Surely no images, and there may be one beside each image: not looked into.
+TEXTS = {
+    ".csv", ".htm", ".html", ".js", ".json", ".log", ".md", ".py", ".pyc", ".tsv", ".txt", ".xml", ".yaml", ".yml",
+}  # fmt: skip
 # Made by systems, not by the user; upper or lower case.
 JUNK = {
     "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found",
@@ -142,11 +146,13 @@ def is_plot(path: Path) -> bool:
 
 def means_image(path: Path) -> bool:
     """Says whether a file is an image of whatever format: by its name, or else by its content."""
-    if path.suffix.lower() in UNREADABLE:
+    suffix = path.suffix.lower()
+    if suffix in UNREADABLE:
         return True
     kind, _ = mimetypes.guess_type(path.name)
-    if kind:
-        return kind.startswith("image/")
+    medium = (kind or "").partition("/")[0]
+    if suffix in TEXTS or medium in ("image", "audio", "video"):
+        return medium == "image"
     return side(path) > 0 or (os.path.isfile(path) and _is_foreign(_start(path)))
 
 
