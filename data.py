@@ -201,6 +201,7 @@ def _load_folder(root, image_size, on_bad_image, folds):
         raise ValueError(
             f"{name} has a validation folder of its own: expected none for {folds} folds, which divide "
             "training and validation images again; move its images into the training folder"
+            f"{layouts.RENAMED}"
         )
     class_names = sorted({entry.class_name for entry in layout.entries})
     number = {class_name: label for label, class_name in enumerate(class_names)}

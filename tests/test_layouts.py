@@ -141,6 +141,32 @@ def test_what_lies_beside_an_inner_folder_is_not_lost(tree):
 
 
 @pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        (
+            "animals",
+            "if these are the classes, move them up into train, and so in each split, and rename",
+        ),
+        (
+            "images",
+            "if these are the classes, move the images that are in none of them elsewhere: train/x0.png",
+        ),
+    ],
+)
+def test_advice_on_one_split_does_not_lose_the_others(tree, script, one_line, folder, words):
+    for split in ("train", "test"):
+        tree.put(f"{split}/{folder}/a")
+        tree.put(f"{split}/{folder}/b")
+        if folder == "animals":
+            tree.put(f"{split}/vehicles/c")
+    if folder == "images":
+        tree.put("train", 1, "x{}.png")
+    result = script("data.py", tree.root)
+    one_line(result, words)
+    assert "--data" not in result.err
+
+
+@pytest.mark.parametrize(
     ("names", "sizes", "missing"),
     [
         (("train", "val"), [36, 20, 4], "test"),
@@ -289,6 +315,15 @@ def test_nested_classes_are_refused(tree):
             ["train/a", "train/b", "test/hot dog", "train/hot_dog"],
             ["hot dog (in test) and hot_dog"],
         ),
+        (
+            ["ds/ds/train/a", "ds/ds/train/b", "ds/test/a"],
+            ["if all are splits of one set, move ds/ds/train up beside test, or else move one or"],
+        ),
+        (
+            [f"fold{fold}/{name}" for fold in "12345" for name in "ab"],
+            ["are parts of one set, merge them into one folder for each class, and rename those"],
+        ),
+        (["train/cats", "train/dogs", "val/cat"], ["if it has another name there, rename it"]),
         (
             ["trainval/a", "trainval/b", "test/a"],
             ["or rename trainval to train, validation or test if it is"],
@@ -444,6 +479,9 @@ def test_what_is_no_split_is_not_to_be_named_so(tree, folders):
     with pytest.raises(ValueError, match="if these are the classes, use --data") as refused:
         tree.load()
     assert "name them train" not in str(refused.value)
+    # A grey copy of each image would be in another split.
+    merged = folders[0].split("/")[0] not in ("images", "color")
+    assert ("merge them" in str(refused.value)) == merged
 
 
 def test_folders_around_the_classes_of_a_split_are_entered(tree):
@@ -1158,7 +1196,8 @@ def test_folds_of_a_folder(tree):
     assert not any("no validation folder" in note for note in dataset.notes)
     tree.refuses("class a has 10 distinct images", "expected 11", folds=11, fold=1)
     tree.put("val/a")
-    tree.refuses("has a validation folder of its own", folds=2, fold=1)
+    words = "move its images into the training folder, and rename those of the same name"
+    tree.refuses("has a validation folder of its own", words, folds=2, fold=1)
 
 
 def test_a_first_look_at_a_folder(tree, script, one_line, tmp_path):

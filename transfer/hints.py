@@ -149,17 +149,22 @@ def _without_annotating(name):
     return tuple(word for word in _words(name) if word not in ANNOTATING)
 
 
-def is_part(name):
-    """Says whether a folder is named like a part or a kind of a data set that is no split."""
-    parts = PIECES | KINDS | ANNOTATED | ANNOTATING
-    return bool({*_words(name)} & parts or EXPORTED.fullmatch(name))
+def is_kind(name):
+    """Says whether a folder is named as if it held the images of another one in another form."""
+    return bool({*_words(name)} & (KINDS | ANNOTATED | ANNOTATING))
+
+
+def is_piece(name):
+    """Says whether a folder is named like a piece of one set that is no split."""
+    return bool({*_words(name)} & PIECES or EXPORTED.fullmatch(name))
 
 
 def _pieces(names):
     """Returns lines on names of classes that look like those of pieces of one set, or of one class."""
     alike = {}
     for name in names:
-        alike.setdefault(tuple(_words(name)), []).append(name)
+        words = _words(re.sub("[-_ ][A-Za-z]$", "", name))  # a letter may stand for a number
+        alike.setdefault(tuple(words), []).append(name)
     pieces = [
         name
         for words, own in alike.items()

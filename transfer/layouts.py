@@ -97,13 +97,13 @@ def find(root: Path) -> Layout:
             if split == "train":
                 held_out = {name for other in own[1:] for name in by_split[other].folders}
                 notes += hints.like_splits(sorted(folder.folders.keys() - held_out), {})
-            entries += _of_classes(root, folder, split)
+            entries += _of_classes(root, folder, split, own)
         if len(own) < len(hints.SPLITS):  # the others are drawn from the training images
             entries = [
                 entry._replace(split=None) if entry.split == "train" else entry for entry in entries
             ]
     else:
-        entries = _of_classes(root, base, None)
+        entries = _of_classes(root, base, None, own)
         notes += hints.like_splits(base.folders, splits)
     for folder in loose:
         if folder.images:
@@ -192,6 +192,11 @@ def _refuse_mixture(root, base, splits, classes):
         and not hints.is_annotated(name)
     ]
     remedy = "move one or the other elsewhere"
+    only = base.folders[classes[0]].folders if len(classes) == 1 else {}
+    apart = hints.splits_of(only)
+    if apart and not {*apart.values()} & {*splits.values()}:
+        paths = shown(only[name].path for name in apart)
+        remedy = f"if all are splits of one set, move {paths} up beside {shown(splits)}, or else {remedy}"
     if nested:
         which = "it is a split" if len(nested) == 1 else "they are splits"
         remedy += f", or rename {shown(nested)} to train, validation or test if {which}, too"
@@ -230,7 +235,7 @@ def _usable(root, useless):
     return tree.USABLE
 
 
-def _of_classes(root, base, split):
+def _of_classes(root, base, split, own):
     entries = []
     _refuse_bare(root, base)
     for name, folder in base.folders.items():
@@ -240,7 +245,7 @@ def _of_classes(root, base, split):
             raise ValueError(
                 f"{printable(root / folder.path)} has folders with images in it, "
                 f"{shown(folder.folders)}: expected the images of one class, without folders; "
-                f"nested classes are not merged: {_remedy(root, base, folder, split)}"
+                f"nested classes are not merged: {_remedy(root, base, folder, own)}"
             )
         entries += [Entry(path, name, split) for path in folder.images]
     return entries
@@ -255,8 +260,8 @@ def _refuse_parts(where, names):
         )
 
 
-def _remedy(root, base, folder, split):
-    """Says what to do about a class in `base` that has folders with images in it."""
+def _remedy(root, base, folder, own):
+    """Says what to do about a class in `base`, perhaps a split of `own`, that has folders with images."""
     inner = folder
     if splits := hints.splits_of(folder.folders):
         if any(folder.folders[name].folders for name in splits):
@@ -277,15 +282,25 @@ def _remedy(root, base, folder, split):
     )
     if len(base.folders) == 1:
         otherwise = f"if {outer} is a class, put all its images directly into it{RENAMED}"
-    remedy = f"if {classes}, use --data {_quoted(root / inner.path)}; {otherwise}"
+    if own and len(base.folders) == 1:  # it would have been entered
+        stray = shown([*base.images, *folder.images])
+        what_to_do = f"move the images that are in none of them elsewhere: {stray}"
+    elif len(own) > 1:  # --data would leave the other splits out
+        what_to_do = f"move them up into {printable(base.path)}, and so in each split{RENAMED}"
+    else:
+        what_to_do = f"use --data {_quoted(root / inner.path)}"
+    remedy = f"if {classes}, {what_to_do}; {otherwise}"
     alike = [
         name
         for name, other in base.folders.items()
         if len(other.folders.keys() & folder.folders.keys()) > 1
     ]
-    if not split and 1 < len(alike) <= len(hints.SPLITS) and not any(map(hints.is_part, alike)):
-        remedy += "; if the folders around the classes are splits, name them train and test (and validation)"
-    return remedy
+    if len(alike) < 2 or any(map(hints.is_kind, alike)):
+        return remedy
+    around = "the folders around the classes"
+    if own or len(alike) > len(hints.SPLITS) or any(map(hints.is_piece, alike)):
+        return f"{remedy}; if {around} are parts of one set, merge them into one folder for each class{RENAMED}"
+    return f"{remedy}; if {around} are splits, name them train and test (and validation)"
 
 
 def _quoted(path):
@@ -326,6 +341,6 @@ def _check_classes(where, entries):
         if not found[name] & {None, "train"}:
             raise ValueError(
                 f"{where}: the class {name} is in {_in_splits(found[name])}, but has no "
-                "image to train on: expected every class in the training folder; if its images are of "
-                "unknown class, move the folder elsewhere"
+                "image to train on: expected every class in the training folder; if it has another name "
+                "there, rename it; if its images are of unknown class, move the folder elsewhere"
             )
