@@ -837,6 +837,11 @@ def test_classes_of_masks_are_classes(tree, other):
         ),
         (("cat", "dog", "Copy of dog"), "Copy of dog and dog are classes here"),
         (("red", "red_aug", "green"), "red_aug and red are classes here"),
+        (
+            ("cat", "cat copy", "dog"),
+            "cat copy and cat are classes here: if they are one class, merge",
+        ),
+        (("cat", "cat copy 2", "dog"), "cat copy 2 and cat are classes here"),
         (("red", "green", "unlabeled"), "unlabeled is a class here"),
         (("train/cat", "train/dog", "train/test", "val/cat"), "test is a class here, as it holds"),
         (("video_1", "video_2"), "video_1, video_2 are classes here: if they are parts of one set"),
@@ -921,6 +926,8 @@ def test_a_split_without_one_to_train_on_is_said(tree, name):
         ("{}", "{}_horizontal_flip"),
         ("{}", "{}-edited"),
         ("a_original_{}.jpg_0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f", "{}"),
+        ("{}_aug_0", "{}_aug_1"),
+        ("{}_Augmented1", "{}_Augmented2"),
     ],
 )
 def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
@@ -937,6 +944,7 @@ def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
         {"train": ["car_mirror_00{}"], "val": ["car_mirror_10{}"]},
         {"train": ["2019-Aug-{}"], "val": ["2019-Aug-1{}"]},
         {"train": ["{}", "{}_flip"], "val": ["{}"]},  # as advised; each split numbers its own
+        {"train": ["{}_aug_0", "{}_aug_1"], "val": ["{}_aug_0"]},
     ],
 )
 def test_names_that_are_no_versions(tree, names):
@@ -979,7 +987,16 @@ def test_pieces_of_one_set_are_said(tree, name):
     assert any("if they are parts of one set" in note for note in layouts.find(tree.root).notes)
 
 
-@pytest.mark.parametrize("names", ["12", ("class1", "class2"), ("mask", "no_mask")])
+@pytest.mark.parametrize("names", [("Dataset_A", "Dataset_B"), ("Archive (1)", "Archive (2)")])
+def test_pieces_by_a_letter_or_a_copy_are_said(tree, names):
+    for name in names:
+        tree.put(name)
+    has(tree.load(), f"{', '.join(names)} are classes here: if they are parts of one set")
+
+
+@pytest.mark.parametrize(
+    "names", ["12", ("class1", "class2"), ("mask", "no_mask"), ("set1", "set2")]
+)
 def test_classes_that_are_numbered_are_classes(tree, names):
     for name in names:
         tree.put(name)

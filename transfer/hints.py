@@ -32,14 +32,14 @@ ANNOTATING = ANNOTATIONS - {"gt"} | {"annotation", "segmentation", "segmentation
 # What the pieces of one set are called, and what cameras, months and exports call their folders.
 PIECES = {
     "part", "batch", "chunk", "fold", "shard", "photos", "folder", "subset", "session", "clip",
-    "video", "patient", "subject",
+    "video", "patient", "subject", "archive", "dataset",
 }  # fmt: skip
 EXPORTED = re.compile(
     "[1-9][0-9]{2}[A-Z_][A-Z0-9_]{4}|20[0-9]{2}[-_]?(0[1-9]|1[0-2])([-_]?[0-9]{2})?_*"
 )
 # What systems, synchronisation and scripts call a second folder of the same images.
 SECOND = re.compile(
-    r"(?:copy of )?(.+?)(?: - copy|[-_ ](?:aug|augmented|flipped|resized|cropped))?"
+    r"(?:copy of )?(.+?)(?: - copy|[-_ ](?:copy(?: [0-9]+)?|aug|augmented|flipped|resized|cropped))?"
     r"(?: ?\((?:[0-9]+|[^)]*conflict[^)]*)\))?",
     re.I,
 )
@@ -252,6 +252,17 @@ def _of_one_name(entries):
     ]
 
 
+def _kind(version):
+    """Returns what a name says of a version, without its number.
+
+    Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors; _aug_1 and _aug_2 are
+    versions of one image all the same. Aug is also a month.
+    """
+    if re.search("aug|Augmented", version):
+        return version
+    return re.sub(r"(?<!rot)(?<!\d)\d+$", "", version)
+
+
 def versions(found, rows):
     """Returns lines on augmented versions of an image, by their names, that stand in two splits."""
     by_name = {}
@@ -259,14 +270,14 @@ def versions(found, rows):
         for i in rows[split].tolist():
             stem = Path(found.title(i)).stem
             name = _stem(VERSION, stem)
-            kind = re.sub(r"(?<!rot)(?<!\d)\d+$", "", stem.replace(name, "", 1))
-            by_name.setdefault((found.labels[i], name), []).append((split, kind, i))
+            version = stem.replace(name, "", 1)
+            by_name.setdefault((found.labels[i], name), []).append((split, version, i))
     versions = []
     for images in by_name.values():
-        plain = [split for split, kind, _ in images if not kind]
-        # Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors. Of several
-        # plain ones, each split numbers its own.
-        if len(set(plain)) < 2 and len({kind for _, kind, _ in images}) > 1:
+        names = {version for _, version, _ in images}
+        # A name that is in two splits says that each split numbers its own.
+        numbered = len({(split, version) for split, version, _ in images}) > len(names)
+        if not numbered and len(set(map(_kind, names))) > 1:
             (first, _, original), *others = sorted(images, key=lambda image: image[1])
             versions += [(i, original) for split, _, i in others if split != first]
     pairs = [f"{found.title(i)} of {found.title(first)}" for i, first in versions]
