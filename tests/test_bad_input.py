@@ -103,6 +103,7 @@ def test_views_that_would_all_be_the_same_are_refused(script, one_line, tmp_path
         (("--views", 1, "--no-mirror", "--shift", 0.2), "--views 1: expected 2 or more"),
         (("--shift", 0.01), "less than a pixel"),
         (("--views", 0), "--views 0 has no effect without --shift or --zoom"),
+        (("--views", 2, "--no-mirror"), "the image itself is the only view"),
     ],
 )
 def test_views_that_differ_in_nothing_are_refused(script, one_line, tmp_path, flags, about):

@@ -1,5 +1,6 @@
 """The three scripts, run as a reader runs them."""
 
+import functools
 import json
 import os
 import re
@@ -16,7 +17,17 @@ from PIL import Image
 
 import data
 from transfer import batches as batches_of
-from transfer import command_line, fitting, network, plots, precision, recipes, settings, terminal
+from transfer import (
+    command_line,
+    evaluation,
+    fitting,
+    network,
+    plots,
+    precision,
+    recipes,
+    settings,
+    terminal,
+)
 from transfer.batches import Batches
 
 TITLES = {
@@ -476,6 +487,21 @@ def test_precision_follows_the_processors_flags(monkeypatch):
         Cpuinfo.text = text
         assert precision.choose_precision("auto")[0] == expected
     assert precision.choose_precision("mixed_float16")[0] == "mixed_float16"
+
+
+def test_what_a_cpu_makes_of_float16_is_said(script, tmp_path, monkeypatch):
+    """It computes it with errors, and a short run may end before the loss scale fits."""
+    monkeypatch.setattr(precision, "bfloat16_instructions", lambda: "avx512_bf16")
+    scaled = keras.optimizers.LossScaleOptimizer
+    too_large = functools.partialmethod(scaled.__init__, initial_scale=2.0**127)
+    monkeypatch.setattr(scaled, "__init__", too_large)
+    few = ("--data", "shapes", "--weights", "none", "--image-size", 32, "--images-per-class", 2)
+    flags = ("--precision", "mixed_float16", "--epochs", 1, "--logs", tmp_path)
+    result = script("train_frozen.py", *few, *flags)
+    assert "as asked; this CPU is not known to compute in it" in result.out
+    assert "1 of 1 training steps were skipped: they overflowed in float16" in result.out
+    model = evaluation.load(next(tmp_path.glob("frozen/*/model.keras")))
+    assert model.get_layer("conv1").dtype_policy.name == "float32"
 
 
 # --- batches ---------------------------------------------------------------------------------

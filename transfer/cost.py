@@ -1,7 +1,7 @@
 """How long a run is likely to take: from milliseconds per image that were measured, by depth."""
 
 from transfer import recipes, terminal
-from transfer.precision import CORES, computes_in_float32
+from transfer.precision import CORES, computes_in_bfloat16
 from transfer.progress import Progress
 from transfer.settings import of_head
 
@@ -12,7 +12,8 @@ TRAINED = {
 }  # fmt: skip
 FORWARD = 1.2  # through the whole network, to keep or to evaluate what comes out
 AT_ONCE = 1.3  # how much faster two processes get through a sweep than one (docs/speed.md)
-# Times as long in float32, measured on an Intel Xeon with AVX-512; 5 with AVX2 alone.
+# Times as long in float32, measured on an Intel Xeon with AVX-512; 5 with AVX2 alone. What a CPU
+# emulates takes longer still.
 FLOAT32 = 4.0
 ONCE = 7.0  # seconds for building, compiling, plots and files
 
@@ -47,7 +48,7 @@ def seconds(depth, config, dataset):
         + TRAINED["head"] * images * config.head_epochs
         + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
     )
-    slower = FLOAT32 if computes_in_float32(config.precision) else 1
+    slower = 1 if computes_in_bfloat16(config.precision) else FLOAT32
     return ONCE + slower * milliseconds / 1000
 
 

@@ -89,6 +89,12 @@ def train(model, trainable, dataset, config, facts, progress):
             "the loss became infinite or NaN: start a new run with a lower --learning-rate or "
             f"--weight-decay ({progress.kept(resumable=False)})"
         )
+    steps = progress.epochs * len(training)
+    if skipped := steps - int(optimizer.iterations):
+        say(
+            "note",
+            f"{skipped:,} of {steps:,} training steps were skipped: they overflowed in float16",
+        )
     if config.early_stopping:
         say("best epoch", f"{progress.kept_epoch} of {progress.epochs}, by validation loss")
     return board

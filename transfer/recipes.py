@@ -201,7 +201,7 @@ def settings(
     # Images that are enlarged have no detail to zoom in on: it would only blur them.
     chosen["zoom"] *= min(1, max(0, side - least) / (TRAINED_SIZE - least))
     # Two are the image and its mirrored copy, which are not zoomed.
-    if 0 < given.get("views", chosen["views"]) <= 2:
+    if "views" not in given and 0 < chosen["views"] <= 2:
         chosen["zoom"] = 0
     chosen["image_size"] = min(LARGEST_SIZE, max(least, round(side * LARGEST_SIZE / TRAINED_SIZE)))
     rule = chosen["shift"], chosen["zoom"]

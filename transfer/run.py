@@ -168,8 +168,7 @@ def _finish(dataset, config, progress, known, board):
     from transfer import plots
     from transfer.evaluation import judge, load
 
-    # All that is shown is of the file, not of the model in memory: that of the last epoch, which
-    # lacks the averaged weights.
+    # All that is shown is of the file: the model in memory may be that of a later epoch.
     folder = progress.folder
     model = load(folder / "model.keras")
     probabilities, loss, accuracy = judge(model, dataset, "validation", config.evaluation)

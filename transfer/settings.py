@@ -155,7 +155,7 @@ class Config:
         "augmentation)",
         choices=("plain", "mirrored"),
     )
-    histograms: bool = flag(False, "write histograms of the trained weights to TensorBoard")
+    histograms: bool = flag(False, "write histograms of the weights to TensorBoard")
     features: str = flag(
         "cache",
         "features of the frozen layers: compute them once (cache), or for every batch (none)",
@@ -238,8 +238,12 @@ def follow(config, dataset):
     by_rule = not {"shift", "zoom"} <= given.keys()
     if "views" in given and not chosen["shift"] + chosen["zoom"] and (given["views"] or by_rule):
         raise ValueError(
-            f"--views {given['views']} has no effect without --shift or --zoom: an image and its "
-            "mirrored copy are all the views there are"
+            f"--views {given['views']} has no effect without --shift or --zoom: "
+            + (
+                "an image and its mirrored copy are all the views there are"
+                if config.mirror
+                else "the image itself is the only view"
+            )
         )
     fixed = recipes.fixed_views(config.mirror)
     if 0 < given.get("views", 0) <= fixed and not config.resume:
