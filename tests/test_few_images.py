@@ -148,6 +148,7 @@ def test_views_are_kept_of_few_photographs():
 
     assert chosen(100, 500) == (0.5, 20)
     assert chosen(1_000, 500) == (0.5, 12)
+    assert chosen(100, 500, views=2) == (0.5, 2)  # of which one is random if nothing is mirrored
     # An image and its mirrored copy are not zoomed, and what is enlarged has no detail to zoom in on.
     assert chosen(40_000, 500) == (0, 0)
     assert chosen(100, 32) == (0, 0)
