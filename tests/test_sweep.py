@@ -564,10 +564,12 @@ def test_a_trial_that_began_with_other_weights_is_not_the_one_asked_for(trials):
     assert "the weights changed while it was trained" in state.reason
 
 
-def write_metrics(one):
-    found = METRICS | {"data": METRICS["data"] | one.images}
+def write_metrics(one, accuracy=0.5):
+    """Leaves the figures of a trial; damaged ones if it has no accuracy."""
+    found = METRICS | {"data": METRICS["data"] | one.images, "validation_images": 100}
+    text = json.dumps(found | {"validation_accuracy": accuracy}) if accuracy else "{"
     one.trial.folder.mkdir(parents=True)
-    (one.trial.folder / "metrics.json").write_text(json.dumps(found))
+    (one.trial.folder / "metrics.json").write_text(text)
 
 
 def test_a_run_that_finished_as_its_sweep_was_terminated_is_finished(trials, tmp_path):
@@ -701,6 +703,41 @@ def test_what_is_missing_is_said():
     (line,) = curve.answers([done, failed], [])
     assert line.endswith("; 1 of 2 runs are missing")
     assert "memory ran out" in curve.markdown([done, failed], [])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "words"),
+    [
+        (
+            {"head": (0.95, 0.65), "fire9": (0.9, None)},
+            "only one depth can be judged, head: 0.8000",
+        ),
+        (
+            {"head": (0.95, None), "fire9": (None, 0.9)},
+            "no depth can be judged yet; 2 of 4 runs are",
+        ),
+        (
+            {"head": (0.9, 0.9), "fire9": (0.5, 0.5), "all": (None, None)},
+            "take head: 0.9000 (1 s per run, 10 trainable parameters); nothing deeper that can be judged "
+            "yet was more accurate; 2 of 6",
+        ),
+        (
+            {"head": (0.9, 0.9), "fire9": (0.89, 0.89), "all": (0.99, None)},
+            "no difference is measurable between the depths that can be judged yet; take the shallowest",
+        ),
+        (
+            {"head": (0.6, 0.6), "fire9": (0.89, 0.89), "fire8": (0.9, 0.9), "all": (None, None)},
+            "; a deeper one that can be judged yet gains 0.0100 at most",
+        ),
+    ],
+)
+def test_a_depth_of_which_a_run_failed_is_not_judged(script, tmp_path, accuracies, words):
+    flags = (*TINY, "--seed", 0, 1, "--depth", *accuracies, "--logs", tmp_path)
+    found, _ = sweeping.begin(asked_for(*flags), "shapes", tmp_path, skip_impossible=False)
+    for one in found:
+        write_metrics(one, accuracies[one.trial.depth][one.trial.config.seed])
+    result = script("sweep.py", *flags)
+    assert result.status == 1 and words in result.out
 
 
 def test_means_over_several_precisions_are_said_to_be_such():

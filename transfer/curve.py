@@ -12,8 +12,8 @@ from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, mixed_versi
 
 ABOUT = (
     "± is the standard deviation over seeds and folds. If other settings vary too, each depth is shown "
-    "with the combination that has the most finished runs; ties go to the highest mean validation "
-    "accuracy, then to the lowest loss. "
+    "with the combination that has the highest mean validation accuracy; ties go to the lowest loss. A "
+    "combination of which some runs have not finished is left out: those that have may be the lucky ones. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
     "For k runs of standard deviation s on the same n validation images, the standard error is "
     "sqrt(s² / k + p (1 - p) / n): this covers chance in the seeds (unless k is 1) and in the choice of "
@@ -85,8 +85,8 @@ class Point(NamedTuple):
 def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[Point]]:
     """Returns for each number of images per class its depths, the shallowest first.
 
-    A combination of settings is left out if any of its trials was stopped early and has not finished
-    since: the seeds that survived would be the lucky ones.
+    A combination of settings is left out until all its trials have finished, but for impossible ones,
+    which every depth lacks: the seeds that have finished may be the lucky ones.
 
     Args:
         results: Of the trials.
@@ -101,7 +101,7 @@ def points(results: Sequence[Result], varied: Sequence[str]) -> dict[int, list[P
     best: dict[tuple, Point] = {}
     for (amount, depth, settings), own in alike.items():
         finished = [one.run for one in own if one.run]
-        if not finished or any(not one.run and one.trial.stopped.exists() for one in own):
+        if not finished or not all(one.run or one.status == "impossible" for one in own):
             continue
         point = Point(amount, depth, dict(settings), Row(sorted(finished, key=runs.best_first)))
         known = best.get((amount, depth))
@@ -135,21 +135,22 @@ def answer(found: Sequence[Point], complete: bool = True) -> str:
     )
     cost = f"{taken.seconds:.0f} s per run, {taken.parameters:,.0f} trainable parameters"
     which = f"{taken.depth}{settings}: {taken.accuracy:.4f} ({cost})"
+    judged = "" if complete else " that can be judged yet"
     if len(found) == 1:
         said = f"only one depth {'was trained' if complete else 'can be judged'}, {which}"
     elif len(near) == len(found):
-        said = (
-            "no difference is measurable with these seeds and validation images; take the "
-            f"shallowest, {which}"
-        )
+        where = "with these seeds and validation images"
+        if not complete:
+            where = f"between the depths{judged}"
+        said = f"no difference is measurable {where}; take the shallowest, {which}"
     elif not deeper:
-        said = f"take {which}; it is the deepest {'one' if complete else 'that can be judged yet'}"
+        said = f"take {which}; it is the deepest{judged or ' one'}"
     elif gain <= 0:
-        said = f"take {which}; nothing deeper was more accurate"
+        said = f"take {which}; nothing deeper{judged} was more accurate"
     else:
         said = (
-            f"take {which}; a deeper one gains {gain:.4f} at most, within the standard error of "
-            f"{best.error:.4f}"
+            f"take {which}; a deeper one{judged} gains {gain:.4f} at most, within the standard error "
+            f"of {best.error:.4f}"
         )
     return f"{amount_of(taken.amount)}: {said}"
 
