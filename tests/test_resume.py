@@ -19,7 +19,7 @@ from conftest import REGIMES, TINY, finish, start
 from PIL import Image
 
 import data
-from transfer import checkpoints, command_line, files, progress, settings
+from transfer import checkpoints, command_line, files, grid, progress, settings
 
 EPOCHS = ("--epochs", "4")
 
@@ -491,6 +491,24 @@ def test_an_extension_that_was_interrupted_before_it_improved(trained, script, t
     result = script("train_frozen.py", "--resume", folder, "--epochs", "4")
     assert result.status == 0 and "resume      after epoch 3 of 4" in result.out, result.err
     assert json.loads((folder / "metrics.json").read_text())["epochs"] == 4
+
+
+def test_histograms_may_be_asked_for_and_features_can_not(
+    unfinished, script, one_line, monkeypatch
+):
+    resume = ("train_frozen.py", "--resume", unfinished)
+    one_line(script(*resume, "--features", "none"), "has features cache, not none")
+    where = {"logs": str(unfinished.parents[1]), "data": "shapes", "weights": "none"}
+    wanted = settings.Config("frozen", name="tiny", histograms=True, **where)
+    assert grid.Trial("head", wanted, "head").to_run().histograms
+    with monkeypatch.context() as full:
+        full.setenv("KERAS_HOME", str(unfinished.parents[1]))
+        usage = shutil.disk_usage(unfinished)._replace(free=0)
+        full.setattr(shutil, "disk_usage", lambda _: usage)
+        one_line(script(*resume), "start a new run with --features none")
+    result = script(*resume, "--histograms")
+    assert result.status == 0, result.err
+    assert json.loads((unfinished / "config.json").read_text())["histograms"]
 
 
 @pytest.mark.parametrize(

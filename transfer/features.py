@@ -247,14 +247,15 @@ class Cache:
         if missing:
             if not os.access(self.folder, os.W_OK):
                 raise OSError(
-                    f"{self.folder} can't be written to: set KERAS_HOME to another folder, or use --features none"
+                    f"{self.folder} can't be written to: set KERAS_HOME to another folder, or start a new "
+                    "run with --features none"
                 )
             free = shutil.disk_usage(self.folder).free
             if needed > free:
                 raise OSError(
                     f"the features need {needed / 1e6:,.0f} MB, {self.folder} has {free / 1e6:,.0f} "
-                    "MB free: free some space, move KERAS_HOME to another disk, or use --features "
-                    "none"
+                    "MB free: free some space, move KERAS_HOME to another disk, or start a new run "
+                    "with --features none"
                 )
             state = f"to compute, {free / 1e9:.1f} GB free"
         say("features", f"{total / 1e6:,.0f} MB in {self.folder} ({state})", flush=True)

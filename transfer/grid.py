@@ -83,9 +83,9 @@ class Trial(NamedTuple):
         """Returns the settings with which to go on, if it was interrupted, or to begin."""
         if (self.folder / "config.json").exists():
             here = self.config.with_absolute_sources()  # the images may have been moved
-            paths = {"data": here.data, "weights": here.weights}
+            may_change = {key: getattr(here, key) for key in ("data", "weights", "histograms")}
             with terminal.one_line_errors():
-                known = resumed(self.folder, here.regime, paths)
+                known = resumed(self.folder, here.regime, may_change)
             return dataclasses.replace(known, logs=here.logs)
         if any(self.folder.glob("model.keras")) or any(self.folder.glob("checkpoint-*")):
             terminal.stop(f"{self.folder} has no config.json: restore it, or remove the folder")
