@@ -220,8 +220,11 @@ def test_damaged_probabilities_are_named(logs, script, one_line):
     one_line(script("compare.py", "--logs", logs), "validation.npz is damaged: remove it")
 
 
-def test_no_runs(command, one_line, tmp_path):
+def test_no_runs(command, script, one_line, tmp_path):
     one_line(command("compare.py", "--logs", tmp_path), str(tmp_path), "train one first")
+    (tmp_path / "fire9" / "run").mkdir(parents=True)
+    (tmp_path / "fire9" / "run" / "config.json").touch()
+    one_line(script("compare.py", "--logs", tmp_path), "--resume, or the same sweep, continues one")
 
 
 def test_the_folder_of_a_regime_is_not_that_of_all_runs(logs, script, one_line):

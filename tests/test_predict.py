@@ -569,6 +569,11 @@ def test_a_run_that_is_not_finished(script, one_line, picture, tmp_path):
     (tmp_path / "config.json").touch()
     result = script("predict.py", picture, "--run", tmp_path)
     one_line(result, "not a finished run", "--resume continues it")
+    deep = tmp_path / "fire9" / "run"
+    deep.mkdir(parents=True)
+    (deep / "config.json").touch()
+    result = script("predict.py", picture, "--run", deep)
+    one_line(result, "not a finished run", "the same sweep continues it")
 
 
 def test_a_reader_that_goes_ends_it_quietly(trained, picture):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer import depths
 from transfer.files import read_json
 from transfer.terminal import is_printable
 
@@ -99,7 +100,10 @@ def read_metrics(folder: Path) -> dict:
     try:
         metrics = read_json(path)
     except FileNotFoundError:
-        remedy = "; --resume continues it" if (folder / "config.json").exists() else ""
+        remedy = ""
+        if (folder / "config.json").exists():
+            which = "--resume" if depths.has_script(folder.parent.name) else "the same sweep"
+            remedy = f"; {which} continues it"
         raise FileNotFoundError(
             f"{folder} is not a finished run: it has no metrics.json{remedy}"
         ) from None

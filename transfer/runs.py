@@ -357,7 +357,10 @@ def none_under(logs: str | Path) -> str:
             f"no finished run under {logs}, but under {further[0].parents[2]}: give that as --logs"
         )
     if any(logs.glob("*/*/config.json")):
-        return f"no finished run under {logs}: --resume continues one that was interrupted"
+        return (
+            f"no finished run under {logs}: --resume, or the same sweep, continues one that was "
+            "interrupted"
+        )
     return f"no finished run under {logs}: train one first, e.g. with train_frozen.py"
 
 
