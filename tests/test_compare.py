@@ -412,6 +412,34 @@ def test_two_seeds_tell_less_than_five(write, shown):
     assert "Best by validation accuracy" in rows((2, 3, 4, 5))
 
 
+@pytest.mark.parametrize("folds", [0, 5])
+@pytest.mark.parametrize(("count", "words"), [(2, "not distinguishable"), (5, "Best by")])
+def test_two_folds_or_splits_tell_less_than_five(folds, count, words, write, shown):
+    for regime, accuracy in (("frozen", 0.90), ("full", 0.85)):
+        for number in range(count):
+            own = {"seed": 0, "folds": folds, "fold": number + 1} if folds else {"seed": number}
+            accurate = accuracy + 0.01 * (number % 2)
+            folder = write(f"{number}", accurate, 10**6, regime=regime, **own)
+            edit(folder, data=DATA | {"validation_pool": f"{own['seed']}"})
+    assert words in shown().out
+
+
+def test_eleven_seeds_tell_less_than_a_thousand(write, shown):
+    """Without the factor of Student's t, 1.137, the intervals would not overlap."""
+    for regime, mean in (("frozen", 0.9), ("full", 0.862)):
+        for seed in range(11):
+            accuracy = mean + (0.03, -0.03)[seed % 2] * (seed < 10)
+            write(f"{seed}", accuracy, 10**7, regime=regime, seed=seed)
+    assert "not distinguishable from 1 other row" in shown().out
+
+
+@pytest.mark.parametrize(
+    ("freedom", "factor"), [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (10, 2.228), (60, 2.0)]
+)
+def test_students_t(freedom, factor):
+    assert table.student(freedom) == pytest.approx(factor / 1.96, rel=0.01)
+
+
 def test_the_best_model_is_that_of_the_best_row_not_of_the_luckiest_seed(write, shown, tmp_path):
     """predict.py and export.py take the run that compare.py names."""
     for seed, accuracy in enumerate((0.9, 0.7)):

@@ -32,7 +32,7 @@ ABOUT = (
     "interval of a single run's accuracy: how far chance may move it with that many validation "
     "images. comparison.csv has it for every row, for several runs around their mean. "
     "Rows whose intervals overlap, those of several runs widened by their spread (by Student's t, as two "
-    "or three seeds say little about others), are not called better or worse than each other. Between rows "
+    "or three runs say little about others), are not called better or worse than each other. Between rows "
     "that validate on the same images this is conservative: what is hard in them is hard for both, so a "
     "difference may be real although the intervals overlap. Runs "
     "from before validation images were counted have no interval.\n\n"
