@@ -157,7 +157,7 @@ def check_output(output, overwrite):
     """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
     if os.path.ismount(output):
         raise ValueError(
-            f"{output} exists as a mount point, which can't be replaced: choose a folder in it"
+            f"{output} exists and is a mount point, which can't be replaced: choose a folder in it"
         )
     if output.is_dir() and output.samefile(os.curdir):
         raise ValueError(
@@ -178,8 +178,14 @@ def check_output(output, overwrite):
 
 
 def keep_hidden(output, part):
-    """Copies what export.py did not write from the folder to be replaced, such as a published page's .git."""
-    if output.is_dir():
+    """Copies the hidden files of the folder to be replaced, such as a published page's .git.
+
+    Raises:
+        OSError: One of them can't be copied.
+    """
+    if not output.is_dir():
+        return
+    try:
         shutil.copytree(
             output,
             part,
@@ -187,6 +193,11 @@ def keep_hidden(output, part):
             ignore=lambda folder, _: formats.WRITTEN if Path(folder) == output else (),
             dirs_exist_ok=True,
         )
+    except shutil.Error as error:
+        (path, *_), *_ = error.args[0]
+        raise OSError(
+            f"{path} can't be copied to the new export: move it elsewhere, or choose another --output"
+        ) from error
 
 
 def convert(run, dataset, names, folder, max_drop):

@@ -12,7 +12,7 @@ from benchmarks import few_images, report
 from transfer import runs, terminal
 
 RESULTS = Path(__file__).with_name("mirrored.json")
-REGIMES = ("frozen", "last_fire", "full")
+REGIMES = few_images.REGIMES[1:]
 
 
 def main(arguments=None):
@@ -32,12 +32,13 @@ def main(arguments=None):
         ]
         if not chosen:
             raise OSError(
-                f"{asked.logs} has no finished run of a training script by the recipe tuned"
+                f"{asked.logs} has no finished run of frozen, last_fire or full with --recipe tuned: "
+                "run benchmarks.few_images first"
             )
         for run in chosen:
             what = {"model": run.metrics["model_weights_sha256"]}
             rows.measured(what, functools.partial(measure, run))
-            write(rows.rows, asked.output)
+    write(rows.rows, asked.output)
     print(tables(rows.rows))
 
 

@@ -351,6 +351,14 @@ def test_hidden_files_stay_when_an_export_is_replaced(in_float32, script, tmp_pa
     assert (page / ".linked").readlink() == Path("gone")
 
 
+def test_a_hidden_file_that_cant_be_copied_is_named(tmp_path):
+    page = tmp_path / "page"
+    (page / ".git").mkdir(parents=True)
+    os.mkfifo(page / ".git" / "pipe")
+    with pytest.raises(OSError, match=".git/pipe can't be copied to the new export: move it"):
+        export.keep_hidden(page, tmp_path / "new")
+
+
 @pytest.mark.parametrize("output", [".", "../here", "{here}"])
 def test_the_current_folder_is_no_output(
     in_float32, script, one_line, tmp_path, monkeypatch, output

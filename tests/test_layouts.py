@@ -647,8 +647,8 @@ def test_a_class_of_images_of_a_suffix_of_other_files_is_refused(tree, script, o
     one_line(script("data.py", tree.root), "owl has no image that can be used", f"1.{suffix}")
 
 
-@pytest.mark.parametrize("name", ["1.txt", "1.json", "1.mp4", "1.wav"])
-def test_text_audio_and_video_are_not_looked_into(tree, monkeypatch, name):
+@pytest.mark.parametrize("name", ["1.txt", "1.json", "1.mp4", "1.wav", "1.log"])
+def test_text_audio_and_video_are_not_opened(tree, monkeypatch, name):
     from transfer import images
 
     tree.put("cat")
@@ -943,6 +943,7 @@ def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
         {"train": ["{}_1"], "val": ["{}_2"]},
         {"train": ["car_mirror_00{}"], "val": ["car_mirror_10{}"]},
         {"train": ["2019-Aug-{}"], "val": ["2019-Aug-1{}"]},
+        {"train": ["2019-aug-{}"], "val": ["2019-aug-1{}"]},
         {"train": ["{}", "{}_flip"], "val": ["{}"]},  # as advised; each split numbers its own
         {"train": ["{}_aug_0", "{}_aug_1"], "val": ["{}_aug_0"]},
     ],
@@ -1213,7 +1214,7 @@ def test_folds_of_a_folder(tree):
     assert not any("no validation folder" in note for note in dataset.notes)
     tree.refuses("class a has 10 distinct images", "expected 11", folds=11, fold=1)
     tree.put("val/a")
-    words = "move its images into the training folder, and rename those of the same name"
+    words = "move its images into the training folder, and rename images of the same name"
     tree.refuses("has a validation folder of its own", words, folds=2, fold=1)
 
 

@@ -13,7 +13,7 @@ from transfer.table import ACCURACY, LOSS, PARAMETERS, SECONDS, Row, mixed_versi
 ABOUT = (
     "± is the standard deviation over seeds and folds. If other settings vary too, each depth is shown "
     "with the combination that has the highest mean validation accuracy; ties go to the lowest loss. A "
-    "combination of which some runs have not finished is left out: those that have may be the lucky ones. "
+    "combination with unfinished runs is left out, as those that did finish may be the lucky ones. "
     "The depth to take is the shallowest whose mean is within one standard error of the highest mean p. "
     "For k runs of standard deviation s on the same n validation images, the standard error is "
     "sqrt(s² / k + p (1 - p) / n): this covers chance in the seeds (unless k is 1) and in the choice of "
@@ -70,9 +70,9 @@ class Point(NamedTuple):
         return self.row.mean(PARAMETERS)
 
     @property
-    def standing(self) -> tuple[int, float, float]:
-        """The higher, the better: a mean over fewer seeds is no better for being higher."""
-        return len(self.row.runs), self.accuracy, -self.row.mean(LOSS)
+    def standing(self) -> tuple[float, float]:
+        """The higher, the better."""
+        return self.accuracy, -self.row.mean(LOSS)
 
     @property
     def error(self) -> float:

@@ -93,7 +93,7 @@ def train(model, trainable, dataset, config, facts, progress):
     if skipped := steps - int(optimizer.iterations):
         say(
             "note",
-            f"{skipped:,} of {steps:,} training steps were skipped: they overflowed in float16",
+            f"{skipped:,} of {steps:,} training steps skipped, as they overflowed in float16",
         )
     if config.early_stopping:
         say("best epoch", f"{progress.kept_epoch} of {progress.epochs}, by validation loss")

@@ -252,13 +252,13 @@ def _of_one_name(entries):
     ]
 
 
-def _kind(version):
+def _kind(name, version):
     """Returns what a name says of a version, without its number.
 
-    Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors; _aug_1 and _aug_2 are
-    versions of one image all the same. Aug is also a month.
+    Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors; car_aug_1 and car_aug_2
+    are versions of one image all the same, but 2019-aug-1 and 2019-aug-2 are days of August.
     """
-    if re.search("aug|Augmented", version):
+    if re.search("aug", version, re.I) and not re.search(r"(19|20)\d\d$", name):
         return version
     return re.sub(r"(?<!rot)(?<!\d)\d+$", "", version)
 
@@ -273,11 +273,12 @@ def versions(found, rows):
             version = stem.replace(name, "", 1)
             by_name.setdefault((found.labels[i], name), []).append((split, version, i))
     versions = []
-    for images in by_name.values():
-        names = {version for _, version, _ in images}
+    for (_, name), images in by_name.items():
+        own = {version for _, version, _ in images}
         # A name that is in two splits says that each split numbers its own.
-        numbered = len({(split, version) for split, version, _ in images}) > len(names)
-        if not numbered and len(set(map(_kind, names))) > 1:
+        numbered = len({(split, version) for split, version, _ in images}) > len(own)
+        kinds = {_kind(name, version) for version in own}
+        if not numbered and len(kinds) > 1:
             (first, _, original), *others = sorted(images, key=lambda image: image[1])
             versions += [(i, original) for split, _, i in others if split != first]
     pairs = [f"{found.title(i)} of {found.title(first)}" for i, first in versions]

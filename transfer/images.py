@@ -34,7 +34,7 @@ UNREADABLE = {
     ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw", ".tga", ".dib", ".dds", ".qoi", ".icns", ".wdp", ".dcm",
     NOT_DOWNLOADED,
 }  # fmt: skip
-# Surely no images, and there may be one beside each image: not looked into.
+# Never images, and there may be one beside each image, so they are not opened.
 TEXTS = {
     ".csv", ".htm", ".html", ".js", ".json", ".log", ".md", ".py", ".pyc", ".tsv", ".txt", ".xml", ".yaml", ".yml",
 }  # fmt: skip

@@ -23,7 +23,7 @@ EXPECTED = (
     "such folders inside"
 )
 UNREAD = "labels in a table or in file names are not read"
-RENAMED = ", and rename those of the same name"
+RENAMED = ", and rename images of the same name"
 # What Unicode calls default ignorable, beside the category Cf (DerivedCoreProperties.txt).
 IGNORED = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -196,7 +196,7 @@ def _refuse_mixture(root, base, splits, classes):
     apart = hints.splits_of(only)
     if apart and not {*apart.values()} & {*splits.values()}:
         paths = shown(only[name].path for name in apart)
-        remedy = f"if all are splits of one set, move {paths} up beside {shown(splits)}, or else {remedy}"
+        remedy = f"if all are splits of one set, move {paths} up beside {shown(splits)}; otherwise {remedy}"
     if nested:
         which = "it is a split" if len(nested) == 1 else "they are splits"
         remedy += f", or rename {shown(nested)} to train, validation or test if {which}, too"
@@ -286,7 +286,7 @@ def _remedy(root, base, folder, own):
         stray = shown([*base.images, *folder.images])
         what_to_do = f"move the images that are in none of them elsewhere: {stray}"
     elif len(own) > 1:  # --data would leave the other splits out
-        what_to_do = f"move them up into {printable(base.path)}, and so in each split{RENAMED}"
+        what_to_do = f"move them up into {printable(base.path)}, do the same in each split{RENAMED}"
     else:
         what_to_do = f"use --data {_quoted(root / inner.path)}"
     remedy = f"if {classes}, {what_to_do}; {otherwise}"

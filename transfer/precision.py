@@ -37,8 +37,8 @@ def choose_precision(requested):
 def in_hardware(policy):
     """Says whether this machine is known to compute in the format of a Keras dtype policy, by its name.
 
-    No CPU is for float16: TensorFlow sums averages in it, too, so that the mean of 5,041 threes is 4,
-    and that of 1,600 hundreds infinite.
+    No CPU is known to compute in float16: there, average pooling sums in it, too, so that the mean of
+    5,041 threes is 4, and that of 1,600 hundreds infinite.
     """
     if policy == "mixed_float16":
         import tensorflow as tf
@@ -60,7 +60,7 @@ def emulates():
 
 def emulated(model):
     """Says whether a Keras model has layers that compute in 16 bits, which this machine may emulate."""
-    return not all(in_hardware(layer.dtype_policy.name) for layer in model.layers)
+    return not all(map(in_hardware, {layer.dtype_policy.name for layer in model.layers}))
 
 
 def computes_in_bfloat16(requested):

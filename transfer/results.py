@@ -102,7 +102,9 @@ def read_metrics(folder: Path) -> dict:
     except FileNotFoundError:
         remedy = ""
         if (folder / "config.json").exists():
-            which = "--resume" if depths.has_script(folder.parent.name) else "the same sweep"
+            which = (
+                "--resume" if depths.has_script(folder.resolve().parent.name) else "the same sweep"
+            )
             remedy = f"; {which} continues it"
         raise FileNotFoundError(
             f"{folder} is not a finished run: it has no metrics.json{remedy}"

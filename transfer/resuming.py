@@ -15,7 +15,7 @@ def resumed(folder, regime, given):
         folder: Path of the run's folder.
         regime: Name of the regime that asks, which is to be the run's.
         given: Dict of settings that are asked for: only the epochs may grow, what `data` and
-            `weights` name may have moved, and histograms may be wanted or not.
+            `weights` name may have moved, and `histograms` may be switched on or off.
 
     Raises:
         ValueError: The run can't go on, or not with these.
@@ -72,8 +72,8 @@ def _refuse_changes(folder, saved, given):
         grows = key == "epochs" and value >= before
         # The images and weights themselves are compared with those of the checkpoint.
         moved = key in ("data", "weights") and os.path.isabs(before) and os.path.isabs(value)
-        shown = key == "histograms"  # which change no figure
-        if before != value and not grows and not moved and not shown:
+        harmless = key == "histograms"  # changes no figure
+        if before != value and not (grows or moved or harmless):
             remedy = "only --epochs may be increased"
             if key == "regime":
                 script = f"train_{before}.py" if depths.has_script(before) else "the same sweep"
