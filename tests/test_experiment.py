@@ -491,7 +491,7 @@ def test_precision_follows_the_processors_flags(monkeypatch):
 
 def test_what_a_cpu_makes_of_float16_is_said(script, tmp_path, monkeypatch):
     """A CPU's float16 is inexact, and a short run may end before the loss scale fits."""
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])
     monkeypatch.setattr(precision, "bfloat16_instructions", lambda: "avx512_bf16")
     scaled = keras.optimizers.LossScaleOptimizer
     too_large = functools.partialmethod(scaled.__init__, initial_scale=2.0**127)

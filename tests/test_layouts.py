@@ -145,7 +145,7 @@ def test_what_lies_beside_an_inner_folder_is_not_lost(tree):
     [
         (
             "animals",
-            "if these are the classes, move them up into train, and so in each split, and rename",
+            "if these are the classes, move them up into train, do the same in each split, and rename",
         ),
         (
             "images",
