@@ -154,7 +154,7 @@ def one_thread():
 
 
 def check_output(output, overwrite):
-    """Refuses a folder that exists, unless it is an earlier export that may be replaced."""
+    """Refuses a folder that exists, unless it has only hidden files or is an earlier export to be replaced."""
     if os.path.ismount(output):
         raise ValueError(
             f"{output} exists and is a mount point, which can't be replaced: choose a folder in it"
@@ -166,13 +166,14 @@ def check_output(output, overwrite):
     around = next((folder for folder in output.parents if folder.exists()), output)
     if not os.access(around, os.W_OK):
         raise OSError(f"{output} can't be written: choose another --output")
-    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+    paths = output.iterdir() if output.is_dir() else ()
+    names = {path.name for path in paths if not is_hidden(path.name)}
+    if not os.path.lexists(output) or (output.is_dir() and not names):
         return
     if not overwrite:
         raise ValueError(f"{output} exists: choose another --output, or give --overwrite as well")
-    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    foreign = sorted(name for name in names - formats.WRITTEN if not is_hidden(name))
-    if not output.is_dir() or foreign or (names and formats.PREPROCESSING not in names):
+    foreign = sorted(names - formats.WRITTEN)
+    if foreign or formats.PREPROCESSING not in names:
         what = f"holds {foreign[0]}" if foreign else "was not made by export.py"
         raise ValueError(f"{output} {what}, and is not replaced: choose another --output")
 

@@ -339,6 +339,7 @@ def test_another_export_is_only_replaced_when_asked(in_float32, script, one_line
 def test_hidden_files_stay_when_an_export_is_replaced(in_float32, script, tmp_path):
     page = tmp_path / "page"
     (page / ".git").mkdir(parents=True)
+    export.check_output(page, overwrite=False)  # there is nothing to replace
     for name in (".git/README.md", ".nojekyll", "model.onnx", formats.PREPROCESSING):
         (page / name).write_text("earlier")
     (page / ".linked").symlink_to("gone")

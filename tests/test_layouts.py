@@ -943,7 +943,8 @@ def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
         {"train": ["{}_1"], "val": ["{}_2"]},
         {"train": ["car_mirror_00{}"], "val": ["car_mirror_10{}"]},
         {"train": ["2019-Aug-{}"], "val": ["2019-Aug-1{}"]},
-        {"train": ["2019-aug-{}"], "val": ["2019-aug-1{}"]},
+        {"train": ["2019_aug_{}"], "val": ["2019_aug_1{}"]},
+        {"train": ["trip Aug {}"], "val": ["trip Aug 1{}"]},
         {"train": ["{}", "{}_flip"], "val": ["{}"]},  # as advised; each split numbers its own
         {"train": ["{}_aug_0", "{}_aug_1"], "val": ["{}_aug_0"]},
     ],

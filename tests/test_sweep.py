@@ -705,6 +705,18 @@ def test_what_is_missing_is_said():
     assert "memory ran out" in curve.markdown([done, failed], [])
 
 
+def test_a_setting_that_failed_may_have_been_the_better_one_of_its_depth():
+    def result(depth, rate, accuracy=None):
+        trial = grid.Trial(depth, settings.Config(regime=depth, learning_rate=rate), depth)
+        if accuracy is None:
+            return curve.Result(trial, "failed", "memory ran out")
+        return curve.Result(trial, "finished", run=point(depth, accuracy).row.runs[0])
+
+    found = [result("head", 1e-3, 0.7), result("all", 1e-3, 0.9), result("all", 1e-4)]
+    (line,) = curve.answers(found, ["learning_rate"])
+    assert "it is the deepest that can be judged yet; 1 of 3 runs are missing" in line
+
+
 @pytest.mark.parametrize(
     ("accuracies", "words"),
     [

@@ -123,7 +123,7 @@ def answer(found: Sequence[Point], complete: bool = True) -> str:
 
     Args:
         found: Points, the shallowest first.
-        complete: Whether they are all depths of the sweep.
+        complete: Whether they are all that the sweep trains.
     """
     best = max(found, key=lambda point: point.accuracy)
     near = [point for point in found if point.accuracy >= best.accuracy - best.error]
@@ -168,7 +168,7 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
         missing = len(own) - own.count("finished") - stopped - impossible
         line = f"{amount_of(amount)}: no depth can be judged{' yet' if missing else ''}"
         if amount in found:
-            complete = len(found[amount]) == len({one.trial.depth for one in asked})
+            complete = not missing and len(found[amount]) == len({one.trial.depth for one in asked})
             line = answer(found[amount], complete)
         for count, what in (
             (stopped, "were stopped early"),

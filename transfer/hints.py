@@ -256,9 +256,9 @@ def _kind(name, version):
     """Returns what a name says of a version, without its number.
 
     Without the plain image, car_mirror_1 and car_mirror_2 may show two mirrors; car_aug_1 and car_aug_2
-    are versions of one image all the same, but 2019-aug-1 and 2019-aug-2 are days of August.
+    are versions of one image all the same, but 2019_aug_1 and "trip Aug 1" are days of August.
     """
-    if re.search("aug", version, re.I) and not re.search(r"(19|20)\d\d$", name):
+    if re.search("_aug|augmented", version, re.I) and not re.search(r"(19|20)\d\d$", name):
         return version
     return re.sub(r"(?<!rot)(?<!\d)\d+$", "", version)
 
