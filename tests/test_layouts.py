@@ -317,11 +317,11 @@ def test_nested_classes_are_refused(tree):
         ),
         (
             ["ds/ds/train/a", "ds/ds/train/b", "ds/test/a"],
-            ["if all are splits of one set, move ds/ds/train up beside test, or else move one or"],
+            ["if all are splits of one set, move ds/ds/train up beside test; otherwise move one or"],
         ),
         (
             [f"fold{fold}/{name}" for fold in "12345" for name in "ab"],
-            ["are parts of one set, merge them into one folder for each class, and rename those"],
+            ["are parts of one set, merge them into one folder for each class, and rename images"],
         ),
         (["train/cats", "train/dogs", "val/cat"], ["if it has another name there, rename it"]),
         (
