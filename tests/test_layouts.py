@@ -317,7 +317,9 @@ def test_nested_classes_are_refused(tree):
         ),
         (
             ["ds/ds/train/a", "ds/ds/train/b", "ds/test/a"],
-            ["if all are splits of one set, move ds/ds/train up beside test; otherwise move one or"],
+            [
+                "if all are splits of one set, move ds/ds/train up beside test; otherwise move one or"
+            ],
         ),
         (
             [f"fold{fold}/{name}" for fold in "12345" for name in "ab"],
