@@ -50,6 +50,13 @@ def test_prints_the_reports_three_lines_last(trained, regime):
     assert result.err == ""
 
 
+def test_a_model_is_loaded_by_its_name_as_keras_does(trained):
+    path = str(trained.frozen.folder / "model.keras")
+    assert evaluation.load(path).output_shape == (None, 10)
+    with pytest.raises(FileNotFoundError, match="no.keras does not exist"):
+        evaluation.load("no.keras")
+
+
 @pytest.mark.parametrize("asked, expected", [(None, "1"), ("0", "0")])
 def test_turns_onednns_kernels_on_unless_the_user_has_decided(monkeypatch, asked, expected):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)

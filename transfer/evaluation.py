@@ -1,5 +1,7 @@
 """What a run is judged by: its saved model, evaluated on images."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 
@@ -17,6 +19,7 @@ def load(path):
     Raises:
         OSError, ValueError: It is missing, damaged, would run code, or is another kind of model.
     """
+    path = Path(path)
     check_model(path)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
