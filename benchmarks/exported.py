@@ -110,7 +110,7 @@ def write(rows, path):
     images = report.listed(f"{row['images']:,}" for row in rows)
     about = (
         "# What is lost and gained by exporting\n\n"
-        f"Made by `python -m benchmarks.exported` on commit {commits}, {machines}: "
+        f"Made by `python -m benchmarks.exported RUN ...` on commit {commits}, {machines}: "
         f"runs on {data}, verified on {images} validation images. "
         "Milliseconds are those of one image on one thread."
     )

@@ -201,7 +201,8 @@ def all_figures(trials, root):
     head = ("images", "how many", "regime, recipe", "px", "validation accuracy", "validation loss",
             "time", "seeds", "precision", "commit", "machine")  # fmt: skip
     benchmarks = [
-        (f"[{name}.md](../benchmarks/{name}.md)", about, f"`python -m benchmarks.{name}`",
+        (f"[{name}.md](../benchmarks/{name}.md)", about,
+         f"`python -m benchmarks.{name}{NEEDED.get(name, '')}`",
          listed(row["data"] for row in own), listed(row["commit"] for row in own), machines(own))
         for name, about in ABOUT.items()
         if (own := benchmark(root / "benchmarks" / f"{name}.json"))
@@ -220,6 +221,8 @@ ABOUT = {
     "mirrored": "what `--evaluation mirrored` gives",
     "speed": "training time, beside plain Keras and PyTorch",
 }
+# What their commands need: folders of runs, or the folder of all of them.
+NEEDED = {"exported": " RUN ...", "mirrored": " LOGS"}
 
 
 def benchmark(path):

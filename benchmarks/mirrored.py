@@ -85,9 +85,9 @@ def write(rows, path):
     commits = report.listed(row["commit"] for row in rows)
     about = (
         "# Test-time augmentation\n\n"
-        f"Made by `python -m benchmarks.mirrored` on commit {commits}: validation accuracy, mean ± standard "
-        "deviation over the seeds (mean validation loss), of models that are asked once for each image → "
-        "of the same models with `--evaluation mirrored`, which averages an image's probabilities "
+        f"Made by `python -m benchmarks.mirrored LOGS` on commit {commits}: validation accuracy, mean ± "
+        "standard deviation over the seeds (mean validation loss), of models that are asked once for each "
+        "image → of the same models with `--evaluation mirrored`, which averages an image's probabilities "
         "with those of its mirrored copy."
     )
     report.write(path, about, tables(rows))

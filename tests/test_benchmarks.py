@@ -88,6 +88,26 @@ def test_the_tables_kept_are_those_of_the_figures_kept(tmp_path):
     assert (tmp_path / "speed.md").read_text() == kept.with_suffix(".md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("exported", "exported RUN ..."), ("mirrored", "mirrored LOGS")],
+)
+def test_tables_name_the_whole_command(name, command, tmp_path, capsys):
+    from benchmarks import report
+
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit):
+        benchmark.main([])
+    placeholder = command.split()[1]
+    assert f"the following arguments are required: {placeholder}" in capsys.readouterr().err
+    kept = ROOT / "benchmarks" / f"{name}.json"
+    benchmark.write(report.Rows(kept).rows, tmp_path / kept.name)
+    text = (tmp_path / f"{name}.md").read_text()
+    assert text == kept.with_suffix(".md").read_text()
+    whole = f"`python -m benchmarks.{command}`"
+    assert whole in text and f"| {whole} |" in (ROOT / "docs" / "figures.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["commands", "ray_overhead", "speed"])
 def test_benchmarks_refuse_what_they_do_not_know_in_one_line(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--on", "x"])
