@@ -86,7 +86,7 @@ def tables(rows):
                 row["run"],
                 each["format"],
                 f"{each['bytes']:,}",
-                f"{each['milliseconds']:.1f}",
+                card.milliseconds(each["milliseconds"]),
                 f"{litert['milliseconds'] / each['milliseconds']:.2f}",
                 f"{each['difference']:.1g}",
                 f"{each['agreement']:.2%}",
@@ -96,7 +96,7 @@ def tables(rows):
         ]
     pages = [
         f"- {row['run']}, {row['image_size']} px: first answer {row['first_answer']:.2f} s after "
-        f"opening, then {row['page_milliseconds']:.1f} ms per image"
+        f"opening, then {card.milliseconds(row['page_milliseconds'])} ms per image"
         for row in rows
     ]
     table = terminal.markdown_table(COLUMNS, lines)

@@ -322,6 +322,16 @@ def test_what_verifies_an_export_has_as_many_of_a_class_as_validation_has():
     assert len(few.images) == 200 and 5 <= few.labels.sum() <= 40
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(1.23e-2, "12.3"), (1.23e-3, "1.2"), (9.96e-4, "1.0"), (5.2e-4, "0.52"), (2.03e-5, "0.020")],
+)
+def test_times_of_small_models_are_shown_in_two_digits(seconds, shown):
+    measured = card.Measured(1000, seconds, np.eye(2, dtype="f4"))
+    row = card.Row("litert", "model.tflite", measured, measured, np.arange(2))
+    assert f"| model.tflite | 1,000 | {shown} | 0 | 100.00% |" in card.table([row])
+
+
 def test_the_card_has_no_table_of_many_classes():
     names = [f"class {i}" for i in range(21)]
     assert "more than 20 classes" in card._confusion(None, names)

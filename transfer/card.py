@@ -101,11 +101,16 @@ class Row(NamedTuple):
             self.name,
             self.file,
             f"{self.measured.bytes:,}",
-            f"{1000 * self.measured.seconds:.1f}",
+            milliseconds(1000 * self.measured.seconds),
             f"{self.difference:.1g}",
             f"{self.agreement:.2%}",
             f"{self.accuracy:.4f} [{low:.3f}, {high:.3f}]",
         ]
+
+
+def milliseconds(figure: float) -> str:
+    """Shows milliseconds to a tenth; of less than one, which small models take, two digits."""
+    return f"{figure:.1f}" if figure >= 1 else f"{figure:#.2g}"
 
 
 def table(rows: list[Row]) -> str:
