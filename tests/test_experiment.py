@@ -496,6 +496,22 @@ def test_precision_follows_the_processors_flags(monkeypatch):
     assert precision.choose_precision("mixed_float16")[0] == "mixed_float16"
 
 
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--recipe", "report"), "float32 (as the recipe report has it)"),
+        (("--precision", "float32"), "float32 (as asked)"),
+    ],
+)
+def test_who_has_chosen_the_precision_is_said(flags, reason, script, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "train", interrupted)
+    result = script("train_frozen.py", *TINY, *flags, "--logs", tmp_path)
+    assert f"precision   {reason}\n" in result.out
+
+
 def test_what_a_cpu_makes_of_float16_is_said(script, tmp_path, monkeypatch):
     """A CPU's float16 is inexact, and a short run may end before the loss scale fits."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])

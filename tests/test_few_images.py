@@ -613,6 +613,22 @@ def test_kept_views_are_the_same_each_epoch():
     assert same[0] == same[1] and other[0] != other[1]
 
 
+def test_settings_say_what_they_are_planned_for(script, tmp_path, monkeypatch):
+    """All folds have those of the largest; near duplicates that a seed drops count, too."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transfer.fitting.train", interrupted)
+    flags = (*TINY, "--folds", 3, "--fold", 1, "--logs", tmp_path)
+    result = script("train_frozen.py", *flags)
+    assert "1,666 train, 834 validation" in result.out
+    assert "settings    for 1,667 images of 10 classes, as for every fold: " in result.out
+    fewer = data.load("shapes")._replace(planned=2003)
+    _, line = settings.follow(Config("full"), fewer)
+    assert line.startswith("for 2,003 images of 10 classes, near duplicates included: ")
+
+
 def test_interrupted_folds_say_how_many_are_finished(script, one_line, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -7,18 +7,22 @@ from pathlib import Path
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_precision(requested):
+def choose_precision(requested, asked="as asked"):
     """Resolves the precision `auto`: bfloat16 where the hardware multiplies in it.
+
+    Args:
+        requested: Of `settings.PRECISIONS`.
+        asked: The reason for any other than `auto`.
 
     Returns:
         The name of a Keras dtype policy, and the reason for it.
     """
     if requested != "auto":
         if in_hardware(requested):
-            return requested, "as asked"
+            return requested, asked
         return (
             requested,
-            "as asked; this CPU is not known to compute in it: slow, and perhaps inexact",
+            f"{asked}; this CPU is not known to compute in it: slow, and perhaps inexact",
         )
     import tensorflow as tf
 

@@ -14,7 +14,7 @@ import data
 from transfer import checkpoints, cost, depths, files, hints, results, runs, terminal
 from transfer.precision import choose_precision
 from transfer.progress import Progress
-from transfer.settings import check_flags, check_weights, follow, learnt
+from transfer.settings import RECIPES, check_flags, check_weights, follow, learnt
 from transfer.terminal import counted, say
 
 
@@ -113,7 +113,11 @@ def _run(title, trainable, config, progress):
         keras = terminal.import_keras()
         from transfer import fitting, network
 
-        precision, reason = choose_precision(config.precision)
+        if RECIPES[config.recipe].get("precision") == config.precision:
+            asked = f"as the recipe {config.recipe} has it"
+        else:
+            asked = "as asked"
+        precision, reason = choose_precision(config.precision, asked)
         keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(precision)

@@ -264,7 +264,10 @@ def follow(config, dataset):
         for name in BY_THE_IMAGES
         if name not in given and (name != "views" or chosen["shift"] or chosen["zoom"])
     ]
-    line = f"for {images:,} images of {classes:,} classes: {', '.join(shown)}"
+    why = ""
+    if images != len(dataset.train.labels):  # see `Dataset.planned`
+        why = ", as for every fold" if config.folds else ", near duplicates included"
+    line = f"for {images:,} images of {classes:,} classes{why}: {', '.join(shown)}"
     if config.given is None:
         named = [name for name in given if name not in RECIPES[config.recipe]]
     else:
