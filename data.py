@@ -23,6 +23,7 @@ import numpy as np
 
 from transfer import arrays, folders, layouts, shapes, splits
 from transfer.downloads import patiently
+from transfer.files import keras_home
 from transfer.hints import SPLITS
 from transfer.images import digest
 from transfer.recipes import LARGEST_SIZE
@@ -307,9 +308,10 @@ def _load_cifar10():
     except Exception as error:  # get_file raises a bare Exception when a download fails
         raise OSError(
             f"CIFAR-10 can't be downloaded ({error}): put "
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz into ~/.keras/datasets (or "
-            "$KERAS_HOME/datasets) as cifar-10-batches-py-target_archive, or use synthetic images with "
-            "--data shapes --weights drawn (`make demo` needs no internet access)"
+            f"https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz into {keras_home() / 'datasets'} "
+            "(~/.keras/datasets, unless KERAS_HOME is set) as cifar-10-batches-py-target_archive, or use "
+            "synthetic images: `python data.py shapes` shows them, and the training scripts take --data "
+            "shapes --weights drawn (`make demo` needs no internet access)"
         ) from error
     train = Split(x_train, y_train[:, 0].astype("i8"))
     test = Split(x_test, y_test[:, 0].astype("i8"))

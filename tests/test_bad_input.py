@@ -146,6 +146,18 @@ def test_no_network_and_nothing_cached(command, one_line, tmp_path, arguments, w
     assert not (tmp_path / "logs").exists()
 
 
+def test_what_to_do_without_cifar10_is_true_of_any_command(script, one_line, tmp_path, monkeypatch):
+    def fail():
+        raise Exception("no network")  # as get_file does
+
+    monkeypatch.setattr("keras.datasets.cifar10.load_data", fail)
+    monkeypatch.setattr("transfer.downloads.WAITS", ())
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    into = f"into {tmp_path}/datasets (~/.keras/datasets, unless KERAS_HOME is set) as cifar-10"
+    words = ("`python data.py shapes`", "training scripts take --data shapes --weights drawn")
+    one_line(script("data.py", "cifar10"), "no network", into, *words)
+
+
 def test_run_folder_that_exists(command, no_keras, one_line, trained):
     before = {path: path.stat().st_mtime for path in trained.full.folder.rglob("*")}
     result = command("train_full.py", *TINY, "--logs", trained.logs, "--name", "tiny", **no_keras)
