@@ -639,6 +639,17 @@ def test_interrupted_folds_say_how_many_are_finished(script, one_line, tmp_path,
     assert "folds       0 of 3 finished; --fold trains a single one" in result.out
 
 
+def test_folds_that_are_refused_are_not_said_to_be_unfinished(script, one_line, tmp_path):
+    """--fold would be refused, too."""
+    for seed, split in enumerate(("train", "val")):
+        for number, name in enumerate("ab"):
+            put(tmp_path / "images" / split / name, noise(5, 2 * seed + number))
+    flags = ("--data", tmp_path / "images", "--logs", tmp_path / "logs", "--weights", "none")
+    result = script("train_frozen.py", *flags, "--folds", 5)
+    one_line(result, "images has a validation folder of its own")
+    assert "finished" not in result.out
+
+
 def test_an_interruption_between_two_folds_says_how_many_are_finished(
     script, one_line, tmp_path, monkeypatch
 ):

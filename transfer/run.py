@@ -1,5 +1,6 @@
 """One run, top to bottom: data, network, training, figures."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -46,7 +47,8 @@ def run(title, trainable, config, hopeless=None):
             one = dataclasses.replace(config, fold=fold, name=name)
             made.append(_run_one(title, trainable, one, hopeless))
     except (SystemExit, KeyboardInterrupt) as ended:
-        say("folds", f"{len(made)} of {config.folds} finished; --fold trains a single one")
+        if made or not isinstance(ended, _Refused):  # else --fold is refused, too
+            say("folds", f"{len(made)} of {config.folds} finished; --fold trains a single one")
         if isinstance(ended, KeyboardInterrupt):
             terminal.stop("interrupted between two folds", status=terminal.INTERRUPTED)
         raise
@@ -59,6 +61,20 @@ def run(title, trainable, config, hopeless=None):
     return made
 
 
+class _Refused(SystemExit):
+    """The end of the program before a run has begun."""
+
+
+@contextlib.contextmanager
+def _refusals():
+    """As `terminal.one_line_errors`, before a run begins."""
+    try:
+        with terminal.one_line_errors():
+            yield
+    except SystemExit as ended:
+        raise _Refused(ended.code) from None
+
+
 def print_result(title, loss, accuracy):
     """Prints the three lines of the 2018 report."""
     print(title)
@@ -67,7 +83,7 @@ def print_result(title, loss, accuracy):
 
 
 def _run_one(title, trainable, config, hopeless):
-    with terminal.one_line_errors():
+    with _refusals():
         check_flags(config)
         check_weights(config.weights)
         if config.resume:
@@ -104,7 +120,7 @@ def _run_one(title, trainable, config, hopeless):
 
 def _run(title, trainable, config, progress):
     folder = progress.folder
-    with terminal.one_line_errors():
+    with _refusals():
         dataset = data.load(config.data, **config.for_data)
         if config.resume:
             runs.refuse_changed(folder, dataset)
