@@ -27,6 +27,15 @@ def test_help_does_not_wait_for_keras(command, no_keras, script):
     assert "--logs" in result.out
 
 
+def test_help_says_what_is_taken_and_what_switches_are_by_default(script):
+    for name in (SCRIPTS[0], "sweep.py"):
+        words = " ".join(script(name, "--help").out.split())
+        assert "mirrored copies of the images, too [on]" in words
+        assert "histograms of the weights to TensorBoard [off]" in words
+    for once in ("--folds FOLDS", "--near-duplicates {keep,drop}"):
+        assert f" {once} " in words and f"[{once}]" in words
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_unknown_flag(command, no_keras, one_line, script):
     one_line(command(script, "--epoch", "3", **no_keras), script, "--epoch", "--help")
@@ -80,6 +89,17 @@ def test_argument_out_of_range(command, no_keras, one_line, tmp_path, flag, valu
     result = command("train_full.py", flag, value, "--logs", logs, **no_keras)
     one_line(result, value, expected)
     assert not logs.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "about"),
+    [
+        (("--folds", 2, "--fold", 3), "argument --fold: expected 1 to 2"),
+        (("--fold", 1), "argument --fold: expected --folds as well"),
+    ],
+)
+def test_a_fold_that_there_is_not(script, one_line, flags, about):
+    one_line(script("train_full.py", *flags), about, "(--help lists the options)")
 
 
 def test_npz_that_is_not_one(command, no_keras, one_line, tmp_path):

@@ -6,7 +6,7 @@ import math
 import typing
 from pathlib import Path
 
-from transfer import terminal
+from transfer import splits, terminal
 from transfer.resuming import resumed
 from transfer.settings import RECIPES, Config
 
@@ -42,7 +42,13 @@ def parse_config(defaults, arguments=None):
         except ValueError as error:
             parser.error(f"argument --resume: {error}")
     recipe = given.get("recipe", defaults.recipe)
-    return dataclasses.replace(defaults, **RECIPES[recipe] | given)
+    config = dataclasses.replace(defaults, **RECIPES[recipe] | given)
+    if config.fold:
+        try:
+            splits.check(config.images_per_class, config.folds, config.fold)
+        except ValueError as error:
+            parser.error(f"argument --{error}")
+    return config
 
 
 def option(name):
@@ -61,7 +67,8 @@ def add_flag(parser, field, default, **options):
     kind = field.metadata.get("parse") or next(iter(typing.get_args(field.type)), field.type)
     if kind is bool:
         switch = argparse.BooleanOptionalAction
-        parser.add_argument(option(field.name), action=switch, help=field.metadata["help"])
+        about = f"{field.metadata['help']} [{'on' if default else 'off'}]"
+        parser.add_argument(option(field.name), action=switch, help=about)
         return
     shown = field.metadata.get("shown", "depends on the images" if default is None else default)
     about = field.metadata["help"] + (f" [{shown}]" if shown != "" else "")

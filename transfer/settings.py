@@ -130,7 +130,7 @@ class Config:
     # Reads several fire modules: worth most where the layers below are frozen or barely change.
     head: str = "pooled"
     # A mirrored truck is a truck.
-    mirror: bool = flag(True, "train on mirrored copies of the images, too [on]")
+    mirror: bool = flag(True, "train on mirrored copies of the images, too")
     # Warm-up over the first tenth of the steps, then cosine decay to zero.
     schedule: str = "cosine"
 
