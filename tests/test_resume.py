@@ -498,6 +498,7 @@ def test_histograms_may_be_asked_for_and_features_can_not(
 ):
     resume = ("train_frozen.py", "--resume", unfinished)
     one_line(script(*resume, "--features", "none"), "has features cache, not none")
+    one_line(script(*resume, "--seed", "1"), "--epochs may be increased and --histograms switched")
     where = {"logs": str(unfinished.parents[1]), "data": "shapes", "weights": "none"}
     wanted = settings.Config("frozen", name="tiny", histograms=True, **where)
     assert grid.Trial("head", wanted, "head").to_run().histograms

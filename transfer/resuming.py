@@ -74,7 +74,7 @@ def _refuse_changes(folder, saved, given):
         moved = key in ("data", "weights") and os.path.isabs(before) and os.path.isabs(value)
         harmless = key == "histograms"  # changes no figure
         if before != value and not (grows or moved or harmless):
-            remedy = "only --epochs may be increased"
+            remedy = "only --epochs may be increased and --histograms switched on or off"
             if key == "regime":
                 script = f"train_{before}.py" if depths.has_script(before) else "the same sweep"
                 remedy = f"resume it with {script}"
