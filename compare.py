@@ -63,8 +63,8 @@ def compare(asked):
     if not chosen:
         options = " and ".join(f"--{option}" for option in asked_for)
         terminal.stop(
-            f"none of the {len(finished)} finished runs under {asked.logs} match the options "
-            f"{options}: without these, compare.py lists all"
+            f"none of the {len(finished)} finished runs under {asked.logs} match {options}: without "
+            f"{'this option' if len(asked_for) == 1 else 'these options'}, compare.py lists all"
         )
     for option, names in asked_for.items():
         for name in names:

@@ -172,6 +172,9 @@ def test_filters(logs, script, one_line):
     assert regimes("--data", "shapes", "--recipe", "tuned") == set(REGIMES)
     result = script("compare.py", "--logs", logs, "--recipe", "report")
     one_line(result, "none of the 3 finished runs")
+    one_line(result, "match --recipe: without this option, compare.py lists all")
+    result = script("compare.py", "--logs", logs, "--recipe", "report", "--regime", "full")
+    one_line(result, "match --regime and --recipe: without these options, compare.py lists all")
 
 
 def test_runs_on_different_data_are_not_ranked_against_each_other(logs, script):

@@ -940,6 +940,19 @@ def test_augmented_versions_in_two_splits_are_said(tree, train, validation):
 
 
 @pytest.mark.parametrize(
+    ("train", "validation", "words"),
+    [("x", "x_flip", "an augmented version of an image"), ("v_frame1", "v_frame2", "a frame of a")],
+)
+def test_a_single_image_that_is_like_another_is_said(tree, train, validation, words):
+    tree.put("train/a", 1, f"{train}.png")
+    tree.put("val/a", 1, f"{validation}.png")
+    tree.put("test/a", 1, "another.png")
+    for split in ("train", "val", "test"):
+        tree.put(f"{split}/b")
+    has(tree.load(), f"1 image that looks, by name, like {words}")
+
+
+@pytest.mark.parametrize(
     "names",
     [
         {"train": ["{}_1"], "val": ["{}_2"]},

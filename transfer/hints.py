@@ -282,7 +282,8 @@ def versions(found, rows):
             (first, _, original), *others = sorted(images, key=lambda image: image[1])
             versions += [(i, original) for split, _, i in others if split != first]
     pairs = [f"{found.title(i)} of {found.title(first)}" for i, first in versions]
-    return _leaks(pairs, "augmented versions of an image", "augment training images only")
+    what = "an augmented version" if len(pairs) == 1 else "augmented versions"
+    return _leaks(pairs, f"{what} of an image", "augment training images only")
 
 
 def frames(found, rows):
@@ -300,7 +301,8 @@ def frames(found, rows):
         for split, i in others
         if split != first
     ]
-    return _leaks(cut, "frames of a video", "keep all frames of a video in one split")
+    what = "a frame" if len(cut) == 1 else "frames"
+    return _leaks(cut, f"{what} of a video", "keep all frames of a video in one split")
 
 
 def _leaks(names, what, advice):
