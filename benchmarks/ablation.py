@@ -86,9 +86,9 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     with terminal.one_line_errors():
         rows = report.Rows(asked.output)
+        dataset = data.load(asked.data)
     shown = []
     with tempfile.TemporaryDirectory() as logs:
-        dataset = data.load(asked.data)
         planned = list(steps(asked.data, dataset))  # all, so that a slip shows at once
         for name, cause, config in planned:
             what = {"change": name, "sha256": dataset.fingerprint}

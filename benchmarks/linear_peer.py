@@ -11,7 +11,6 @@ JSON; total_params are those of SqueezeNet and of the classifier.
 """
 
 import json
-import sys
 import warnings
 
 import keras
@@ -101,7 +100,15 @@ def fit_peer(training, labels, validation, seed):
     return probabilities, model.coef_.size + model.intercept_.size
 
 
-if __name__ == "__main__":
-    source, images_per_class, seed = sys.argv[1:]
+def main(arguments=None):
+    parser = terminal.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="cifar10, shapes, FILE.npz or a folder")
+    parser.add_argument("images_per_class", type=int, help="so many of each class, or 0 for all")
+    parser.add_argument("seed", type=int, help="the seed")
+    asked = parser.parse_args(arguments)
     with terminal.one_line_errors():
-        print(json.dumps(peer(source, int(images_per_class), int(seed))))
+        print(json.dumps(peer(asked.source, asked.images_per_class, asked.seed)))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,10 +9,10 @@ project's own; views (mirror, shift) are left out.
 
 import importlib
 import itertools
-import sys
 import time
 
 import data
+from transfer import depths, terminal
 from transfer.batches import EVALUATION_BATCH, Batches
 from transfer.command_line import parse_config
 from transfer.network import build, set_trainable
@@ -79,7 +79,16 @@ def train(trainable, config):
     }
 
 
+def main(arguments=None):
+    further = "Further flags are those of train_*.py."
+    parser = terminal.Parser(description=__doc__.splitlines()[0], epilog=further)
+    parser.add_argument("regime", choices=depths.REGIMES.values())
+    asked, flags = parser.parse_known_args(arguments)
+    script = importlib.import_module(f"train_{asked.regime}")
+    config = parse_config(script.DEFAULTS, flags)
+    with terminal.one_line_errors():
+        print(train(script.trainable, config))
+
+
 if __name__ == "__main__":
-    regime, *flags = sys.argv[1:]
-    script = importlib.import_module(f"train_{regime}")
-    print(train(script.trainable, parse_config(script.DEFAULTS, flags)))
+    main()

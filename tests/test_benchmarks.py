@@ -116,6 +116,41 @@ def test_benchmarks_refuse_what_they_do_not_know_in_one_line(name, monkeypatch, 
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("ablation", ("--data", "nope.npz"), "nope.npz does not exist: expected an .npz file"),
+        ("linear_peer", (), "the following arguments are required: source, images_per_class, seed"),
+        ("linear_peer", ("nope.npz", "0", "0"), "nope.npz does not exist"),
+        ("plain_keras", ("half",), "argument regime: invalid choice: 'half'"),
+        ("plain_keras", ("full", "--half"), "unrecognized arguments: --half"),
+        ("plain_keras", ("full", "--data", "nope.npz"), "nope.npz does not exist"),
+    ],
+)
+def test_benchmarks_say_in_one_line_what_is_wrong(name, arguments, words, tmp_path, capfd):
+    if name == "linear_peer":
+        pytest.importorskip("sklearn")
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    if name == "ablation":
+        arguments = (*arguments, "--output", str(tmp_path / "ablation.json"))
+    with pytest.raises(SystemExit) as end:
+        benchmark.main(list(arguments))
+    err = capfd.readouterr().err
+    assert end.value.code == 2 and err.count("\n") == 1 and words in err
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [("linear_peer", "source images_per_class seed"), ("plain_keras", "{frozen,last_fire,full}")],
+)
+def test_benchmarks_help(name, usage, capsys):
+    if name == "linear_peer":
+        pytest.importorskip("sklearn")
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"benchmarks.{name}").main(["--help"])
+    assert end.value.code == 0 and usage in capsys.readouterr().out
+
+
 def test_the_ablation_goes_from_report_to_tuned():
     import data
     import train_frozen
