@@ -89,6 +89,8 @@ def compare(asked):
     drawn = []
     for number, (description, rows) in enumerate(groups, 1):
         path = asked.logs / ("comparison.png" if number == 1 else f"comparison-{number}.png")
+        if len(groups) > 1:
+            print(description)
         try:
             report_best(description, rows, path)
             drawn.append(path)

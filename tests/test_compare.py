@@ -193,6 +193,12 @@ def test_runs_on_different_data_are_not_ranked_against_each_other(logs, script):
     assert result.out.count("Plot: ") == 1
     text = (logs / "comparison.md").read_text()
     assert text.count("| regime |") == 2 and "## others" in text
+    # Each block is of the images that it names, as each table is.
+    first, second = re.findall(r"(.+)\nregime ", result.out)
+    assert first == "others" and second.startswith("shapes")
+    for description, regime in ((first, "full"), (second, "frozen")):
+        best = f"Best by validation accuracy: {logs / regime / 'tiny'}\n"
+        assert f"\n\n{description}\n{best}" in result.out
 
 
 def test_the_same_images_under_another_name_are_in_one_table(logs, script):
