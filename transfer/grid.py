@@ -101,15 +101,6 @@ class Grid(NamedTuple):
     varied: list[str]
 
 
-class _OneValue(argparse.HelpFormatter):
-    """Shows one value of flags that take several only to say why those are refused."""
-
-    def _format_args(self, action, default_metavar):
-        if action.dest in VALIDATED_ON:
-            return self._metavar_formatter(action, default_metavar)(1)[0]
-        return super()._format_args(action, default_metavar)
-
-
 def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Namespace]:
     """Reads the command line of a sweep: that of a training script, whose flags take several values.
 
@@ -117,7 +108,6 @@ def parse(parser: terminal.Parser, arguments=None) -> tuple[Grid, argparse.Names
         The grid, and the parser's other arguments. An argument that is out of range, the same value
         twice or too many trials end the program with one line and exit status 2.
     """
-    parser.formatter_class = _OneValue
     parser.add_argument(
         "--depth",
         nargs="+",

@@ -1,6 +1,5 @@
 """One run, top to bottom: data, network, training, figures."""
 
-import contextlib
 import dataclasses
 import math
 import os
@@ -47,9 +46,10 @@ def run(title, trainable, config, hopeless=None):
             one = dataclasses.replace(config, fold=fold, name=name)
             made.append(_run_one(title, trainable, one, hopeless))
     except (SystemExit, KeyboardInterrupt) as ended:
-        if made or not isinstance(ended, _Refused):  # else --fold is refused, too
+        between = not isinstance(ended, SystemExit)
+        if made or between or ended.code == terminal.INTERRUPTED:  # else --fold is refused, too
             say("folds", f"{len(made)} of {config.folds} finished; --fold trains a single one")
-        if isinstance(ended, KeyboardInterrupt):
+        if between:
             terminal.stop("interrupted between two folds", status=terminal.INTERRUPTED)
         raise
     losses, accuracies = (
@@ -61,20 +61,6 @@ def run(title, trainable, config, hopeless=None):
     return made
 
 
-class _Refused(SystemExit):
-    """The end of the program before a run has begun."""
-
-
-@contextlib.contextmanager
-def _refusals():
-    """As `terminal.one_line_errors`, before a run begins."""
-    try:
-        with terminal.one_line_errors():
-            yield
-    except SystemExit as ended:
-        raise _Refused(ended.code) from None
-
-
 def print_result(title, loss, accuracy):
     """Prints the three lines of the 2018 report."""
     print(title)
@@ -83,7 +69,7 @@ def print_result(title, loss, accuracy):
 
 
 def _run_one(title, trainable, config, hopeless):
-    with _refusals():
+    with terminal.one_line_errors():
         check_flags(config)
         check_weights(config.weights)
         if config.resume:
@@ -120,7 +106,7 @@ def _run_one(title, trainable, config, hopeless):
 
 def _run(title, trainable, config, progress):
     folder = progress.folder
-    with _refusals():
+    with terminal.one_line_errors():
         dataset = data.load(config.data, **config.for_data)
         if config.resume:
             runs.refuse_changed(folder, dataset)
