@@ -1,10 +1,12 @@
 """Trains a grid of runs, says which depth to take, and is right however it is stopped."""
 
 import csv
+import itertools
 import json
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from conftest import REGIMES, ROOT, TINY, finish, start
 from PIL import Image
 from test_features import built, rule
 
-from transfer import curve, depths, files, grid, pool, settings, sweeping, terminal
+from transfer import curve, depths, files, grid, plots, pool, settings, sweeping, terminal
 from transfer.pool import Outcome
 from transfer.precision import choose_precision
 from transfer.runs import Run
@@ -682,6 +684,16 @@ def test_it_says_where_no_difference_is_measurable():
     assert "take all: 0.8100" in curve.answer(many)
 
 
+def test_gains_are_over_the_same_depth_for_all_numbers_of_images():
+    lines = {
+        "10": [point("fire8", 0.5), point("all", 0.6)],
+        "100": [point("head", 0.6), point("fire8", 0.65), point("all", 0.75)],
+    }
+    *_, axes = plots.sweep("title", ["head", "fire8", "all"], lines).axes
+    assert axes.get_title() == "gain over fire8, in points"
+    assert [text.get_text() for text in axes.texts] == ["+0.0", "+10.0", "-5.0", "+0.0", "+10.0"]
+
+
 def test_of_other_settings_the_best_are_shown():
     def finished(rate, accuracy):
         config = settings.Config(regime="frozen", learning_rate=rate)
@@ -805,6 +817,21 @@ def test_folds_of_several_seeds_are_of_the_same_images():
     one, three = (curve.Point(10, "head", {}, Row(some)) for some in (runs[:5], runs))
     assert one.row.validation_images == three.row.validation_images == 200
     assert one.row.interval == three.row.interval and one.error == three.error
+
+
+def test_seeds_of_folds_draw_no_other_images():
+    """Each image is validated three times, so their spread does not show all that is chance in them."""
+    accuracies = (0.7, 0.9) * 3
+    runs = [
+        run._replace(metrics=run.metrics | {"config": {"fold": fold, "folds": 2, "seed": seed}})
+        for run, (seed, fold) in zip(
+            point("head", *accuracies, images=100).row.runs,
+            itertools.product(range(3), (1, 2)), strict=True,
+        )
+    ]  # fmt: skip
+    # Two folds of other seeds have half of their images in common, two of a seed none: 2 of 5 on average.
+    by_images, by_seed = 0.16 / 200, statistics.variance(accuracies) - (1 - 2 / 5) * 0.16 / 100
+    assert Row(runs).error == pytest.approx((by_images + by_seed / 6) ** 0.5, rel=1e-2)
 
 
 def test_chance_in_the_images_counts_once():

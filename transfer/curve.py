@@ -19,8 +19,9 @@ ABOUT = (
     "sqrt(s² / k + p (1 - p) / n): this covers chance in the seeds (unless k is 1) and in the choice of "
     "validation images. (In p (1 - p), p is Laplace's estimate, (p n + 1) / (n + 2), so that no luck makes "
     "it 0 or 1; if the seeds draw the splits, n is the equivalent number of independent images.) The "
-    "spread of runs that validate on different images, such as folds, covers that choice, "
-    "too: of their two terms, only the larger one counts. The seconds of a run include "
+    "spread of runs that validate on different images, such as folds, includes chance in that choice: "
+    "(1 - c) p (1 - p) / m is subtracted from s², to 0 at most, where m is the number of validation images "
+    "of a run and c the fraction that two runs have in common. The seconds of a run include "
     "computing the features of frozen layers, or waiting for them, unless an earlier run has left them."
 )
 

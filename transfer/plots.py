@@ -216,10 +216,13 @@ def _front(costs, accuracies):
 
 
 def _draw_gains(axes, depths, lines):
-    gains = np.full((len(lines), len(depths)), np.nan)
+    accuracies = np.full((len(lines), len(depths)), np.nan)
     for row, points in enumerate(lines.values()):
         for point in points:
-            gains[row, depths.index(point.depth)] = point.accuracy - points[0].accuracy
+            accuracies[row, depths.index(point.depth)] = point.accuracy
+    # Of the depths that the most rows have, the shallowest: in the others no gain is known.
+    base = np.argmax(np.isfinite(accuracies).sum(axis=0))
+    gains = accuracies - accuracies[:, [base]]
     reach = np.nanmax(np.abs(gains)) or 1
     axes.imshow(gains, cmap="Greys", vmin=-reach, vmax=2 * reach, aspect="auto")
     for (row, column), gain in np.ndenumerate(gains):
@@ -228,7 +231,7 @@ def _draw_gains(axes, depths, lines):
             axes.text(column, row, f"{100 * gain:+z.1f}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(depths)), depths)
     axes.set_yticks(range(len(lines)), list(lines))
-    axes.set_title("gain over the shallowest depth trained, in points", fontsize="medium")
+    axes.set_title(f"gain over {depths[base]}, in points", fontsize="medium")
 
 
 def _style(regime):

@@ -116,19 +116,28 @@ class Row(NamedTuple):
     def error(self) -> float | None:
         """The standard error of the mean accuracy, or None where images were not counted.
 
-        By chance in the seeds and in the validation images; the spread of runs that validate on
-        different images has both in it already.
+        By chance in the seeds and in the validation images; see `_squared_error`.
         """
         count = self.validation_images
         return math.sqrt(self._squared_error(count)) if count else None
 
     def _squared_error(self, count, caution=1.0):
-        """Returns the square of `error`; the part by the spread of runs counts `caution` times."""
+        """Returns the square of `error`; the part by the spread of runs counts `caution` times.
+
+        The spread of runs that validate on different images has chance in these images in it, but not
+        in those that they have in common.
+        """
+        runs = len(self.runs)
         by_images = self._variance(count) / count
-        by_spread = caution * (self.deviation(ACCURACY) or 0.0) ** 2 / len(self.runs)
-        if len(self._validated()) > 1:
-            return max(by_spread, by_images)
-        return by_spread + by_images
+        if runs == 1:
+            return by_images
+        each = statistics.fmean(run.metrics["validation_images"] for run in self.runs)
+        # The mean of r runs on n images each, of which any two have the fraction c in common, is as
+        # certain by its images as that of `count` = r n / (1 + (r - 1) c).
+        in_common = (runs * each / count - 1) / (runs - 1)
+        by_own_images = (1 - in_common) * self._variance(count) / each
+        by_seed = max(0.0, (self.deviation(ACCURACY) or 0.0) ** 2 - by_own_images)
+        return by_images + caution * by_seed / runs
 
     @property
     def interval(self) -> tuple[float, float] | None:
