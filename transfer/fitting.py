@@ -81,6 +81,7 @@ def train(model, trainable, dataset, config, facts, progress):
         callbacks,
         initial_epoch=done // at_once,
         validation_data=validation.dataset(),
+        validation_steps=len(validation),
         validation_freq=[epoch // at_once for epoch in progress.reported],
         verbose=1 if bars else 0,
     )
@@ -111,6 +112,8 @@ def fit(model, batches, config, at_once, callbacks=(), **options):
     model.fit(
         batches.dataset(at_once),
         epochs=config.epochs // at_once,
+        # Without it, Keras makes the iterator of each epoch twice, and that of each validation.
+        steps_per_epoch=at_once * len(batches),
         class_weight=class_weights(batches.labels, config.class_weights),
         shuffle=False,  # Batches does
         callbacks=[batches.drawn_each_epoch(at_once), *callbacks],
