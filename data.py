@@ -3,7 +3,7 @@
 python data.py cifar10   # a preview: counts, notes, and a grid of images of each class
 
 load("cifar10")          CIFAR-10, downloaded once by keras.datasets, verified by sha256
-load("FILE.npz")         x_train, y_train, x_test, y_test, like Keras' own mnist.npz
+load("FILE.npz")         x_train, y_train and, if there are any, x_test, y_test, as in Keras' mnist.npz
 load("shapes")           ten shapes drawn here from a seed; needs no download
 load("DIR")              your own images, a folder for each class: see layouts.py
 """
@@ -131,7 +131,7 @@ def load(
         gives 40,000 / 10,000 / 10,000, as in the 2018 report. If that fifth or the rest lacks a
         class, or the fifth has far more or fewer of one than a fifth, a fifth of each class is held
         out. Of a folder's images a tenth is for validation and a tenth for test, if it has no
-        folders for them.
+        folders for them; and so of an `.npz` file's without images for test.
 
     Raises:
         ValueError: The source is unknown, its content is not what it should be, or it has too few
@@ -249,6 +249,11 @@ def _arrays(source, changed=None):
 
 def _of_arrays(source, train, test, class_names, description, notes=()):
     count, notes = len(train.images), list(notes)
+    tests = len(test.images) > 0
+    if not tests:
+        notes.append(
+            "there is no x_test: a tenth of the images, drawn by the seed, is held out for test"
+        )
     height, width = train.images.shape[1:3]
     if height != width:  # as of a folder's images, and as predict.py sees an image
         train, test = (Split(_middle(images), labels) for images, labels in (train, test))
@@ -261,8 +266,8 @@ def _of_arrays(source, train, test, class_names, description, notes=()):
         colours=None,
         given=[None] * count + ["test"] * len(test.images),
         class_names=tuple(class_names),
-        fractions={"validation": 0.2},
-        in_order=True,
+        fractions={"validation": 0.2} if tests else {"validation": 0.1, "test": 0.1},
+        in_order=tests,
         title=lambda i: f"x_train[{i}]" if i < count else f"x_test[{i - count}]",
     )
 

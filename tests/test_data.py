@@ -74,6 +74,20 @@ def test_arrays_of_an_npz_that_are_not_used_are_named(npz):
     assert dataset.notes == ("left out: 2 arrays: x_val, y_val",)
 
 
+def test_an_npz_without_images_for_test_is_split_by_the_seed(npz):
+    path = npz(x_test=None, y_test=None)
+    first, same, other = (data.load(str(path), seed=seed) for seed in (0, 0, 1))
+    for split, each in zip(first[:3], (8, 1, 1), strict=True):
+        assert np.bincount(split.labels).tolist() == [each] * 5
+    drawn = np.concatenate([split.images for split in first[:3]])
+    assert {*map(bytes, drawn)} == {*map(bytes, images(50))}
+    assert first.order == same.order != other.order
+    (note,) = first.notes
+    assert "no x_test: a tenth of the images, drawn by the seed, is held out for test" in note
+    with pytest.raises(ValueError, match="class 4 has 2 .* expected 3 or more of each class"):
+        data.load(str(npz(x_test=None, y_test=None, y_train=np.minimum(np.arange(50) // 12, 4))))
+
+
 def test_imbalance_of_an_npz_is_named(npz):
     labels = np.array(([0, 1, 2, 3] * 6 + [4]) * 2)
     (note,) = data.load(str(npz(y_train=labels))).notes

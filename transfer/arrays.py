@@ -18,8 +18,8 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
     """Reads an .npz file of images.
 
     Returns:
-        Its training and test `Split`s (uint8 (n, height, width, 3), int64 (n,)), the names of its
-        classes, its own name, and lines for the user.
+        Its training and test `Split`s (uint8 (n, height, width, 3), int64 (n,)), the latter empty if it
+        has none, the names of its classes, its own name, and lines for the user.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -35,7 +35,8 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
     try:
         _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as file:
-            for name in ARRAYS:
+            tests = any(name in file.files for name in ARRAYS[2:])
+            for name in ARRAYS if tests else ARRAYS[:2]:
                 if name not in file.files:
                     raise ValueError(
                         f"{path} has no array {name}: expected {', '.join(ARRAYS)}. "
@@ -48,13 +49,15 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
         raise ValueError(f"{path} is damaged ({error}): write or download it again") from error
 
     train = _checked_split(arrays["x_train"], arrays["y_train"], "train", path)
-    test = _checked_split(arrays["x_test"], arrays["y_test"], "test", path)
+    test = train.take(slice(0))
+    if tests:
+        test = _checked_split(arrays["x_test"], arrays["y_test"], "test", path)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ValueError(
             f"{path}: x_train has images of {train.images.shape[1:]}, x_test of "
             f"{test.images.shape[1:]}: expected the same size and channels"
         )
-    if len(train.images) < 5:
+    if tests and len(train.images) < 5:
         raise ValueError(
             f"{path}: x_train has {len(train.images)} images: expected 5 or more, as a fifth of "
             "them is held out for validation"
@@ -67,7 +70,7 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
             f"{path}: y_train has {problem}: expected class numbers 0, 1, 2, ... with at least two "
             "classes and an image of each"
         )
-    if test.labels.max() >= classes:
+    if tests and test.labels.max() >= classes:
         raise ValueError(
             f"{path}: y_test has class {test.labels.max()}: expected 0..{classes - 1}, as in y_train"
         )
