@@ -319,6 +319,11 @@ def test_images_that_are_all_dark_are_said(tmp_path, monkeypatch, script, one_li
     put(tmp_path / "dark" / "a", noise(1, shape=(8, 8)))
     words = "all images of b are dark: no value is above 15, where white is 255"
     assert words in data.load(tmp_path / "dark").notes
+    hot = noise(1, 1, (20, 20))[0] % 16
+    hot[3, 4] = 255
+    Image.fromarray(hot).save(tmp_path / "dark" / "b" / "hot.png")
+    words = "all images of b are dark: hardly any value is above 15, where white is 255"
+    assert words in data.load(tmp_path / "dark").notes
     put(tmp_path / "dark" / "b", noise(1, 1, (8, 8)))
     assert not any("are dark" in note for note in data.load(tmp_path / "dark").notes)
 

@@ -129,6 +129,30 @@ def test_a_dark_image_with_a_few_clear_pixels_is_refused(tmp_path):
         images.read(png16(tmp_path / "a.png", values), 64)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_hot_pixel_or_a_scale_bar_makes_no_dark_image_bright(tmp_path, channels):
+    scan = RANDOM.integers(100, 4000, (40, 40, channels))
+    for name, rows, columns in (
+        ("hot", slice(3, 4), slice(5, 6)),
+        ("bar", slice(37, 38), slice(9)),
+    ):
+        values = scan.copy()
+        values[rows, columns] = 65535
+        with pytest.raises(images.Refused, match="would be dark"):
+            images.read(png16(tmp_path / f"{name}.png", values), 64)
+
+
+def test_few_bright_pixels_of_a_sound_image_are_enough(tmp_path):
+    sky = RANDOM.integers(2000, 6000, (60, 60, 1))
+    spread = np.exp(-((np.arange(5) - 2) ** 2) / 2)
+    sky[10:15, 20:25, 0] += (50_000 * np.outer(spread, spread)).astype(int)  # one star
+    assert (sky > 64 * 257).mean() < 0.01
+    drawing = np.zeros((60, 60, 1))
+    drawing[30, 10:20] = 65535
+    for name, values in (("sky", sky), ("drawing", drawing)):
+        assert images.read(png16(tmp_path / f"{name}.png", values), 64).max() > 190
+
+
 def test_the_transparent_colour_of_a_png_is_in_its_own_bits(tmp_path):
     header = struct.pack(">IIBBBBB", 2, 2, 4, 0, 0, 0, 0)  # grey of 4 bits: 5 and 9
     content = chunk(b"IHDR", header) + chunk(b"tRNS", b"\0\5")

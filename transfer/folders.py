@@ -22,9 +22,11 @@ from transfer import files, images, layouts, precision, terminal
 from transfer.terminal import counted, printable, shown
 
 # Of the files' layout. If squares are cut otherwise, features.VERSION must change, too.
-VERSION = 9
+VERSION = 10
 CHUNK = 256
-FACTS = ("digests", "hashes", "colours", "brightest", "plain", "long", "frames")  # of each image
+FACTS = (  # of each image
+    "digests", "hashes", "colours", "highest", "brightest", "plain", "long", "frames",
+)  # fmt: skip
 
 
 class Decoded(NamedTuple):
@@ -134,18 +136,20 @@ def load(
     notes = []
     if bad := [entry.path for row, entry in enumerate(entries) if not kept["digests"][row]]:
         notes.append(f"left out: {counted(len(bad), 'image')} that can't be read: {shown(bad)}")
-    digests, hashes, colours, brightest, plain, long, frames = (
+    digests, hashes, colours, highest, brightest, plain, long, frames = (
         [kept[name][row] for row in good] for name in FACTS
     )
-    if max(brightest) == 1:  # of masks, or of floating-point values that were saved as they are
+    if max(highest) == 1:  # of masks, or of floating-point values that were saved as they are
         images.refuse_dark(printable(root), 1)
-    highest = dict.fromkeys((entry.class_name for entry in readable), 0)
-    for entry, value in zip(readable, brightest, strict=True):
-        highest[entry.class_name] = max(highest[entry.class_name], value)
-    if dark := {name: value for name, value in highest.items() if value < images.DARK}:
+    classes = {}
+    for entry, *values in zip(readable, brightest, highest, strict=True):
+        classes.setdefault(entry.class_name, []).append(values)
+    tops = {name: np.max(values, axis=0) for name, values in classes.items()}
+    if dark := {name: top for name, top in tops.items() if top[0] < images.DARK}:
+        value, top = np.max(list(dark.values()), axis=0)
         notes.append(
-            f"all images of {shown(sorted(dark))} are dark: no value is above {max(dark.values())}, where "
-            "white is 255"
+            f"all images of {shown(sorted(dark))} are dark: {'no' if value == top else 'hardly any'} value "
+            f"is above {value}, where white is 255"
         )
     if any(plain):
         names = shown(readable[i].path for i in np.flatnonzero(plain))
@@ -273,11 +277,11 @@ def _decode(root, entries, side, path):
         digest = images.digest(whole).hex()
         phash = int(str(imagehash.phash(square)), 16)
         colour = pixels.mean(axis=(0, 1)).round(1).tolist()
-        brightest = int(whole.max())
+        highest, brightest = int(whole.max()), images.brightest(image)
         plain = bool((pixels == pixels[0, 0]).all())
         long = max(image.size) > 2 * min(image.size)
         frames = images.frames(root / entry.path)
-        return pixels, (digest, phash, colour, brightest, plain, long, frames), None
+        return pixels, (digest, phash, colour, highest, brightest, plain, long, frames), None
 
     bar = keras.utils.Progbar(len(entries), unit_name="image", verbose=int(sys.stdout.isatty()))
     known, bad = {name: [] for name in FACTS}, []

@@ -60,6 +60,8 @@ UPRIGHT = {
 STEPS = {"L;2": 85, "L;4": 17}
 # Images whose values are all below it use 14 bits of 16 or fewer, or 6 of 8, and would be dark.
 DARK = 64
+# The share of an image's values, 0 aside, below which one that all others are below doesn't count.
+FEW = 0.01
 # The share of pixels, not opaque, above which a dark image counts as a drawing on a transparent ground.
 GROUND = 0.05
 # Of EXIF data that are damaged, Pillow takes what it can.
@@ -194,6 +196,18 @@ def digest(pixels: np.ndarray) -> bytes:
     sha256 = hashlib.sha256(f"{pixels.shape}".encode())
     sha256.update(pixels.tobytes())
     return sha256.digest()
+
+
+def brightest(image: Image.Image) -> int:
+    """Returns the largest value of an image of mode L or RGB, without one that few of its values have.
+
+    They are hot pixels, or a scale bar that was drawn into it. The stars of a night sky are few, too,
+    but of many values, so that the second largest tells as much.
+    """
+    counts = np.reshape(image.histogram(), (-1, 256)).sum(axis=0)
+    values = np.flatnonzero(counts)
+    few = counts[values[-1]] < FEW * counts[1:].sum()
+    return int(values[-2 if few else -1])
 
 
 def refuse_dark(name: str, brightest: int) -> None:
@@ -370,14 +384,14 @@ def _to_rgb(path, image):
         raise Refused(f"{path} has signed 16-bit values: save it with 8 bits per channel")
     turn = _turn(image)
     image = image if turn is None else image.transpose(turn)
-    brightest = 255
+    dark = False
     if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
         values = np.asarray(image, np.float32) / 257
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
             raise Refused(
                 f"{path} has values beyond those of 16 bits: save it with 8 bits per channel"
             )
-        brightest = values.max()
+        dark = values.max() > 0 and brightest(Image.fromarray(np.uint8(values))) < DARK
         if white_is_zero:
             values = 255 - values
         if (clear := image.info.get("transparency")) is not None:
@@ -386,11 +400,11 @@ def _to_rgb(path, image):
     elif deep:
         alpha = np.asarray(image.getchannel("A")) if "A" in image.getbands() else np.array(255)
         if (alpha < 255).mean() <= GROUND or alpha.max() < 64:
-            brightest = max(high for _, high in image.convert("RGB").getextrema())
-    if 0 < brightest < DARK:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
+            dark = 0 < brightest(image.convert("RGB")) < DARK
+    if dark:  # of 10, 12 or 14 bits, as cameras have; the file does not say it
         raise Refused(
-            f"{path} has 16 bits or more per channel (or floating-point values), but its colours use 14 "
-            "of them or fewer, and would be dark: save it with 8 bits per channel"
+            f"{path} has 16 bits or more per channel (or floating-point values), but all or nearly all of "
+            "its colours use 14 of them or fewer, and would be dark: save it with 8 bits per channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")
