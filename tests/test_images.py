@@ -30,6 +30,25 @@ def png16(path, values, more=b""):
     return path
 
 
+def tiff(path, tags, *strips, order="<"):
+    """Writes a TIFF of 8 x 8 pixels with tags that Pillow does not write."""
+    tags = {256: [8], 257: [8], 273: strips, 277: [len(tags[258])], 278: [8]} | tags
+    tags[279] = [len(strip) for strip in strips]
+    lists = 8 + 2 + 12 * len(tags) + 4  # where the values are that don't fit into a tag
+    pixels = lists + sum(2 * len(values) for values in tags.values() if len(values) > 2)
+    tags[273] = [pixels + sum(tags[279][:number]) for number in range(len(strips))]
+    entries, behind = b"", b""
+    for tag, values in sorted(tags.items()):
+        packed = struct.pack(f"{order}{len(values)}H", *values)
+        place = struct.pack(f"{order}I", lists + len(behind))
+        entries += struct.pack(f"{order}HHI", tag, 3, len(values))
+        entries += place if len(packed) > 4 else packed.ljust(4, b"\0")
+        behind += packed if len(packed) > 4 else b""
+    start = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, len(tags))
+    path.write_bytes(start + entries + bytes(4) + behind + b"".join(strips))
+    return path
+
+
 def test_dark_drawings_on_a_transparent_ground_are_not_dark(tmp_path):
     values = np.full((9, 9, 4), 5000)
     values[:4, :, 3], values[4:, :, 3] = 65535, 0
@@ -239,20 +258,8 @@ def test_a_jpeg_whose_end_was_never_written_is_damaged(tmp_path, kept):
 
 
 def test_a_tiff_of_16_bits_with_each_channel_by_itself_is_refused(tmp_path):
-    # A header, the tags that it needs, how many bits, and the pixels.
-    tags = (
-        (256, 8), (257, 8), (258, 0), (259, 1), (262, 2), (273, 0), (277, 3), (278, 8), (279, 0),
-        (284, 2),
-    )  # fmt: skip
-    behind = 8 + 2 + 12 * len(tags) + 4
-    places, sizes = [behind + 30 + 128 * i for i in range(3)], [128] * 3
-    lists = {258: (3, behind), 273: (4, behind + 6), 279: (4, behind + 18)}
-    file = b"II*\0" + struct.pack("<IH", 8, len(tags))
-    for tag, value in tags:
-        kind, where = lists.get(tag, (3, value))
-        file += struct.pack("<HHII", tag, kind, 3 if tag in lists else 1, where)
-    file += bytes(4) + struct.pack("<3H3I3I", 16, 16, 16, *places, *sizes) + bytes(range(128)) * 3
-    (tmp_path / "a.tif").write_bytes(file)
+    channels = [bytes(range(128))] * 3
+    tiff(tmp_path / "a.tif", {258: [16] * 3, 262: [2], 284: [2]}, *channels)
     with pytest.raises(images.Refused, match="16 bits per channel, each channel by itself"):
         images.read(tmp_path / "a.tif", 64)
 
