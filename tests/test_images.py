@@ -161,6 +161,14 @@ def test_a_hot_pixel_or_a_scale_bar_makes_no_dark_image_bright(tmp_path, channel
             images.read(png16(tmp_path / f"{name}.png", values), 64)
 
 
+def test_a_palette_of_8_bits_in_a_tiff_as_old_programs_wrote_it(tmp_path):
+    palette = [200, 30, 0, 0, 60, 180, 0, 0, 20, 90, 0, 0]  # four reds, greens and blues
+    for times in (1, 257):
+        tags = {258: [2], 262: [3], 320: [value * times for value in palette]}
+        pixels = images.read(tiff(tmp_path / "a.tif", tags, b"\0\x55" * 8), 64)
+        assert (pixels[:, :4] == [200, 60, 20]).all() and (pixels[:, 4:] == [30, 180, 90]).all()
+
+
 def test_few_bright_pixels_of_a_sound_image_are_enough(tmp_path):
     sky = RANDOM.integers(2000, 6000, (60, 60, 1))
     spread = np.exp(-((np.arange(5) - 2) ** 2) / 2)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
+    COLORMAP,
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
@@ -375,6 +376,8 @@ def _to_rgb(path, image):
     # Pillow raises an error where a file is cut short, but not always where its rest is zeros.
     if image.format in ZEROS_READ and _ends_in_zeros(path, image.format):
         raise OSError("it ends in zeros")
+    if image.mode == "P" and max(tags.get(COLORMAP, (256,))) < 256:  # of 8 bits, which should be 16
+        image.putpalette(np.uint8(tags[COLORMAP]).reshape(3, -1).T.tobytes())
     if image.mode == "La":  # grey, premultiplied by its opacity
         image = image.convert("LA")
     signed = 2 in tags.get(SAMPLEFORMAT, ())
