@@ -190,6 +190,9 @@ def test_the_transparent_colour_of_a_png_is_in_its_own_bits(tmp_path):
     values[0] = 100 * 257
     clear = png16(tmp_path / "16.png", values, chunk(b"tRNS", struct.pack(">3H", *[100 * 257] * 3)))
     np.testing.assert_array_equal(images.read(clear, 9)[:2, 0, 0], [255, 200])
+    values[:, 5:, 2] += 1  # another colour
+    clear = png16(tmp_path / "16.png", values, chunk(b"tRNS", struct.pack(">3H", *[100 * 257] * 3)))
+    np.testing.assert_array_equal(images.read(clear, 9)[0, :, 0], [255] * 5 + [100] * 4)
 
 
 def test_a_dark_bmp_of_16_bits_in_all_is_read(tmp_path):

@@ -350,6 +350,15 @@ def _turn(image):
         return None
 
 
+def _lower_bits(path):
+    """Decodes the lower 8 bits of an RGB PNG of 16 bits per channel, of which Pillow gives the upper ones."""
+    with Image.open(path, formats=FORMATS) as image:
+        image.tile = [
+            tile._replace(args="RGB;16L") for tile in image.tile
+        ]  # the bytes' other order
+        return image.convert("RGB")
+
+
 def _to_rgb(path, image):
     # How each tile of the file is decoded: 16 bits a channel are I;16B, RGB;16B and the like.
     kinds = [str(tile.args) for tile in image.tile]
@@ -368,14 +377,16 @@ def _to_rgb(path, image):
     clear = image.info.get("transparency")
     if clear is not None and kinds and kinds[0] in STEPS:
         image.info["transparency"] = clear * STEPS[kinds[0]]
-    elif isinstance(clear, tuple) and deep:
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
     image.info.pop("xmp", None)  # by which Pillow would rotate a TIFF, as in `_turn`
     frame = image.tile[0].extents if image.format == "GIF" else None
     image.load()
     # Pillow raises an error where a file is cut short, but not always where its rest is zeros.
     if image.format in ZEROS_READ and _ends_in_zeros(path, image.format):
         raise OSError("it ends in zeros")
+    if isinstance(clear, tuple) and deep:
+        del image.info["transparency"]  # which Pillow would compare with the upper 8 bits
+        values = np.asarray(image) * np.uint16(256) + np.asarray(_lower_bits(path))
+        image.putalpha(Image.fromarray(np.uint8(255 * (values != clear).any(axis=-1))))
     if image.mode == "P" and max(tags.get(COLORMAP, (256,))) < 256:  # of 8 bits, which should be 16
         image.putpalette(np.uint8(tags[COLORMAP]).reshape(3, -1).T.tobytes())
     if image.mode == "La":  # grey, premultiplied by its opacity
