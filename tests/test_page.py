@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import TINY, predicted, start
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import data
 from benchmarks.exported import served
@@ -181,6 +181,20 @@ def test_what_is_no_image_is_named(exported, serve, page, tmp_path):
     turned = Image.new("RGB", (40, 40)).getexif()
     turned[0x0112] = 6
     Image.new("RGB", (40, 40)).save(tmp_path / "turned.webp", exif=turned)
+    for orientation, name in ((6, "turned"), (1, "upright")):
+        turned[0x0112] = orientation
+        profile = f"\nexif\n{len(turned.tobytes()):8}\n{turned.tobytes().hex()}\n"
+        for packed in (False, True):  # as ImageMagick writes it
+            text = PngImagePlugin.PngInfo()
+            text.add_text("Raw profile type exif", profile, zip=packed)
+            Image.new("RGB", (40, 40)).save(tmp_path / f"{name}-{packed}.png", pnginfo=text)
+        written = (tmp_path / "good.png").read_bytes()
+        with (tmp_path / f"{name}-late.png").open("wb") as late:
+            late.write(written[:-12])  # without its end
+            PngImagePlugin.putchunk(late, b"eXIf", turned.tobytes().removeprefix(b"Exif\0\0"))
+            late.write(written[-12:])
+    for name in ("False", "True", "late"):
+        assert page.show(tmp_path / f"upright-{name}.png")
     drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"/>'
     (tmp_path / "drawing.svg").write_text(drawing)
     damaged = (tmp_path / "good.png").read_bytes()
@@ -193,6 +207,9 @@ def test_what_is_no_image_is_named(exported, serve, page, tmp_path):
         ("poster.png", "has 12,000 x 9,000 pixels"),
         ("scan.png", "would be dark"),
         ("turned.webp", "has an EXIF rotation"),
+        ("turned-False.png", "has an EXIF rotation"),
+        ("turned-True.png", "has an EXIF rotation"),
+        ("turned-late.png", "has an EXIF rotation"),
         ("drawing.svg", "can't be decoded"),
     ):
         assert page.show(tmp_path / "good.png")

@@ -8,6 +8,7 @@ const DRAWN = 800; // pixels a side of the image on the page
 // One instruction of WebAssembly's SIMD, in the smallest module that holds it.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0,
   253, 15, 253, 98, 11];
+const PROFILE = "Raw profile type exif\0"; // how a text of a PNG begins that holds EXIF data
 
 const element = (id) => document.getElementById(id);
 let ort, session, side, names;
@@ -147,8 +148,8 @@ async function decoded(file, bytes) {
         `pixels: expected ${LARGEST_AREA.toLocaleString("en")} or fewer, ` +
         `and at most ${LARGEST_SIDE.toLocaleString("en")} a side.`);
     }
-    if (webpOrientation(bytes) > 1) {
-      throw new Refusal(`${file.name} has an EXIF rotation, which browsers ignore in WebP files: save it upright.`);
+    if (await ignoredOrientation(bytes).catch(() => 0) > 1) { // 0 where it is damaged
+      throw new Refusal(`${file.name} has an EXIF rotation where browsers ignore it: save it upright.`);
     }
     // The values in the file, as Pillow reads them, not those for this screen.
     return await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
@@ -161,29 +162,55 @@ async function decoded(file, bytes) {
   }
 }
 
-// Gives the EXIF orientation of a WebP file, 1 to 8, 1 being upright; 0 if it has none.
+// Gives the EXIF orientation, 1 to 8, 1 being upright, where predict.py sees it and browsers don't; else 0.
+const ignoredOrientation = async (bytes) =>
+  bytes.getUint32(0) === 0x89504e47 ? pngOrientation(bytes) : webpOrientation(bytes);
+
+// That of a WebP file, wherever it is.
 function webpOrientation(bytes) {
-  const text = (at, length) => String.fromCharCode(...new Uint8Array(bytes.buffer, at, length));
-  if (bytes.byteLength < 12 || text(0, 4) !== "RIFF" || text(8, 4) !== "WEBP") return 0;
+  if (text(bytes, 0, 4) !== "RIFF" || text(bytes, 8, 4) !== "WEBP") return 0;
   for (let chunk = 12; chunk + 8 <= bytes.byteLength;) {
     const size = bytes.getUint32(chunk + 4, true);
-    if (text(chunk, 4) === "EXIF") {
-      try {
-        const tiff = chunk + 8 + (text(chunk + 8, 4) === "Exif" ? 6 : 0);
-        const little = text(tiff, 2) === "II";
-        const directory = tiff + bytes.getUint32(tiff + 4, little);
-        for (let entry = 0; entry < bytes.getUint16(directory, little); entry++) {
-          const at = directory + 2 + 12 * entry;
-          if (bytes.getUint16(at, little) === 0x0112) return bytes.getUint16(at + 8, little);
-        }
-      } catch {
-        return 0; // damaged
-      }
-    }
+    if (text(bytes, chunk, 4) === "EXIF") return orientation(bytes, chunk + 8);
     chunk += 8 + size + size % 2;
   }
   return 0;
 }
+
+// That of a PNG behind its pixels, or in a text, as ImageMagick writes it.
+async function pngOrientation(bytes) {
+  let profile = null, behind = false;
+  for (let chunk = 8; chunk + 12 <= bytes.byteLength;) {
+    const size = bytes.getUint32(chunk), kind = text(bytes, chunk + 4, 4), start = chunk + 8;
+    if (kind === "eXIf") return behind ? orientation(bytes, start) : 0;
+    if (kind === "IDAT") behind = true;
+    const packed = kind === "zTXt";
+    if ((packed || kind === "tEXt") && size > PROFILE.length && text(bytes, start, PROFILE.length) === PROFILE) {
+      const from = start + PROFILE.length + packed;
+      profile = new Blob([new Uint8Array(bytes.buffer, from, start + size - from)]).stream();
+      if (packed) profile = profile.pipeThrough(new DecompressionStream("deflate"));
+    }
+    chunk = start + size + 4;
+  }
+  if (!profile) return 0;
+  const hexadecimal = (await new Response(profile).text()).split("\n").slice(3).join("");
+  const content = Uint8Array.from(hexadecimal.match(/../g), (pair) => parseInt(pair, 16));
+  return orientation(new DataView(content.buffer), 0);
+}
+
+// Gives the orientation in EXIF data that begin there.
+function orientation(bytes, start) {
+  const tiff = start + (text(bytes, start, 4) === "Exif" ? 6 : 0);
+  const little = text(bytes, tiff, 2) === "II";
+  const directory = tiff + bytes.getUint32(tiff + 4, little);
+  for (let entry = 0; entry < bytes.getUint16(directory, little); entry++) {
+    const at = directory + 2 + 12 * entry;
+    if (bytes.getUint16(at, little) === 0x0112) return bytes.getUint16(at + 8, little);
+  }
+  return 0;
+}
+
+const text = (bytes, start, length) => String.fromCharCode(...new Uint8Array(bytes.buffer, start, length));
 
 // A PNG's 16 bits per channel may hold 12, which the file does not say.
 const isDeepPng = (bytes) =>
