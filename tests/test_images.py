@@ -169,6 +169,16 @@ def test_a_palette_of_8_bits_in_a_tiff_as_old_programs_wrote_it(tmp_path):
         assert (pixels[:, :4] == [200, 60, 20]).all() and (pixels[:, 4:] == [30, 180, 90]).all()
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("kind", "bits", "sample"), [("f4", 32, 3), ("i4", 32, 2)])
+def test_compressed_values_of_either_byte_order(tmp_path, order, kind, bits, sample):
+    values = np.repeat(np.arange(8)[:, np.newaxis] * 30 * 257, 8, axis=1)
+    tags = {258: [bits], 259: [8], 262: [1], 339: [sample]}
+    packed = zlib.compress(values.astype(order + kind).tobytes())
+    pixels = images.read(tiff(tmp_path / "a.tif", tags, packed, order=order), 64)
+    np.testing.assert_array_equal(pixels[..., 0], values // 257)
+
+
 def test_few_bright_pixels_of_a_sound_image_are_enough(tmp_path):
     sky = RANDOM.integers(2000, 6000, (60, 60, 1))
     spread = np.exp(-((np.arange(5) - 2) ** 2) / 2)

@@ -59,6 +59,8 @@ UPRIGHT = {
 }
 # By which Pillow multiplies a PNG's levels of grey, but not the one that is transparent.
 STEPS = {"L;2": 85, "L;4": 17}
+# Compressed values come in this machine's order, whatever the file's, which Pillow forgets for these.
+NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS"}
 # Images whose values are all below it use 14 bits of 16 or fewer, or 6 of 8, and would be dark.
 DARK = 64
 # The share of an image's values, 0 aside, below which one that all others are below doesn't count.
@@ -373,6 +375,10 @@ def _to_rgb(path, image):
             f"{path} has 16 bits per channel, each channel by itself and uncompressed, which can't be "
             "read: save it with 8 bits per channel"
         )
+    for number, tile in enumerate(image.tile):
+        if tile.codec_name == "libtiff":
+            kind, *others = tile.args
+            image.tile[number] = tile._replace(args=(NATIVE.get(kind, kind), *others))
     white_is_zero = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
     clear = image.info.get("transparency")
     if clear is not None and kinds and kinds[0] in STEPS:
