@@ -179,6 +179,14 @@ def test_compressed_values_of_either_byte_order(tmp_path, order, kind, bits, sam
     np.testing.assert_array_equal(pixels[..., 0], values // 257)
 
 
+@pytest.mark.parametrize(("compression", "encoded"), [(1, bytes), (8, zlib.compress)])
+def test_values_of_12_bits_that_the_file_says_it_has(tmp_path, compression, encoded):
+    row = bytes.fromhex("000 7ff 800 fff".replace(" ", "") * 2)
+    tags = {258: [12], 259: [compression], 262: [1]}
+    pixels = images.read(tiff(tmp_path / "a.tif", tags, encoded(row * 8)), 64)
+    assert (pixels[..., 0] == [0, 127, 127, 255] * 2).all()
+
+
 def test_few_bright_pixels_of_a_sound_image_are_enough(tmp_path):
     sky = RANDOM.integers(2000, 6000, (60, 60, 1))
     spread = np.exp(-((np.arange(5) - 2) ** 2) / 2)

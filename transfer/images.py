@@ -395,6 +395,9 @@ def _to_rgb(path, image):
         image.putalpha(Image.fromarray(np.uint8(255 * (values != clear).any(axis=-1))))
     if image.mode == "P" and max(tags.get(COLORMAP, (256,))) < 256:  # of 8 bits, which should be 16
         image.putpalette(np.uint8(tags[COLORMAP]).reshape(3, -1).T.tobytes())
+    if any("I;12" in kind for kind in kinds):
+        values = np.asarray(image)
+        image = Image.fromarray((values << 4) + (values >> 8))  # of 16 bits
     if image.mode == "La":  # grey, premultiplied by its opacity
         image = image.convert("LA")
     signed = 2 in tags.get(SAMPLEFORMAT, ())
