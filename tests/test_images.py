@@ -258,6 +258,21 @@ def test_what_is_no_readable_image_is_called_what_it_is(tmp_path, content, words
     assert capfd.readouterr().err == ""
 
 
+def test_sound_files_of_rare_kinds_are_not_just_called_damaged(tmp_path):
+    subsampled = {258: [8] * 3, 262: [6], 530: [2, 2]}  # uncompressed YCbCr
+    separate = {258: [8] * 4, 262: [2], 284: [2], 338: [1]}  # premultiplied, each channel by itself
+    two_bits = struct.pack("<2sIHHI", b"BM", 102, 0, 0, 70)
+    two_bits += struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 2, 0, 32, 0, 0, 4, 0) + bytes(16 + 32)
+    (tmp_path / "a.bmp").write_bytes(two_bits)
+    for path, words in (
+        (tiff(tmp_path / "a.tif", subsampled, bytes(96)), "is a kind of TIFF that can't be read"),
+        (tiff(tmp_path / "b.tif", separate, *[bytes(64)] * 4), "of a rare kind.*save it as PNG"),
+        (tmp_path / "a.bmp", "of a rare kind.*save it as PNG"),
+    ):
+        with pytest.raises((OSError, images.Refused), match=words):
+            images.read(path, 64)
+
+
 def test_a_webp_that_ends_in_zeros_is_damaged(tmp_path):
     path = tmp_path / "a.webp"
     Image.fromarray(RANDOM.integers(0, 256, (99, 99, 3), "u1")).save(path)

@@ -19,6 +19,7 @@ from PIL.TiffImagePlugin import (
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
+    YCBCRSUBSAMPLING,
 )
 
 from transfer import terminal
@@ -80,6 +81,9 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 # How files of a format that is read begin.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+OTHER_TIFF = "is a kind of TIFF that can't be read: save it as PNG, or with 8 bits per channel, in grey or RGB"
+# How Pillow's errors begin on what it knows but can't read, unless it is damage.
+RARE = ("Unsupported", "unknown raw mode")
 
 
 class Refused(ValueError):
@@ -284,6 +288,10 @@ def decode(path: Path) -> Image.Image:
             raise OSError(f"{path} matches no file (*, ? and [ are read as a pattern)") from error
         if isinstance(error, OSError) and error.strerror:
             raise OSError(f"{path} can't be read: {error.strerror}") from error
+        if str(error).startswith(RARE):
+            raise OSError(
+                f"{path} is damaged, or of a rare kind ({error}): if another program opens it, save it as PNG"
+            ) from error
         raise OSError(f"{path} is damaged: {error}") from error
 
 
@@ -294,7 +302,7 @@ def _unidentified(path):
     if not start:
         return f"is empty: {expected}"
     if start.startswith(TIFFS):
-        return "is a kind of TIFF that can't be read: save it as PNG, or with 8 bits per channel, in grey or RGB"
+        return OTHER_TIFF
     if _is_foreign(start):
         return f"is HEIC, JPEG 2000, JPEG XL or a video, whatever its suffix says: {expected}; convert it"
     if start.startswith(SIGNATURES) or start[4:8] == b"ftyp":
@@ -366,15 +374,16 @@ def _to_rgb(path, image):
     kinds = [str(tile.args) for tile in image.tile]
     deep = any(";16" in kind for kind in kinds) and image.format != "BMP"  # which has 16 in all
     tags = getattr(image, "tag_v2", {})  # of a TIFF
-    if (
-        tags.get(PLANAR_CONFIGURATION) == 2
-        and max(tags.get(BITSPERSAMPLE, (8,))) > 8
-        and any(tile.codec_name == "raw" for tile in image.tile)
-    ):  # which Pillow would read as 8 bits
+    raw = any(tile.codec_name == "raw" for tile in image.tile)
+    # Pillow would read it as 8 bits, and YCbCr as if its colours were of full size.
+    if raw and tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITSPERSAMPLE, (8,))) > 8:
         raise Refused(
             f"{path} has 16 bits per channel, each channel by itself and uncompressed, which can't be "
             "read: save it with 8 bits per channel"
         )
+    ycbcr = tags.get(PHOTOMETRIC_INTERPRETATION) == 6
+    if raw and ycbcr and tags.get(YCBCRSUBSAMPLING, (1, 1)) != (1, 1):
+        raise Refused(f"{path} {OTHER_TIFF}")
     for number, tile in enumerate(image.tile):
         if tile.codec_name == "libtiff":
             kind, *others = tile.args
