@@ -1,8 +1,10 @@
 """Image files whose values mean something else than they seem to."""
 
+import contextlib
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -299,6 +301,26 @@ def test_a_jpeg_whose_end_was_never_written_is_damaged(tmp_path, kept):
     path.write_bytes(content[:-missing] + bytes(missing))
     with pytest.raises(OSError, match="damaged: it ends in zeros"):
         images.read(path, 64)
+
+
+def test_a_long_file_that_ends_in_zeros_is_not_read_into_memory(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), "u1")).save(path)
+    for kept, sound in ((path.stat().st_size, True), (path.stat().st_size - 2, False)):
+        os.truncate(path, kept)
+        os.truncate(path, 50_000_000)
+        tracemalloc.start()
+        with contextlib.nullcontext() if sound else pytest.raises(OSError, match="in zeros"):
+            images.decode(path)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 10_000_000
+    # Blocks that end in the middle of the marker, too.
+    os.truncate(path, kept)
+    path.write_bytes(path.read_bytes() + b"\xff\xd9" + bytes(100))
+    for size in range(1, 110):
+        monkeypatch.setattr(images, "BLOCK", size)
+        assert images.decode(path).size == (40, 40)
 
 
 def test_a_tiff_of_16_bits_with_each_channel_by_itself_is_refused(tmp_path):

@@ -47,6 +47,7 @@ JUNK = {
 }  # fmt: skip
 # Of these formats, Pillow may take zeros at the end of a file for a part of the image.
 ZEROS_READ = ("JPEG", "MPO", "WEBP", "AVIF")
+BLOCK = 1 << 16  # bytes of a file that are read at once
 SMALL_FILE = 100  # bytes, up to which a whole image may end in zeros
 # What undoes the orientation that EXIF data give (Exif 2.3, section 4.6.4 A).
 UPRIGHT = {
@@ -316,37 +317,52 @@ def _unidentified(path):
 def _ends_in_zeros(path, kind):
     """Says whether the end of an image was never written, as of an interrupted download."""
     with open(path, "rb") as file:
+        start, end = 0, file.seek(0, os.SEEK_END)
         if kind in ("JPEG", "MPO"):
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\0":  # of nearly all, nothing else needs to be read again
-                return False
-            file.seek(0)
-            return not _has_end(file.read())
-        content = file.read()
-    if kind == "WEBP":
-        content = _first_image(content)
-    last_fifth = content[-(len(content) // 5) :]  # fewer may be the end of EXIF data
-    return len(content) > SMALL_FILE and not any(last_fifth)
+            # Of nearly all, nothing else needs to be read again.
+            return _read(file, end - 1, 1) == b"\0" and not _has_end(file, end)
+        if kind == "WEBP":
+            start, end = _first_image(file, end)
+        fifth = (end - start) // 5  # less may be the end of EXIF data
+        return end - start > SMALL_FILE and not any(map(any, _backwards(file, end - fifth, end)))
 
 
-def _has_end(jpeg):
+def _backwards(file, start, end):
+    """Yields a part of a file in blocks, the last one first."""
+    while end > start:
+        place = max(start, end - BLOCK)
+        yield _read(file, place, end - place)
+        end = place
+
+
+def _has_end(jpeg, size):
     """Says whether a JPEG has the marker of its end behind its header, which may hold a thumbnail's."""
-    start = 2
-    while jpeg[start : start + 1] == b"\xff" and jpeg[start + 1 : start + 2] != b"\xda":
-        start += 2 + int.from_bytes(jpeg[start + 2 : start + 4])
-    return jpeg.rfind(b"\xff\xd9", start) >= 0
+    start, behind = 2, b""
+    while (marker := _read(jpeg, start, 4))[:1] == b"\xff" and marker[1:2] != b"\xda":
+        start += 2 + int.from_bytes(marker[2:])
+    for block in _backwards(jpeg, start, size):
+        if b"\xff\xd9" in block + behind:
+            return True
+        behind = block[:1]
+    return False
 
 
-def _first_image(webp):
-    """Returns the part of a WebP that is its first image: EXIF data, padded with zeros, may follow."""
+def _first_image(webp, size):
+    """Returns where a WebP's first image begins and ends: EXIF data, padded with zeros, may follow."""
     start = 12
-    while start < len(webp):
-        kind, size = webp[start : start + 4], int.from_bytes(webp[start + 4 : start + 8], "little")
+    while start < size:
+        chunk = _read(webp, start, 8)
+        kind, length = chunk[:4], int.from_bytes(chunk[4:], "little")
         start += 8
         if kind in (b"VP8 ", b"VP8L", b"ANMF"):
-            return webp[start : start + size]
-        start += size + size % 2
-    return webp
+            return start, min(start + length, size)
+        start += length + length % 2
+    return 0, size
+
+
+def _read(file, place, count):
+    file.seek(place)
+    return file.read(count)
 
 
 def _turn(image):
