@@ -36,6 +36,18 @@ def run(title, trainable, config, hopeless=None):
     """
     if not config.folds or config.fold:
         return _run_one(title, trainable, config, hopeless)
+    with terminal.ends_quietly("the folds that are finished are kept"):
+        return _run_folds(title, trainable, config, hopeless)
+
+
+def print_result(title, loss, accuracy):
+    """Prints the three lines of the 2018 report."""
+    print(title)
+    print(f"Validation loss: {loss}")
+    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
+
+
+def _run_folds(title, trainable, config, hopeless):
     names = [config.name and f"{config.name}-fold-{fold}" for fold in range(1, config.folds + 1)]
     with terminal.one_line_errors():
         runs.refuse_taken(config.logs, config.regime, filter(None, names))
@@ -60,13 +72,6 @@ def run(title, trainable, config, hopeless=None):
     say("folds", f"validation accuracy {statistics.fmean(accuracies):.4f} ± {spread:.4f}")
     print_result(title, statistics.fmean(losses), statistics.fmean(accuracies))
     return made
-
-
-def print_result(title, loss, accuracy):
-    """Prints the three lines of the 2018 report."""
-    print(title)
-    print(f"Validation loss: {loss}")
-    print(f"Validation accuracy (NORMALIZED): {accuracy}", flush=True)
 
 
 def _run_one(title, trainable, config, hopeless):
