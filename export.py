@@ -73,7 +73,7 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     if asked.int8 and asked.format != "litert":
         parser.error("argument --int8: expected --format litert (--all includes it)")
-    if asked.run and asked.run.is_file():
+    if asked.run and os.path.isfile(asked.run):
         parser.error(f"argument RUN: expected the folder of a run. Received: {asked.run}")
     if not 0 <= asked.max_accuracy_drop <= 1:
         parser.error(

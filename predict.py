@@ -10,6 +10,7 @@ conv_relu and average) by the map of that class, which is exact, otherwise by Gr
 
 import concurrent.futures
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ def main(arguments=None):
     if asked.top < 1:
         parser.error(f"argument --top: expected 1 or more. Received: {asked.top}")
     for name in asked.images:
-        if "://" in name and not Path(name).exists():
+        if "://" in name and not os.path.exists(name):
             parser.error(f"argument IMAGE: {name} is a URL: download it first")
     if asked.explain:
         parser.check_plot("--explain", asked.explain)

@@ -195,3 +195,16 @@ def test_pickles_are_refused(command, no_keras, one_line, tmp_path):
     np.savez(tmp_path / "pickle.npz", x_train=np.array([{}] * 3), **arrays)
     arguments = ("--data", tmp_path / "pickle.npz", "--logs", tmp_path)
     one_line(command("train_full.py", *arguments, **no_keras), "x_train", "pickled", "refused")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("data.py", "shapes", "--output", "a" * 300 + ".png"), "more than 220 bytes"),
+        (("data.py", "shapes", "--output", "a" * 300 + "/a.png"), "folder that does not exist"),
+        (("export.py", "a" * 300, "--format", "litert"), "File name too long"),
+        (("predict.py", "http://x/" + "a/" * 2100), "is a URL: download it first"),
+    ],
+)
+def test_a_name_that_the_system_refuses(script, one_line, arguments, words):
+    one_line(script(*arguments), words)

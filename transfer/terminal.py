@@ -54,11 +54,12 @@ class Parser(argparse.ArgumentParser):
 
     def check_output(self, option, path):
         """Refuses a path that no file can be written to, before any work is done for it."""
-        if path.is_dir():
+        # Of names that the system refuses, such as too long ones, those of Path raise in Python 3.11.
+        if os.path.isdir(path):
             kind = "is a folder"
-        elif path.exists() and not path.is_file():
+        elif os.path.exists(path) and not os.path.isfile(path):
             kind = "is a device or a pipe"
-        elif not path.parent.is_dir():
+        elif not os.path.isdir(path.parent):
             kind = "is in a folder that does not exist"
         elif len(os.fsencode(path.name)) > LONGEST_FILE_NAME:
             kind = f"has a name of more than {LONGEST_FILE_NAME} bytes"
@@ -75,7 +76,7 @@ class Parser(argparse.ArgumentParser):
             self.error(
                 f"argument {option}: {path} should be a PNG: expected a name that ends in .png"
             )
-        if path.exists():
+        if os.path.exists(path):
             with one_line_errors():
                 drawn = is_plot(path)
             if not drawn:
