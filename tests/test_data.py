@@ -88,6 +88,16 @@ def test_an_npz_without_images_for_test_is_split_by_the_seed(npz):
         data.load(str(npz(x_test=None, y_test=None, y_train=np.minimum(np.arange(50) // 12, 4))))
 
 
+def test_an_npz_whose_beginning_is_not_its_own_is_read_or_named_in_one_line(npz, script, one_line):
+    path = npz()
+    content, before = path.read_bytes(), io.BytesIO()
+    path.write_bytes(b"\0" * 4 + content[4:])
+    one_line(script("data.py", path), f"{path}: x_train is damaged")
+    np.save(before, np.arange(3))
+    path.write_bytes(before.getvalue() + content)
+    assert len(data.load(str(path)).train.images) == 40
+
+
 def test_imbalance_of_an_npz_is_named(npz):
     labels = np.array(([0, 1, 2, 3] * 6 + [4]) * 2)
     (note,) = data.load(str(npz(y_train=labels))).notes
