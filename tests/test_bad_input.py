@@ -208,3 +208,9 @@ def test_pickles_are_refused(command, no_keras, one_line, tmp_path):
 )
 def test_a_name_that_the_system_refuses(script, one_line, arguments, words):
     one_line(script(*arguments), words)
+
+
+def test_a_name_with_wide_spaces_and_joiners_is_shown_as_it_is(script, one_line):
+    name = "ネコ\u3000\xa0نمی\u200cخواهم\u200d"
+    result = script("compare.py", "--logs", f"{name}\x1b\u202e")
+    one_line(result, f"{name}\\x1b\\u202e")

@@ -131,7 +131,8 @@ def complain(message):
     except BrokenPipeError:
         _discard_output()
     line = re.sub(r"\s*[\r\n]+\s*", " ", reason(message)).strip()
-    line = "".join(map(printable, line))
+    # Beside another character, as spaces and joiners are only printable in a name that has more.
+    line = "".join(c if is_printable(f"x{c}") else ascii(c)[1:-1] for c in line)
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
