@@ -240,7 +240,9 @@ def predict(model, paths, largest, enlarge):
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
             found = list(pool.map(read, batch))
-            yield from zip(batch, found, classify(model, found), strict=True)
+            with terminal.one_line_errors():
+                probabilities = classify(model, found)
+            yield from zip(batch, found, probabilities, strict=True)
 
 
 def classify(model, images):

@@ -458,3 +458,25 @@ def test_what_is_no_model(script, one_line, pictures, tmp_path):
     one_line(result, "model.onnx", "can't be loaded")
     one_line(script("predict.py", pictures, "--model", tmp_path / "gone.tflite"), "does not exist")
     one_line(script("predict.py", pictures, "--model", tmp_path), "is a folder", "--run")
+
+
+def test_a_model_that_cant_take_the_images_it_says_it_takes(script, one_line, pictures, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs requirements-export.txt")
+    make, any_size = onnx.helper, ["n", "height", "width", 3]
+    nodes = [
+        make.make_node("Cast", ["images"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        make.make_node("Reshape", ["pixels", "shape"], ["found"]),
+    ]
+    graph = make.make_graph(
+        nodes,
+        "model",
+        [make.make_tensor_value_info("images", onnx.TensorProto.UINT8, any_size)],
+        [make.make_tensor_value_info("found", onnx.TensorProto.FLOAT, [1, 2])],
+        [make.make_tensor("shape", onnx.TensorProto.INT64, [2], [1, 2])],
+    )
+    opset = [make.make_opsetid("", 13)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "model.onnx")
+    (tmp_path / formats.LABELS).write_text("cat\ndog\n")
+    (tmp_path / formats.PREPROCESSING).write_text(json.dumps({"size": {"height": 32}}))
+    result = script("predict.py", pictures, "--model", tmp_path / "model.onnx")
+    one_line(result, f"{tmp_path / 'model.onnx'} can't be run: ")

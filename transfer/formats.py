@@ -174,7 +174,7 @@ class Runtime:
         threads: How many to use, but for a SavedModel, which uses those of TensorFlow; 0 for as many
             as the machine has.
 
-    `side` is that of the images it takes, in pixels, or None if it takes any; `classes` is the number
+    `path` is that of the model, `side` that of the images it takes, in pixels, or None if it takes any; `classes` is the number
     of classes.
 
     Raises:
@@ -186,6 +186,7 @@ class Runtime:
         if name is None or not path.exists():
             raise FileNotFoundError(f"{path} does not exist, or was not written by export.py")
         _refuse(name, _absent(FORMATS[name].packages))
+        self.path = path
         try:
             with _silenced():
                 kind, shape, self.classes, self._run = getattr(self, f"_{name}")(str(path), threads)
@@ -204,8 +205,16 @@ class Runtime:
         self.side = shape[1] if isinstance(shape[1], int) and shape[1] > 0 else None
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
-        """Returns probabilities float32 (n, classes) of images uint8 (n, height, width, 3)."""
-        return self._run(np.ascontiguousarray(images))
+        """Returns probabilities float32 (n, classes) of images uint8 (n, height, width, 3).
+
+        Raises:
+            ValueError: The model can't be run on them.
+        """
+        try:
+            return self._run(np.ascontiguousarray(images))
+        except Exception as error:  # of the runtimes, of many kinds
+            reason = terminal.first_line(error)
+            raise ValueError(f"{self.path} can't be run: {reason}") from error
 
     # Each of these gives the dtype and the shape of the input, the number of classes, and the function
     # from images to probabilities.
@@ -236,7 +245,7 @@ class Runtime:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are raised, too
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         (given,), (found, *_) = session.get_inputs(), session.get_outputs()
         kind = given.type.removeprefix("tensor(").removesuffix(")")
