@@ -234,6 +234,10 @@ def imagenet_weights(include_top=False, attempt=None):
             )
         return path
     try:
+        # Checked here, as get_file goes to /tmp where there is no folder, or none to write to.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(f"{path.parent} can't be written to")
         download = functools.partial(_download, name, path)
         attempt(download) if attempt else download()
     except Exception as error:  # get_file raises a bare Exception when a download fails
@@ -251,10 +255,6 @@ def _download(name, path):
         # Under a name of this process, so that a file of the final name is always whole.
         part = path.with_name(f"{name}.{os.getpid()}.part")
         try:
-            # Checked here, as get_file goes to /tmp where there is no folder, or none to write to.
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(path.parent, os.W_OK):
-                raise PermissionError(f"{path.parent} can't be written to")
             where = {"cache_dir": path.parent, "cache_subdir": ""}
             keras.utils.get_file(part.name, publisher + name, **where)
             if not _published(part, name):

@@ -176,6 +176,18 @@ def test_what_to_do_without_cifar10_is_true_of_any_command(script, one_line, tmp
     one_line(script("data.py", "cifar10"), "no network", into, *words)
 
 
+def test_a_folder_for_weights_that_cant_be_made_is_no_failed_download(
+    script, one_line, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("keras.utils.get_file", lambda *_, **__: 1 / 0)
+    arguments = ("--data", "shapes", "--logs", tmp_path / "logs")
+    result = script("train_full.py", *arguments)
+    one_line(result, "can't be downloaded", f"{tmp_path / 'file'}")
+    assert "retrying" not in result.out
+
+
 def test_run_folder_that_exists(command, no_keras, one_line, trained):
     before = {path: path.stat().st_mtime for path in trained.full.folder.rglob("*")}
     result = command("train_full.py", *TINY, "--logs", trained.logs, "--name", "tiny", **no_keras)
