@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import typing
 
 import data
 from transfer import checkpoints, depths, files, results, terminal
@@ -25,6 +26,11 @@ def resumed(folder, regime, given):
         if "regime" not in known:
             raise ValueError("its config.json is damaged")
         saved = Config(**(results.OLDER_DEFAULTS | known))
+        for key, kind in typing.get_type_hints(Config).items():
+            value = getattr(saved, key)
+            whole = type(value) is int and isinstance(0.0, kind)
+            if not (whole or isinstance(value, kind)):
+                raise ValueError(f"its config.json is damaged: {key} is {value!r}")
         finished = (folder / "metrics.json").exists()
         done = results.read_metrics(folder) if finished else {}
         trained, passed, total = checkpoints.last(folder)
