@@ -317,7 +317,8 @@ def load_weights(model, path):
             saved = {}
             for layer in file.attrs["layer_names"]:
                 group = file[layer]
-                arrays = [group[weight][()] for weight in group.attrs["weight_names"]]
+                names = group.attrs["weight_names"]
+                arrays = [np.asarray(group[weight][()], "f4") for weight in names]
                 if arrays:
                     saved[_text(layer).replace("/", "_")] = arrays
     except ValueError as error:  # Keras names all layers, but not the file
@@ -325,7 +326,7 @@ def load_weights(model, path):
             f"`weights` should be those of SqueezeNet, but these are of another network. "
             f"Received: weights={path}"
         ) from error
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"`weights` should be an HDF5 weights file, but this one is damaged or of another kind "
             f"({error}). Received: weights={path}"

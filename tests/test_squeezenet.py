@@ -285,6 +285,29 @@ def test_weights_in_the_format_of_keras_that_fit_in_part_leave_the_model_unchang
         np.testing.assert_array_equal(weight, expected)
 
 
+def test_weights_that_are_no_numbers_leave_the_model_unchanged(tmp_path):
+    model = SqueezeNet(weights=None, include_top=False)
+    before = model.get_weights()
+    write_published(
+        tmp_path / "words.h5",
+        SqueezeNet(weights=None, include_top=False),
+        lambda name, arrays: (
+            [np.full(a.shape, b"a") for a in arrays] if name == "fire9_expand3x3" else arrays
+        ),
+    )
+    with pytest.raises(ValueError, match="words.h5"):
+        squeezenet.load_weights(model, tmp_path / "words.h5")
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_a_file_whose_layers_are_an_array_is_no_weights_file(tmp_path):
+    with h5py.File(tmp_path / "array.weights.h5", "w") as file:
+        file["layers"] = [1, 2]
+    with pytest.raises(ValueError, match="damaged or of another kind.*array.weights.h5"):
+        SqueezeNet(weights=str(tmp_path / "array.weights.h5"), include_top=False)
+
+
 def test_damaged_weights(tmp_path):
     model = SqueezeNet(weights=None, include_top=False)
     path = tmp_path / "whole.h5"
