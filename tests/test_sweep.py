@@ -706,6 +706,19 @@ def test_of_other_settings_the_best_are_shown():
     assert "head, learning rate 0.0001: 0.8000" in curve.answer([best])
 
 
+def test_names_in_the_report_are_no_markup():
+    def result(weights, depth, run=None, reason=""):
+        trial = grid.Trial(depth, settings.Config("frozen", weights=weights), f"{depth}, {weights}")
+        return curve.Result(trial, "finished" if run else "failed", reason, run)
+
+    (run,) = point("head", 0.7).row.runs
+    found = [result("_a_<b>.h5", "head", run), result("*c*.h5", "all", reason="`d` is #1")]
+    text = curve.markdown(found, ["weights"])
+    assert r"weights \_a\_\<b\>.h5: 0.7000" in text
+    assert r"| head | \_a\_\<b\>.h5 |" in text
+    assert r"- all, \*c\*.h5: failed, \`d\` is \#1" in text
+
+
 def test_what_is_missing_is_said():
     config = settings.Config(regime="frozen")
     done = curve.Result(

@@ -192,14 +192,14 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
 def markdown(results: Sequence[Result], varied: Sequence[str]) -> str:
     """Returns sweep.md: for each number of images the answer and a table, then what failed."""
     text = ["# How deep to unfreeze"]
-    text.append("\n".join(f"- {line}" for line in answers(results, varied)))
+    text.append("\n".join(f"- {terminal.literal(line)}" for line in answers(results, varied)))
     for amount, found in points(results, varied).items():
         names = [name.replace("_", " ") for name in found[0].settings]
         figures = (ACCURACY, LOSS, SECONDS, PARAMETERS)
         body = [
             [
                 point.depth,
-                *map(show, point.settings.values()),
+                *(terminal.literal(show(value)) for value in point.settings.values()),
                 *map(point.row.show, figures),
                 f"{len(point.row.runs)}",
             ]
@@ -210,8 +210,9 @@ def markdown(results: Sequence[Result], varied: Sequence[str]) -> str:
         text.append(f"## {amount_of(amount).capitalize()}\n\n{table}")
     missing = [one for one in results if one.run is None]
     if missing:
-        lines = [f"- {one.trial}: {one.status}, {one.reason}".rstrip(", ") for one in missing]
-        text.append("## Not finished\n\n" + "\n".join(lines))
+        lines = [f"{one.trial}: {one.status}, {one.reason}".rstrip(", ") for one in missing]
+        items = "\n".join(f"- {terminal.literal(line)}" for line in lines)
+        text.append(f"## Not finished\n\n{items}")
     return "\n\n".join([*text, ABOUT]) + "\n"
 
 
