@@ -30,6 +30,7 @@ from transfer.recipes import LARGEST_SIZE
 from transfer.splits import Split
 from transfer.terminal import (
     Parser,
+    counted,
     ends_quietly,
     import_keras,
     one_line_errors,
@@ -371,7 +372,7 @@ def preview(asked):
 
         plots.save(plots.preview(dataset), asked.output)
     for name, split in zip(SPLITS, dataset[:3], strict=True):
-        say(name, f"{len(split.images):,} images")
+        say(name, counted(len(split.images), "image"))
     say("classes", ": ".join(named_classes(dataset.class_names)))
     for note in dataset.notes:
         say("note", note)

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 import data
+from transfer import run
 
 
 def images(count, shape=(8, 8, 3), seed=0):
@@ -96,6 +97,17 @@ def test_an_npz_whose_beginning_is_not_its_own_is_read_or_named_in_one_line(npz,
     np.save(before, np.arange(3))
     path.write_bytes(before.getvalue() + content)
     assert len(data.load(str(path)).train.images) == 40
+
+
+def test_a_single_image_is_singular(npz, script, one_line, tmp_path):
+    single = {"x_test": images(1, seed=1), "y_test": np.zeros(1, int)}
+    path = npz(**single)
+    assert "test        1 image\n" in script("data.py", path, "--output", tmp_path / "a.png").out
+    assert "validation, 1 test image, sha256" in run.describe(data.load(str(path)))
+    few = npz(x_train=images(1), y_train=np.zeros(1, int), **single)
+    one_line(
+        script("data.py", few, "--output", tmp_path / "b.png"), "x_train has 1 image: expected 5"
+    )
 
 
 def test_imbalance_of_an_npz_is_named(npz):

@@ -730,6 +730,13 @@ def test_what_is_missing_is_said():
     assert "memory ran out" in curve.markdown([done, failed], [])
 
 
+def test_an_only_run_that_is_missing_is_singular():
+    failed = curve.Result(grid.Trial("all", settings.Config("full"), "all"), "failed")
+    assert curve.answers([failed], []) == [
+        "all images: no depth can be judged yet; its run is missing"
+    ]
+
+
 def test_a_setting_that_failed_may_have_been_the_better_one_of_its_depth():
     def result(depth, rate, accuracy=None):
         trial = grid.Trial(depth, settings.Config(regime=depth, learning_rate=rate), depth)

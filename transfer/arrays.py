@@ -60,8 +60,8 @@ def load(path: Path) -> tuple[Split, Split, list[str], str, list[str]]:
         )
     if tests and len(train.images) < 5:
         raise ValueError(
-            f"{path}: x_train has {len(train.images)} images: expected 5 or more, as a fifth of "
-            "them is held out for validation"
+            f"{path}: x_train has {counted(len(train.images), 'image')}: expected 5 or more, as a "
+            "fifth of them is held out for validation"
         )
     classes = int(train.labels.max()) + 1
     missing = np.setdiff1d(np.arange(classes), train.labels)

@@ -171,13 +171,17 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
         if amount in found:
             complete = not missing and len(found[amount]) == len({one.trial.depth for one in asked})
             line = answer(found[amount], complete)
-        for count, what in (
-            (stopped, "were stopped early"),
-            (impossible, "need more images than there are"),
-            (missing, "are missing"),
+        for count, what, of_one in (
+            (stopped, "were stopped early", "was stopped early"),
+            (impossible, "need more images than there are", "needs more images than there are"),
+            (missing, "are missing", "is missing"),
         ):
             if count:
-                line += f"; {count} of {len(own)} runs {what}"
+                line += (
+                    f"; {count} of {len(own)} runs {what}"
+                    if len(own) > 1
+                    else f"; its run {of_one}"
+                )
         lines.append(line)
     rows = [point.row for own in found.values() for point in own]
     precisions = [{run.metrics.get("precision", "") for run in row.runs} for row in rows]

@@ -261,8 +261,8 @@ def warn(metrics, dataset):
 
 
 def describe(dataset):
-    counts = (len(split.images) for split in (dataset.train, dataset.validation, dataset.test))
-    sizes = "{:,} train, {:,} validation, {:,} test images".format(*counts)
+    train, validation, test = (len(split.images) for split in dataset[:3])
+    sizes = f"{train:,} train, {validation:,} validation, {counted(test, 'test image')}"
     return f"{dataset.description}: {sizes}, sha256 {dataset.fingerprint[:12]}"
 
 
