@@ -43,8 +43,7 @@ def main(arguments=None):
     )
     asked = parser.parse_args(arguments)
     with terminal.ends_quietly("the runs are unchanged; run compare.py again for the rest"):
-        status = compare(asked)
-    return status
+        return compare(asked)
 
 
 def compare(asked):

@@ -198,9 +198,8 @@ class Runtime:
                 f"{path} takes {kind} {list(shape)}: expected a model that export.py wrote, which "
                 "takes images uint8 (n, height, width, 3)"
             )
-        if (
-            isinstance(shape[0], int) and shape[0] > 0 and name != "litert"
-        ):  # whose input is resized to any number
+        # LiteRT's input is resized to any number.
+        if isinstance(shape[0], int) and shape[0] > 0 and name != "litert":
             raise ValueError(f"{path} takes {shape[0]} images at once: expected any number of them")
         self.side = shape[1] if isinstance(shape[1], int) and shape[1] > 0 else None
 
@@ -225,14 +224,15 @@ class Runtime:
         interpreter = Interpreter(path, num_threads=threads or precision.CORES)
         interpreter.allocate_tensors()  # which fails where it can't run the model
         (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-        last = [None]
+        last = None
 
         def run(images):
-            if last != [images.shape]:
+            nonlocal last
+            if last != images.shape:
                 with _silenced():
                     interpreter.resize_tensor_input(given["index"], images.shape)
                     interpreter.allocate_tensors()
-                last[:] = [images.shape]
+                last = images.shape
             interpreter.set_tensor(given["index"], images)
             interpreter.invoke()
             return interpreter.get_tensor(found["index"])

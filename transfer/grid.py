@@ -87,7 +87,7 @@ class Trial(NamedTuple):
             with terminal.one_line_errors():
                 known = resumed(self.folder, here.regime, may_change)
             return dataclasses.replace(known, logs=here.logs)
-        if any(self.folder.glob("model.keras")) or any(self.folder.glob("checkpoint-*")):
+        if (self.folder / "model.keras").exists() or any(self.folder.glob("checkpoint-*")):
             terminal.stop(f"{self.folder} has no config.json: restore it, or remove the folder")
         if self.folder.exists():  # it was interrupted before it had learnt anything
             shutil.rmtree(self.folder)

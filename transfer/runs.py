@@ -348,7 +348,7 @@ def read(folder: Path) -> Run:
 def none_under(logs: str | Path) -> str:
     """Says that there is no finished run under a folder, and what to do."""
     logs = Path(logs)
-    if any(logs.glob("metrics.json")) or any(logs.glob("*/metrics.json")):
+    if (logs / "metrics.json").exists() or any(logs.glob("*/metrics.json")):
         return (
             f"no finished run under {logs}: expected the folder of all runs, one or two levels up"
         )

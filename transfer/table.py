@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transfer import results, runs, terminal
+from transfer.hints import SPLITS
 from transfer.runs import Run
 from transfer.settings import NOT_LEARNT, WEIGHTS
-from transfer.splits import SPLITS
 
 # What differs between runs of one row, and settings that say nothing about what was trained.
 NOT_SETTINGS = ("seed", "fold", *NOT_LEARNT)
