@@ -177,7 +177,9 @@ class Keeping(keras.callbacks.Callback):
 
 
 def train_head(model, dataset, config):
-    """Trains the head of a model alone, under the regime's rule, and says how far it gets.
+    """Trains the head alone of a model whose `trainable` is the regime's, and says how far it gets.
+
+    Only the head is trainable then.
 
     Gradients through a randomly initialised head would distort the pretrained layers
     (Kumar et al. 2022, https://arxiv.org/abs/2202.10054), so the head is trained first.

@@ -65,9 +65,9 @@ STEPS = {"L;2": 85, "L;4": 17}
 NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS"}
 # Images whose values are all below it use 14 bits of 16 or fewer, or 6 of 8, and would be dark.
 DARK = 64
-# The share of an image's values, 0 aside, below which one that all others are below doesn't count.
+# The fraction of an image's values, 0 aside, below which one that all others are below doesn't count.
 FEW = 0.01
-# The share of pixels, not opaque, above which a dark image counts as a drawing on a transparent ground.
+# The fraction of pixels, not opaque, above which a dark image counts as a drawing on a transparent ground.
 GROUND = 0.05
 # Of EXIF data that are damaged, Pillow takes what it can.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")

@@ -125,7 +125,7 @@ def read_metrics(folder: Path) -> dict:
 
 
 def _unsound(metrics):
-    """Names the first thing that metrics with all entries lack in these, or returns None."""
+    """Names the first thing that metrics with all entries lack as a value makes no sense, or None."""
     reported = metrics["history"]["epoch"]
     reported = reported if isinstance(reported, list) else []
     order = metrics["data"].get("order", {})

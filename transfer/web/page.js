@@ -247,13 +247,13 @@ const percent = (probability) => `${(100 * probability).toFixed(1)}%`;
 function makeRows(count, clickable) {
   rows = Array.from({ length: count }, () => {
     const row = document.createElement(clickable ? "button" : "div");
-    const [name, share] = ["name", "share"].map((kind) => {
+    const [name, fraction] = ["name", "fraction"].map((kind) => {
       const part = document.createElement("span");
       part.className = kind;
       row.append(part);
       return part;
     });
-    const made = { row, name, share, number: null };
+    const made = { row, name, fraction, number: null };
     if (clickable) {
       row.title = "Show the map of this class";
       row.onclick = () => { chosenClass = made.number; show(); };
@@ -277,8 +277,8 @@ function show() {
   rows.forEach((made, place) => {
     made.number = order[place];
     made.name.textContent = names[made.number];
-    made.share.textContent = percent(probabilities[made.number]);
-    made.row.style.setProperty("--share", `${100 * probabilities[made.number]}%`);
+    made.fraction.textContent = percent(probabilities[made.number]);
+    made.row.style.setProperty("--fraction", `${100 * probabilities[made.number]}%`);
     if (maps) made.row.setAttribute("aria-pressed", made.number === mapped);
   });
   element("classes").hidden = false;
@@ -299,8 +299,8 @@ function drawMap(number) {
   const small = new OffscreenCanvas(columns, lines);
   const colors = new ImageData(columns, lines);
   values.forEach((value, cell) => {
-    const share = value / most;
-    colors.data.set([255 * share, 40 + 190 * share, 160 * (1 - share), 255], 4 * cell);
+    const fraction = value / most;
+    colors.data.set([255 * fraction, 40 + 190 * fraction, 160 * (1 - fraction), 255], 4 * cell);
   });
   small.getContext("2d").putImageData(colors, 0, 0);
   [canvas.width, canvas.height] = [256, 256];
