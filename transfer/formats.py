@@ -212,6 +212,8 @@ class Runtime:
         try:
             return self._run(np.ascontiguousarray(images))
         except Exception as error:  # of the runtimes, of many kinds
+            if terminal.interruption.is_set():  # of which TensorFlow makes an error
+                raise
             reason = terminal.first_line(error)
             raise ValueError(f"{self.path} can't be run: {reason}") from error
 

@@ -125,7 +125,7 @@ def read_metrics(folder: Path) -> dict:
 
 
 def _unsound(metrics):
-    """Names the first thing that metrics with all entries lack as a value makes no sense, or None."""
+    """Names the first thing that metrics lack although they have all entries; None if nothing."""
     reported = metrics["history"]["epoch"]
     reported = reported if isinstance(reported, list) else []
     order = metrics["data"].get("order", {})
