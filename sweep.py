@@ -74,6 +74,8 @@ def sweep(planned, asked):
     try:
         if pool:
             sweeping.train(found, logs, fingerprint, pool)
+        else:
+            sweeping.mark(logs, fingerprint)
         for line in curve.answers(found, planned.varied):
             print(line)
     finally:

@@ -784,6 +784,32 @@ def test_a_depth_of_which_a_run_failed_is_not_judged(script, tmp_path, accuracie
     assert result.status == 1 and words in result.out
 
 
+def test_a_sweep_whose_runs_were_trained_elsewhere_is_of_its_images_too(script, one_line, tmp_path):
+    flags = (*TINY, "--depth", "head", "--logs", tmp_path)
+    found, _ = sweeping.begin(asked_for(*flags), "shapes", tmp_path, skip_impossible=False)
+    for one in found:
+        write_metrics(one, 0.9)
+    assert "none to train" in script("sweep.py", *flags).out
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), "uint8")
+    np.savez(tmp_path / "other.npz", x_train=images, y_train=np.arange(60) % 2)
+    result = script("sweep.py", *flags, "--data", tmp_path / "other.npz")
+    one_line(result, f"{tmp_path} holds the sweep of other images")
+
+
+def test_depths_from_different_machines_are_said_to_be_such():
+    found = []
+    for depth, precision, version in (("head", "float32", "3.14.0"), ("all", "bfloat16", "3.15.0")):
+        (run,) = point(depth, 0.7).row.runs
+        run.metrics.update(precision=precision, versions={"keras": version})
+        trial = grid.Trial(depth, settings.Config(regime=depth), depth)
+        found.append(curve.Result(trial, "finished", run=run))
+    by_precision, by_version = curve.answers(found, [])[1:]
+    assert by_precision.startswith("runs in bfloat16 and float32 are compared: ")
+    assert "between runs with different versions (keras 3.14.0, keras 3.15.0)" in by_version
+    (by_version,) = curve.answers(found, ["precision"])[1:]
+    assert "keras 3.14.0" in by_version
+
+
 def test_means_over_several_precisions_are_said_to_be_such():
     config = settings.Config(regime="frozen")
     found = []

@@ -184,11 +184,17 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
                 )
         lines.append(line)
     rows = [point.row for own in found.values() for point in own]
-    precisions = [{run.metrics.get("precision", "") for run in row.runs} for row in rows]
-    if (mixed := [each for each in precisions if len(each) > 1]) and "precision" not in varied:
-        names = " and ".join(sorted(set().union(*mixed)))
-        lines.append(f"the means are over runs in {names}; compare.py lists them separately")
-    if versions := mixed_versions(rows):
+    every = Row([run for row in rows for run in row.runs])
+    precisions = [{run.metrics.get("precision", "") for run in row.runs} for row in (*rows, every)]
+    names = " and ".join(sorted(precisions[-1]))
+    if len(precisions[-1]) > 1 and "precision" not in varied:
+        if any(len(each) > 1 for each in precisions[:-1]):
+            lines.append(f"the means are over runs in {names}; compare.py lists them separately")
+        else:
+            lines.append(
+                f"runs in {names} are compared: accuracies and seconds may differ for that reason alone"
+            )
+    if versions := mixed_versions(rows) or mixed_versions([every], "the comparison is between"):
         lines.append(versions)
     return lines
 

@@ -94,13 +94,18 @@ def begin(
 
 
 def _refuse_another_sweep(logs: Path, fingerprint: str) -> None:
-    mark = logs / MARK
+    path = logs / MARK
     try:
-        marked = files.read_json(mark) if mark.exists() else {"data": fingerprint}
+        marked = files.read_json(path) if path.exists() else {"data": fingerprint}
     except ValueError as error:
         raise ValueError(f"{error}: remove it if the runs beside it are of these images") from None
     if marked != {"data": fingerprint}:
         raise ValueError(f"{logs} holds the sweep of other images: choose another --logs")
+
+
+def mark(logs: Path, fingerprint: str) -> None:
+    """Says in the folder of a sweep, which must exist, which images it is of."""
+    files.write_json(logs / MARK, {"data": fingerprint})
 
 
 def _without_equals(named: list[Result]) -> list[Result]:
@@ -183,7 +188,7 @@ def train(found: list[Result], logs: Path, fingerprint: str, pool) -> None:
     before = {each: signal.signal(each, press) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        files.write_json(logs / MARK, {"data": fingerprint})
+        mark(logs, fingerprint)
         with _shown(found) as show:
             while pool.busy or (waiting and not pressed):
                 while waiting and pool.free() and not pressed:

@@ -341,7 +341,7 @@ def best(logs: str | Path, source: str | None, option: str) -> Run:
     return tops[0][1]
 
 
-def mixed_versions(rows: Sequence[Row]) -> str:
+def mixed_versions(rows: Sequence[Row], what: str = "some means are over") -> str:
     """Says which versions of packages differ between runs of a row; empty if none do.
 
     Older runs don't say theirs.
@@ -356,7 +356,7 @@ def mixed_versions(rows: Sequence[Row]) -> str:
         return ""
     named = ", ".join(terminal.printable(" ".join(pair)) for pair in sorted(found))
     return (
-        f"some means are over runs with different versions ({named}); to avoid that, train them all "
+        f"{what} runs with different versions ({named}); to avoid that, train them all "
         "again in another --logs"
     )
 
