@@ -74,7 +74,7 @@ def sweep(planned, asked):
     try:
         if pool:
             sweeping.train(found, logs, fingerprint, pool)
-        else:
+        elif any(one.run for one in found):
             sweeping.mark(logs, fingerprint)
         for line in curve.answers(found, planned.varied):
             print(line)
