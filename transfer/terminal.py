@@ -132,7 +132,7 @@ def complain(message):
         _discard_output()
     line = re.sub(r"\s*[\r\n]+\s*", " ", reason(message)).strip()
     # Beside another character, as spaces and joiners are only printable in a name that has more.
-    line = "".join(c if is_printable(f"x{c}") else ascii(c)[1:-1] for c in line)
+    line = "".join(printable(f"x{c}")[1:] for c in line)
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
