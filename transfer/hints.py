@@ -282,8 +282,8 @@ def versions(found, rows):
             (first, _, original), *others = sorted(images, key=lambda image: image[1])
             versions += [(i, original) for split, _, i in others if split != first]
     pairs = [f"{found.title(i)} of {found.title(first)}" for i, first in versions]
-    what = "an augmented version" if len(pairs) == 1 else "augmented versions"
-    return _leaks(pairs, f"{what} of an image", "augment training images only")
+    what = "an augmented version of an image", "augmented versions of an image"
+    return _leaks(pairs, what, "augment training images only")
 
 
 def frames(found, rows):
@@ -301,17 +301,20 @@ def frames(found, rows):
         for split, i in others
         if split != first
     ]
-    what = "a frame" if len(cut) == 1 else "frames"
-    return _leaks(cut, f"{what} of a video", "keep all frames of a video in one split")
+    what = "a frame of a video", "frames of a video"
+    return _leaks(cut, what, "keep all frames of a video in one split")
 
 
 def _leaks(names, what, advice):
-    """Returns a line on images that, by their names, belong to others in another split, if any."""
+    """Returns a line on images that, by their names, belong to others in another split, if any.
+
+    `what` says, of one image and of several, what they look like.
+    """
     if not names:
         return []
-    look = "looks" if len(names) == 1 else "look"
+    look, like = ("looks", what[0]) if len(names) == 1 else ("look", what[1])
     return [
-        f"{counted(len(names), 'image')} that {look}, by name, like {what} in another split: "
+        f"{counted(len(names), 'image')} that {look}, by name, like {like} in another split: "
         f"{shown(names)}; if so, accuracies are too high: {advice}"
     ]
 
