@@ -52,18 +52,17 @@ def _run_folds(title, trainable, config, hopeless):
     with terminal.one_line_errors():
         runs.refuse_taken(config.logs, config.regime, filter(None, names))
     made = []
-    unfinished = f"{{}} of {config.folds} finished; --fold trains a single one"
     try:
         for fold, name in enumerate(names, 1):
             say("fold", f"{fold} of {config.folds}", flush=True)
             one = dataclasses.replace(config, fold=fold, name=name)
             made.append(_run_one(title, trainable, one, hopeless))
-    except KeyboardInterrupt:
-        say("folds", unfinished.format(len(made)))
-        terminal.stop("interrupted between two folds", status=terminal.INTERRUPTED)
-    except SystemExit as ended:
-        if made or ended.code == terminal.INTERRUPTED:  # else --fold would be refused, too
-            say("folds", unfinished.format(len(made)))
+    except (SystemExit, KeyboardInterrupt) as ended:
+        interrupted = not isinstance(ended, SystemExit) or ended.code == terminal.INTERRUPTED
+        if made or interrupted:  # else --fold would be refused, too
+            say("folds", f"{len(made)} of {config.folds} finished; --fold trains a single one")
+        if isinstance(ended, KeyboardInterrupt):
+            terminal.stop("interrupted between two folds", status=terminal.INTERRUPTED)
         raise
     losses, accuracies = (
         [metrics[key] for metrics in made] for key in ("validation_loss", "validation_accuracy")
