@@ -185,10 +185,9 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
         lines.append(line)
     rows = [point.row for own in found.values() for point in own]
     every = Row([run for row in rows for run in row.runs])
-    precisions = [{run.metrics.get("precision", "") for run in row.runs} for row in (*rows, every)]
-    names = " and ".join(sorted(precisions[-1]))
-    if len(precisions[-1]) > 1 and "precision" not in varied:
-        if any(len(each) > 1 for each in precisions[:-1]):
+    if len(_precisions(every)) > 1 and "precision" not in varied:
+        names = " and ".join(sorted(_precisions(every)))
+        if any(len(_precisions(row)) > 1 for row in rows):
             lines.append(f"the means are over runs in {names}; compare.py lists them separately")
         else:
             lines.append(
@@ -197,6 +196,10 @@ def answers(results: Sequence[Result], varied: Sequence[str]) -> list[str]:
     if versions := mixed_versions(rows) or mixed_versions([every], "the comparison is between"):
         lines.append(versions)
     return lines
+
+
+def _precisions(row):
+    return {run.metrics.get("precision", "") for run in row.runs}
 
 
 def markdown(results: Sequence[Result], varied: Sequence[str]) -> str:
