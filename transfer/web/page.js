@@ -164,7 +164,7 @@ async function decoded(file, bytes) {
 
 // Gives the EXIF orientation, 1 to 8, 1 being upright, where predict.py sees it and browsers don't; else 0.
 const ignoredOrientation = async (bytes) =>
-  bytes.getUint32(0) === 0x89504e47 ? pngOrientation(bytes) : webpOrientation(bytes);
+  isPng(bytes) ? pngOrientation(bytes) : webpOrientation(bytes);
 
 // That of a WebP file, wherever it is.
 function webpOrientation(bytes) {
@@ -212,9 +212,10 @@ function orientation(bytes, start) {
 
 const text = (bytes, start, length) => String.fromCharCode(...new Uint8Array(bytes.buffer, start, length));
 
+const isPng = (bytes) => bytes.byteLength > 24 && bytes.getUint32(0) === 0x89504e47;
+
 // A PNG's 16 bits per channel may hold 12, which the file does not say.
-const isDeepPng = (bytes) =>
-  bytes.byteLength > 24 && bytes.getUint32(0) === 0x89504e47 && bytes.getUint8(24) === 16;
+const isDeepPng = (bytes) => isPng(bytes) && bytes.getUint8(24) === 16;
 
 async function open(files) {
   const count = files.length; // which is 0 once the input is cleared
