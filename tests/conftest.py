@@ -46,10 +46,10 @@ def _precision():
     keras.config.set_dtype_policy("float32")
 
 
-def start(script, *arguments, **environment):
+def start(script, *arguments, stdout=subprocess.PIPE, **environment):
     return subprocess.Popen(
         [sys.executable, ROOT / script, *map(str, arguments)],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
