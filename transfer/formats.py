@@ -174,8 +174,8 @@ class Runtime:
         threads: How many to use, but for a SavedModel, which uses those of TensorFlow; 0 for as many
             as the machine has.
 
-    `path` is that of the model, `side` that of the images it takes, in pixels, or None if it takes any; `classes` is the number
-    of classes.
+    `path` is that of the model, `side` that of the images it takes, in pixels, or None if it takes any;
+    `classes` is the number of classes.
 
     Raises:
         OSError, ValueError: The runtime is not installed, or the file is no such model.

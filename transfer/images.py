@@ -379,9 +379,8 @@ def _turn(image):
 def _lower_bits(path):
     """Decodes the lower 8 bits of an RGB PNG of 16 bits per channel, of which Pillow gives the upper ones."""
     with Image.open(path, formats=FORMATS) as image:
-        image.tile = [
-            tile._replace(args="RGB;16L") for tile in image.tile
-        ]  # the bytes' other order
+        # As if the bytes were in the other order.
+        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
         return image.convert("RGB")
 
 
