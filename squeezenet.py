@@ -482,17 +482,13 @@ def pooled_head(backbone, classes, dropout):
                 '`head="pooled"` needs a backbone of known image size. '
                 f"Received: backbone of input shape {backbone.input_shape}"
             )
-        kinds = [
-            ("avg", layers.AveragePooling2D, size, size),
-            ("max", layers.MaxPooling2D, size, size),
-        ]
-        if fire in (5, 7, 9):  # the quarters of a map of odd side share its middle
-            half = [math.ceil(side / 2) for side in size]
-            steps = [max(side // 2, 1) for side in size]
-            kinds.append(("quarters", layers.AveragePooling2D, half, steps))
+        kinds = {"avg": layers.AveragePooling2D, "max": layers.MaxPooling2D}
+        if fire in (5, 7, 9):
+            kinds["quarters"] = layers.AveragePooling2D
         features = []
-        for kind, pooling, window, strides in kinds:
-            pooled = pooling(window, strides, name=f"head_fire{fire}_{kind}")(x)
+        for kind, pooling in kinds.items():
+            name = f"head_fire{fire}_{kind}"
+            pooled = pooling(*_window(name, size), name=name)(x)
             features.append(layers.Flatten(name=f"head_fire{fire}_{kind}_flat")(pooled))
         x = layers.Concatenate(name=f"head_fire{fire}_features")(features)
         x = layers.Normalization(dtype="float32", name=f"head_fire{fire}_norm")(x)
@@ -500,6 +496,41 @@ def pooled_head(backbone, classes, dropout):
     x = layers.Concatenate(name="head_hidden")(hidden)
     x = layers.Dropout(dropout, name="head_drop")(x)
     return layers.Dense(classes, dtype="float32", name="head_logits")(x)
+
+
+def _window(name, size):
+    """Returns window and strides of a pooling of the head, by its name and the size of the map."""
+    if not name.endswith("_quarters"):
+        return size, size
+    # The quarters of a map of odd side share its middle.
+    return [math.ceil(side / 2) for side in size], [max(side // 2, 1) for side in size]
+
+
+def resized(model, size):
+    """Builds a network again, of the same layers and weights, for another size of its images.
+
+    Args:
+        model: A model from `replace_head` that begins with `pixels`.
+        size: Side in pixels to which it resizes the images.
+
+    Returns:
+        A `keras.Model` like `model`, which trains as `model` does and the other way round.
+    """
+
+    def call(layer, x, **options):
+        if layer.name == "resize":
+            layer = _changed(layer, height=size, width=size)
+        # As large as the map, whole or a quarter.
+        elif hasattr(layer, "pool_size") and layer.name.startswith("head_"):
+            window, strides = _window(layer.name, x.shape[1:3])
+            layer = _changed(layer, pool_size=window, strides=strides)
+        return layer(x, **options)
+
+    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+
+
+def _changed(layer, **settings):
+    return type(layer).from_config(layer.get_config() | settings)
 
 
 HEADS = {

@@ -369,7 +369,8 @@ def main():
     parser.add_argument("--only", nargs="+", choices=SECTIONS)
     arguments = parser.parse_args()
     results = files.read_json(RESULTS) if RESULTS.exists() else {}
-    description = data.load(arguments.data).description
+    with terminal.one_line_errors():
+        description = data.load(arguments.data).description
     missing = [name for name in SECTIONS if results.get(name, {}).get("data") != description]
     for name in arguments.only or missing:
         rows = []

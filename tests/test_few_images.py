@@ -14,10 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_folders import noise, put
 
 import data
+import squeezenet
 from transfer import (
     checkpoints,
     cost,
     features,
+    fitting,
     network,
     recipes,
     results,
@@ -578,6 +580,67 @@ def test_zoomed_views_follow_from_seed_and_epoch():
     assert views(1, zoom=0.5).dtype == "uint8" and (views(1, zoom=0.5) != plain).any()
     # At hardly any zoom, hardly anything changes: the same images in the same order.
     assert np.abs(views(1, zoom=1e-6).astype(int) - plain).max() <= 1
+
+
+# Of kept views some are whole images; without zoom all are.
+@pytest.mark.parametrize(
+    ("changes", "side"),
+    [
+        ({"zoom": 0.25}, 56),
+        ({"zoom": 0.9}, 48),
+        ({"zoom": 0.5, "image_size": 40}, 40),
+        ({"zoom": 0.5, "views": 3}, 64),
+        ({}, 64),
+    ],
+)
+def test_new_crops_are_trained_at_the_size_at_which_objects_are_as_large_as_in_whole_images(
+    changes, side
+):
+    dataset = data.load("shapes", images_per_class=2)
+    changes = {"image_size": 64} | changes
+    config = Config("full", weights="drawn", features="none", **changes)
+    config, _ = follow(dataclasses.replace(config, given=",".join(changes)), dataset)
+    model, _ = network.build(config, classes=10)
+    trained, training, _ = fitting.feed(model, dataset, config)
+    images, _ = next(iter(training.dataset()))
+    smaller = squeezenet.resized(model, side)
+    drop = model.get_layer("head_drop")
+    drop.rate = 0.0
+    np.testing.assert_allclose(trained(images, training=True), smaller(images), rtol=1e-5)
+    np.testing.assert_array_equal(trained(images), model(images))
+    assert np.array_equal(trained(images), smaller(images)) == (side == config.image_size)
+    assert [layer.name for layer in trained.layers] == [layer.name for layer in model.layers]
+
+
+def test_a_run_on_new_crops_is_evaluated_on_whole_images_and_goes_on(script, tmp_path, monkeypatch):
+    flags = ("--data", "shapes", "--weights", "drawn", "--image-size", 64, "--images-per-class", 2)
+    flags = (*flags, "--zoom", 0.5, "--epochs", 4, "--batch-size", 8, "--histograms")
+
+    def trained(name, *arguments):
+        result = script("train_full.py", *arguments)
+        return result, tmp_path / "full" / name
+
+    result, whole = trained("whole", *flags, "--logs", tmp_path, "--name", "whole")
+    assert result.status == 0, result.err
+    (views,) = EventAccumulator(str(whole)).Reload().Tensors("training views")
+    width, height, *_ = views.tensor_proto.string_val
+    assert (int(width), int(height)) == (6 * 48, 4 * 48)  # as large as the network sees them
+    metrics = results.read_metrics(whole)
+    assert metrics["validation_loss"] == pytest.approx(metrics["history"]["val_loss"][-1], rel=1e-6)
+    save = checkpoints.save
+
+    def killed(folder, epoch, *others):
+        save(folder, epoch, *others)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", killed)
+    result, part = trained("part", *flags, "--logs", tmp_path, "--name", "part")
+    assert result.status == 130
+    monkeypatch.setattr(checkpoints, "save", save)
+    result, part = trained("part", "--resume", part)
+    assert result.status == 0, result.err
+    assert results.read_metrics(part)["history"] == metrics["history"]
 
 
 def test_kept_views_are_the_same_each_epoch():

@@ -146,6 +146,21 @@ def test_a_plain_call_is_one_of_inference():
     np.testing.assert_allclose(model(images), model(images, training=False))
 
 
+@pytest.mark.parametrize("head", squeezenet.HEADS)
+def test_a_resized_network_is_the_same_for_other_images(head):
+    def built(size):
+        backbone = SqueezeNet(False, weights=None, input_tensor=squeezenet.pixels(size))
+        return squeezenet.replace_head(backbone, 5, head)
+
+    model, other = built(96), built(72)
+    resized = squeezenet.resized(model, 72)
+    other.set_weights(model.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (3, 80, 80, 3)).astype("uint8")
+    np.testing.assert_array_equal(resized(images), other(images))
+    assert [id(weight) for weight in resized.weights] == [id(weight) for weight in model.weights]
+    assert [layer.name for layer in resized.layers] == [layer.name for layer in model.layers]
+
+
 def test_heads_of_any_image_size():
     backbone = SqueezeNet(weights=None, include_top=False)
     assert squeezenet.replace_head(backbone, 3).output_shape == (None, 3)

@@ -30,7 +30,7 @@ def seconds(depth, config, dataset):
         Seconds, on two cores.
     """
     images, validated = len(dataset.train.labels), len(dataset.validation.labels)
-    area = (config.image_size / 160) ** 2
+    area, trained_area = ((size / 160) ** 2 for size in (config.image_size, config.training_size))
     head = of_head(config, dataset) if config.head_epochs else config
     views = max(recipes.standardised_views(one.all_views, one.mirror) for one in (config, head))
     reports = Progress.reports(config.epochs, dataset, config.early_stopping)
@@ -46,7 +46,7 @@ def seconds(depth, config, dataset):
     milliseconds = (
         area * FORWARD * passes
         + TRAINED["head"] * images * config.head_epochs
-        + (1 if depth == "head" else area) * TRAINED[depth] * images * config.epochs
+        + (1 if depth == "head" else trained_area) * TRAINED[depth] * images * config.epochs
     )
     slower = 1 if computes_in_bfloat16(config.precision) else FLOAT32
     return ONCE + slower * milliseconds / 1000

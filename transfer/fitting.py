@@ -6,6 +6,7 @@ import time
 import keras
 import numpy as np
 
+from squeezenet import resized
 from transfer import checkpoints, depths, terminal
 from transfer.batches import Batches, evaluation_batch, views_of
 from transfer.board import Confusion, TensorBoard
@@ -235,6 +236,8 @@ def feed(model, dataset, config, standardised=False):
     if prefix is None:
         # Compiled otherwise than the one that is saved.
         tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
+        if config.training_size != config.image_size:
+            tail = TrainedSmaller(tail, resized(model, config.training_size))
     else:
         views = Batches(dataset.train, classes, at_once, **drawn)
         seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", validation)])
@@ -245,6 +248,26 @@ def feed(model, dataset, config, standardised=False):
     if not standardised:
         standardise(model, prefix.outputs if prefix else model.inputs, training)
     return tail, training, validation
+
+
+class TrainedSmaller(keras.Model):
+    """Evaluates a network on images of one size, and trains it on smaller ones.
+
+    Args:
+        model: Functional `keras.Model`.
+        smaller: Another one of the same layers.
+    """
+
+    def __init__(self, model, smaller):
+        super().__init__(name=model.name)
+        self.model, self.smaller = model, smaller
+
+    def call(self, images, training=None):
+        return (self.smaller if training else self.model)(images, training=training)
+
+    @property
+    def layers(self):
+        return self.model.layers
 
 
 def class_weights(labels, kind):

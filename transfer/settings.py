@@ -196,6 +196,14 @@ class Config:
         return recipes.all_views(self.views or 0, self.mirror, self.shift or 0.0, self.zoom or 0.0)
 
     @property
+    def training_size(self) -> int:
+        """The side in pixels to which the views that a run trains on are resized."""
+        assert self.image_size  # as the recipe's rule has chosen
+        if self.all_views:
+            return self.image_size
+        return recipes.training_size(self.image_size, self.zoom or 0.0)
+
+    @property
     def for_data(self) -> dict[str, Any]:
         """Those of the settings that `data.load` takes."""
         return {name: getattr(self, name) for name in data.SETTINGS}
