@@ -111,7 +111,7 @@ def last_fire(images: int) -> dict[str, float]:
 
 def full(images: int) -> dict[str, float]:
     return {
-        "steps": between(images, {100: 150, 1_000: 480, 10_000: 2_350, 40_000: 9_375}),
+        "steps": between(images, {100: 150, 1_000: 240, 10_000: 2_350, 40_000: 9_375}),
         "batch_size": between(images, {100: 32, 1_000: 64}),
         "learning_rate": between(images, {100: 1e-4, 1_000: 1e-3, 40_000: 3e-4}),
         "weight_decay": between(images, {250: 4, 1_000: 1, 10_000: 0.3, 40_000: 0.05}),
@@ -123,7 +123,7 @@ def full(images: int) -> dict[str, float]:
         # Trained on few images, pretrained layers forget what they learnt from many. An average that
         # still includes the initial weights forgets less, as Wortsman et al.'s interpolation between
         # both does (2022, https://arxiv.org/abs/2109.01903).
-        "averaging": between(images, {1_000: 1.0, 10_000: 0.36, 40_000: 0.02}),
+        "averaging": between(images, {250: 1.0, 1_000: 0.5, 10_000: 0.36, 40_000: 0.02}),
         "head_steps": between(images, {100: 500, 1_000: 1_000, 40_000: 1_878}),
     }
 
