@@ -506,12 +506,14 @@ def _window(name, size):
     return [math.ceil(side / 2) for side in size], [max(side // 2, 1) for side in size]
 
 
-def resized(model, size):
+def resized(model, size, inputs=None):
     """Builds a network again, of the same layers and weights, for another size of its images.
 
     Args:
-        model: A model from `replace_head` that begins with `pixels`.
+        model: A model from `replace_head` that begins with `pixels`, or a part of it.
         size: Side in pixels to which it resizes the images.
+        inputs: Keras tensors in place of the model's inputs, if images of that size make these larger
+            or smaller.
 
     Returns:
         A `keras.Model` like `model`, which trains as `model` does and the other way round.
@@ -526,7 +528,9 @@ def resized(model, size):
             layer = _changed(layer, pool_size=window, strides=strides)
         return layer(x, **options)
 
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    return keras.models.clone_model(
+        model, inputs, clone_function=lambda layer: layer, call_function=call
+    )
 
 
 def _changed(layer, **settings):

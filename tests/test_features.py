@@ -85,7 +85,12 @@ def test_a_boundary_of_several_outputs():
 
 
 @pytest.mark.parametrize(
-    "views", [{"mirror": False, "zoom": 0.0}, {"mirror": True, "zoom": 0.5, "views": 4}]
+    "views",
+    [
+        {"mirror": False, "zoom": 0.0},
+        {"mirror": True, "zoom": 0.5, "views": 4},
+        {"mirror": True, "zoom": 0.5, "views": 4, "image_size": 96},  # trained at 72
+    ],
 )
 @pytest.mark.parametrize("regime", ["frozen", "last_fire"])
 @pytest.mark.slow
@@ -98,9 +103,9 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
     results = {}
     for kept in ("cache", "none"):
         config = dataclasses.replace(
-            defaults, data="shapes", weights="none", image_size=32, epochs=2, images_per_class=20,
+            defaults, data="shapes", weights="none", epochs=2, images_per_class=20,
             precision="float32", optimizer="sgd", learning_rate=1e-4, shift=0.0, dropout=0.0,
-            head_epochs=0, features=kept, logs=str(tmp_path), name=kept, **views,
+            head_epochs=0, features=kept, logs=str(tmp_path), name=kept, **{"image_size": 32} | views,
         )  # fmt: skip
         metrics = run.run("title", trainable, config)
         model = keras.models.load_model(tmp_path / regime / kept / "model.keras")
@@ -112,14 +117,15 @@ def test_the_tail_on_features_trains_as_the_whole_model_on_pixels(home, tmp_path
     np.testing.assert_allclose(results["cache"][1], results["none"][1], atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [32, 96])
 @pytest.mark.slow
-def test_a_head_alone_learns_the_same_from_what_it_reads(home, tmp_path, capfd):
+def test_a_head_alone_learns_the_same_from_what_it_reads(home, tmp_path, capfd, side):
     """Where it takes more epochs than there are views, each view passes once through what is below it."""
     trainable, defaults = rule("last_fire")
     accuracies = {}
     for kept in ("cache", "none"):
         config = dataclasses.replace(
-            defaults, data="shapes", weights="drawn", image_size=32, epochs=1, images_per_class=20,
+            defaults, data="shapes", weights="drawn", image_size=side, epochs=1, images_per_class=20,
             precision="float32", dropout=0.0, head_epochs=8, features=kept, logs=str(tmp_path), name=kept,
             mirror=True, zoom=0.5, views=4,
         )  # fmt: skip

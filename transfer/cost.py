@@ -36,15 +36,15 @@ def seconds(depth, config, dataset):
     reports = Progress.reports(config.epochs, dataset, config.early_stopping)
     frozen = TRAINED[depth] < FORWARD  # most of the network: its features are kept, if any are
     kept = config.features == "cache" and config.all_views
-    passes = images * views + validated
+    passes, evaluated = images * views, validated
     if not (frozen and kept):
-        passes += validated * reports
+        evaluated += validated * reports
     if frozen and not kept:
         passes += images * config.epochs
     if config.features != "cache":
         passes += images * config.head_epochs
     milliseconds = (
-        area * FORWARD * passes
+        FORWARD * (area * evaluated + trained_area * passes)
         + TRAINED["head"] * images * config.head_epochs
         + (1 if depth == "head" else trained_area) * TRAINED[depth] * images * config.epochs
     )

@@ -75,7 +75,7 @@ def normalizations(model):
     return [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
 
 
-def standardise(model, inputs, batches):
+def standardise(model, inputs, batches, at_size=lambda part: part):
     """Gives a model's Normalization layers the mean and variance of what they read.
 
     Both are taken over the views that are kept of the training images, or, if none are kept, over
@@ -88,6 +88,7 @@ def standardise(model, inputs, batches):
         model: The whole model.
         inputs: Its tensors that the batches are of: its inputs, or the outputs of its prefix.
         batches: `Batches` of its training images.
+        at_size: Function that makes a model of these inputs one of those that the batches have.
 
     Raises:
         ValueError: The features overflow in the precision of the run.
@@ -96,7 +97,7 @@ def standardise(model, inputs, batches):
     if not layers:
         return
     what_is_read = [keras.layers.Identity(dtype="float32")(layer.input) for layer in layers]
-    read = tf.function(keras.Model(inputs, what_is_read))
+    read = tf.function(at_size(keras.Model(inputs, what_is_read)))
     sums, squares = [0.0] * len(layers), [0.0] * len(layers)
     views = standardised_views(batches.views, batches.mirror)
     for view in range(views):
@@ -195,10 +196,17 @@ class Features(NamedTuple):
 
 
 class Cache:
-    """The features of images by a prefix, in files of a key made of all that determines them."""
+    """The features of images by a prefix, in files of a key made of all that determines them.
 
-    def __init__(self, prefix, dataset):
+    Args:
+        prefix: As `split` gives it.
+        dataset: `data.Dataset`.
+        trained: That prefix for the size of the views of `train`, if it is another one.
+    """
+
+    def __init__(self, prefix, dataset, trained=None):
         self.prefix = prefix
+        self.trained = trained or prefix
         self.dataset = dataset
         self.folder = files.keras_home() / "features"
         weights = hashlib.sha256()
@@ -207,7 +215,7 @@ class Cache:
         self.facts = {
             "version": VERSION,
             "weights": weights.hexdigest(),
-            "prefix": hashlib.sha256(prefix.to_json().encode()).hexdigest(),
+            "prefix": _layers(prefix),
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
         }
@@ -215,6 +223,7 @@ class Cache:
             self.facts["emulated"] = True
         if tf.config.list_physical_devices("GPU"):
             self.facts["device"] = "GPU"
+        self.trained_facts = self.facts | {"prefix": _layers(self.trained)}
 
     def load(self, parts):
         """Returns the features of several parts of the data, computing those that are not there.
@@ -262,6 +271,10 @@ class Cache:
         computed = iter(self._compute(missing) if missing else ())
         return [known or next(computed) for known in found]
 
+    def _prefix(self, part):
+        split, _ = part
+        return self.trained if split == "train" else self.prefix
+
     def _count(self, part):
         _, batches = part
         return len(batches.images) * batches.views
@@ -269,7 +282,7 @@ class Cache:
     def _size(self, part):
         return self._count(part) * sum(
             math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
-            for output in self.prefix.outputs
+            for output in self._prefix(part).outputs
         )
 
     def _marker(self, part):
@@ -279,7 +292,8 @@ class Cache:
         which these may be a subset, are found beside it.
         """
         split, batches = part
-        kind = self.facts | {"size": list(batches.images.shape[1:3])} | batches.what_views()
+        facts = self.trained_facts if split == "train" else self.facts
+        kind = facts | {"size": list(batches.images.shape[1:3])} | batches.what_views()
         key = _key(sorted(kind.items()))
         # Random views depend on an image's place.
         facts = kind | {"images": self.dataset.digests[split], "shared": not batches.random_views}
@@ -300,7 +314,7 @@ class Cache:
                 paths = self._paths(path)
                 if known["sha256"] == [_digest(each, each.stat().st_mtime_ns) for each in paths]:
                     count = len(known["images"])
-                    return Features(self._map(paths, count * part[1].views), rows, count)
+                    return Features(self._map(paths, part, count), rows, count)
         return None
 
     def _compute(self, parts):
@@ -309,7 +323,8 @@ class Cache:
         bar = keras.utils.Progbar(
             total, unit_name="view", stateful_metrics=["views/s"], verbose=int(interactive)
         )
-        self.prefix.compile(jit_compile=False)
+        for prefix in {self.trained, self.prefix}:
+            prefix.compile(jit_compile=False)
         start, done = time.perf_counter(), 0
 
         def advance(count):
@@ -329,6 +344,7 @@ class Cache:
 
     def _compute_part(self, part, advance):
         _, batches = part
+        prefix = self._prefix(part)
         marker, facts = self._marker(part)
         with contextlib.ExitStack() as stack:
             paths = [
@@ -346,7 +362,7 @@ class Cache:
                     size = min(batches.batch_size, max(2, 2 ** math.ceil(math.log2(count))))
                     if size > count:
                         batch = tf.repeat(batch, [1] * (count - 1) + [1 + size - count], axis=0)
-                    outputs = keras.tree.flatten(self.prefix.predict_on_batch(batch))
+                    outputs = keras.tree.flatten(prefix.predict_on_batch(batch))
                     for file, output in zip(opened, outputs, strict=True):
                         output[:count].tofile(file)
                     advance(count)
@@ -354,23 +370,31 @@ class Cache:
                 file.close()
             digests = [files.digest(path) for path in paths]
             # Mapped here, they stay these bytes even if another run puts its own in their place.
-            tensors = self._map(paths, self._count(part))
+            count = len(batches.images)
+            tensors = self._map(paths, part, count)
         files.write_json(marker, facts | {"sha256": digests})
-        count = len(batches.images)
         return Features(tensors, np.arange(count, dtype="int32"), count)
 
     def _paths(self, marker):
         return [marker.with_suffix(f".{i}.bin") for i in range(len(self.prefix.outputs))]
 
-    def _map(self, paths, count):
-        """Makes tensors of files without reading them: DLPack hands over the mapped memory."""
+    def _map(self, paths, part, count):
+        """Makes tensors of files without reading them: DLPack hands over the mapped memory.
+
+        They are of so many images, in all views of the part.
+        """
+        _, batches = part
         tensors = []
-        for path, output in zip(paths, self.prefix.outputs, strict=True):
+        for path, output in zip(paths, self._prefix(part).outputs, strict=True):
             bits = f"uint{8 * np.dtype(output.dtype).itemsize}"  # DLPack of NumPy has no bfloat16
             # Copy on write, as DLPack takes no read-only memory; nobody writes.
-            array = np.memmap(path, bits, "c", shape=(count, *output.shape[1:]))
+            array = np.memmap(path, bits, "c", shape=(count * batches.views, *output.shape[1:]))
             tensors.append(on_cpu(tf.bitcast, mapped(array), output.dtype))
         return tensors
+
+
+def _layers(prefix):
+    return hashlib.sha256(prefix.to_json().encode()).hexdigest()
 
 
 def _key(facts):

@@ -1,5 +1,6 @@
 """How a model is fitted: the head first, what is frozen computed once, then what trains."""
 
+import functools
 import sys
 import time
 
@@ -203,7 +204,8 @@ def train_head(model, dataset, config):
         backbone, head = split(model)
         # Keras refuses a model of which an input is an output, too.
         read = [keras.layers.Identity()(tensor) for tensor in backbone.outputs]
-        training = training.through(keras.Model(kept.outputs, read))
+        between = keras.Model(kept.outputs, read)
+        training = training.through(at_training_size(between, kept, config))
     optimizer = lean(make_optimizer(config, steps=config.epochs * len(training)))
     compile_model(head, optimizer)
     if tail is not head:
@@ -236,18 +238,39 @@ def feed(model, dataset, config, standardised=False):
     if prefix is None:
         # Compiled otherwise than the one that is saved.
         tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
-        if config.training_size != config.image_size:
-            tail = TrainedSmaller(tail, resized(model, config.training_size))
     else:
         views = Batches(dataset.train, classes, at_once, **drawn)
-        seen, held_out = Cache(prefix, dataset).load([("train", views), ("validation", validation)])
+        cache = Cache(prefix, dataset, at_training_size(prefix, None, config))
+        seen, held_out = cache.load([("train", views), ("validation", validation)])
         training = FeatureBatches(
             seen, dataset.train, classes, batch_size=config.batch_size, **drawn
         )
         validation = FeatureBatches(held_out, dataset.validation, classes)
+    at_size = functools.partial(at_training_size, prefix=prefix, config=config)
     if not standardised:
-        standardise(model, prefix.outputs if prefix else model.inputs, training)
-    return tail, training, validation
+        standardise(model, prefix.outputs if prefix else model.inputs, training, at_size)
+    smaller = at_size(tail)
+    return tail if smaller is tail else TrainedSmaller(tail, smaller), training, validation
+
+
+def at_training_size(part, prefix, config):
+    """Makes a part of a network take the views that it trains on: those may be smaller than whole images.
+
+    Args:
+        part: `keras.Model` from pixels, or from the outputs of a prefix.
+        prefix: That prefix, or None.
+        config: Of the run.
+    """
+    if config.training_size == config.image_size:
+        return part
+    if prefix is None:
+        return resized(part, config.training_size)
+    inputs = [
+        keras.Input(output.shape[1:], dtype=output.dtype)
+        for output in resized(prefix, config.training_size).outputs
+    ]
+    same = all(new.shape == old.shape for new, old in zip(inputs, prefix.outputs, strict=True))
+    return part if same else resized(part, config.training_size, inputs)
 
 
 class TrainedSmaller(keras.Model):

@@ -51,11 +51,12 @@ def standardised_views(views: int, mirror: bool) -> int:
 
 
 def training_size(image_size: int, zoom: float) -> int:
-    """Returns the side in pixels to which new random crops of images are resized.
+    """Returns the side in pixels to which the views that a run trains on are resized.
 
-    It makes objects as large, on average, as they are in the whole images that are evaluated: enlarged
-    to the size of those, crops would show them larger (Touvron et al. 2019,
-    https://arxiv.org/abs/1906.06423) and take longer to train on.
+    Of whole images that is `image_size`; of random crops it is less, which makes objects as
+    large, on average, as they are in the whole images that are evaluated: enlarged to the size of
+    those, crops would show them larger (Touvron et al. 2019, https://arxiv.org/abs/1906.06423) and
+    take longer.
 
     Args:
         image_size: Side to which whole images are resized, in pixels.

@@ -199,8 +199,6 @@ class Config:
     def training_size(self) -> int:
         """The side in pixels to which the views that a run trains on are resized."""
         assert self.image_size  # as the recipe's rule has chosen
-        if self.all_views:
-            return self.image_size
         return recipes.training_size(self.image_size, self.zoom or 0.0)
 
     @property
