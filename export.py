@@ -170,6 +170,8 @@ def check_output(output, overwrite):
     names = {path.name for path in paths if not is_hidden(path.name)}
     if not os.path.lexists(output) or (output.is_dir() and not names):
         return
+    if output.is_file():
+        raise ValueError(f"{output} is a file: choose another --output")
     if not overwrite:
         raise ValueError(f"{output} exists: choose another --output, or give --overwrite as well")
     foreign = sorted(names - formats.WRITTEN)

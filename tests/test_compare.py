@@ -1037,6 +1037,18 @@ def test_a_run_whose_images_are_gone_does_not_keep_the_others_from_being_looked_
     assert (logs / "comparison-2.png").exists() and not (logs / "comparison.png").exists()
 
 
+def test_a_plot_that_can_not_be_drawn_again_stays(logs, script, tmp_path):
+    assert script("compare.py", "--logs", logs, "--regime", "full").status == 0
+    before = (logs / "comparison.png").read_bytes()
+    metrics = json.loads((logs / "full" / "tiny" / "metrics.json").read_text())
+    gone = metrics["data"] | {"sha256": "0" * 64, "source": str(tmp_path / "gone")}
+    edit(logs / "full" / "tiny", data=gone)
+    result = script("compare.py", "--logs", logs, "--regime", "full")
+    assert result.status == 0, result.err
+    assert f"\n{logs / 'comparison.png'} is left as it was\n" in result.out
+    assert (logs / "comparison.png").read_bytes() == before
+
+
 def test_what_is_known_of_the_test_images_is_shown_though_they_are_gone(logs, script):
     folder = logs / "full" / "tiny"
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -346,6 +346,13 @@ def test_another_export_is_only_replaced_when_asked(in_float32, script, one_line
     assert (tmp_path / "thesis.txt").read_text() == "my own"
 
 
+def test_a_file_is_no_output(in_float32, script, one_line, tmp_path):
+    (tmp_path / "thesis.txt").write_text("my own")
+    arguments = ("--format", "litert", "--output", tmp_path / "thesis.txt", "--overwrite")
+    one_line(script("export.py", in_float32.folder, *arguments), "thesis.txt is a file")
+    assert (tmp_path / "thesis.txt").read_text() == "my own"
+
+
 def test_hidden_files_stay_when_an_export_is_replaced(in_float32, script, tmp_path):
     page = tmp_path / "page"
     (page / ".git").mkdir(parents=True)
@@ -456,6 +463,12 @@ def test_what_is_no_model(script, one_line, pictures, tmp_path):
     (tmp_path / "model.onnx").write_text("no model")
     result = script("predict.py", pictures, "--model", tmp_path / "model.onnx")
     one_line(result, "model.onnx", "can't be loaded")
+    if not formats.missing("openvino"):
+        (tmp_path / "model.xml").write_text("no model")
+        (tmp_path / "model.bin").write_bytes(b"")
+        result = script("predict.py", pictures, "--model", tmp_path / "model.xml")
+        assert result.status == 2
+        assert "can't be loaded (openvino): Unable to read the model" in result.err
     one_line(script("predict.py", pictures, "--model", tmp_path / "gone.tflite"), "does not exist")
     one_line(script("predict.py", pictures, "--model", tmp_path), "is a folder", "--run")
 

@@ -5,6 +5,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -107,6 +109,26 @@ def test_splits_are_mapped_whatever_their_side(tmp_path, monkeypatch):
     dataset = data.load(str(tmp_path / "images"))
     for split in dataset[:3]:
         assert isinstance(split.images, np.memmap) and split.images.ctypes.data % 64 == 0
+
+
+def test_decoded_images_of_another_user_are_read(root, tmp_path, monkeypatch):
+    decoded = data.load(str(root)).train.images
+    temporary, access, make = tmp_path / "temporary", os.access, tempfile.TemporaryFile
+    temporary.mkdir()
+    made = []
+
+    def only_read(path, mode):
+        return access(path, mode) and not (mode == os.W_OK and "images" in Path(path).name)
+
+    def recorded(dir):
+        made.append(dir)
+        return make(dir=dir)
+
+    monkeypatch.setattr(os, "access", only_read)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(tempfile, "TemporaryFile", recorded)
+    np.testing.assert_array_equal(data.load(str(root)).train.images, decoded)
+    assert set(made) == {temporary}
 
 
 def test_what_could_not_be_read_is_named_and_tried_again(root, monkeypatch):

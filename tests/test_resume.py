@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from conftest import REGIMES, TINY, finish, start
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import data
 from transfer import checkpoints, command_line, files, grid, progress, settings
@@ -111,6 +113,10 @@ def test_epochs_may_grow(whole, command, tmp_path):
     before = json.loads((whole("frozen") / "metrics.json").read_text())["history"]["loss"]
     assert metrics["history"]["loss"][:4] == before
     assert not (folder / "test.json").exists()
+    events = EventAccumulator(str(folder)).Reload()
+    shown = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    known = HParamsPluginData.FromString(shown).session_start_info.hparams
+    assert known["epochs"].number_value == 5 and known["extended_from"].string_value == "4"
 
 
 @pytest.mark.slow

@@ -607,6 +607,13 @@ def test_a_trial_that_another_sweep_finished_meanwhile_is_finished(trials, tmp_p
     assert found[0].status == "finished" and found[0].reason == ""
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that takes no other")
+def test_logs_that_can_not_be_made_are_named(script):
+    result = script("sweep.py", *GRID, "--logs", "/proc/none")
+    assert result.status == 2
+    assert result.err == "sweep.py: /proc/none can't be used: No such file or directory\n"
+
+
 def test_a_file_in_place_of_the_logs_is_refused_before_anything_is_listed(
     script, one_line, tmp_path
 ):

@@ -97,7 +97,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         few = split.take(_spread(len(split.labels), VIEWS))
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views_of(config))
         images, _ = next(iter(batches.dataset()))
-        size = (config.training_size, config.training_size)
+        size = 2 * (config.training_size or config.image_size,)
         seen = np.asarray(keras.ops.cast(keras.ops.image.resize(images, size), "uint8"))
         white = np.full((-len(seen) % 6, *seen.shape[1:]), 255, np.uint8)
         seen = np.concatenate([seen, white])
@@ -117,7 +117,13 @@ class TensorBoard(keras.callbacks.TensorBoard):
             for key, value in settings.items()
             if key not in ("logs", "name", "given")
         }
-        with self.writer.as_default():
+        # TensorBoard shows the first settings that it finds: those of a run that was extended since.
+        suffix = ".settings"
+        for path in Path(self.log_dir).glob(f"events.*{suffix}"):
+            path.unlink()
+        self.writer.close()
+        writer = tf.summary.create_file_writer(self.log_dir, filename_suffix=suffix)
+        with writer.as_default():
             hparams.hparams_config(
                 hparams=[hparams.HParam(key) for key in settings],
                 metrics=[
@@ -127,7 +133,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
             hparams.hparams(settings, trial_id="/".join(Path(self.log_dir).parts[-2:]))
             for key, figure in figures.items():
                 tf.summary.scalar(key, figure, step=metrics["epochs"])
-        self.writer.close()
+        writer.close()
         show_features(Path(self.log_dir), model, dataset)
 
 

@@ -20,7 +20,6 @@ KEPT = 2
 CHANGED = {
     "data": "its images, or their splits, have changed",
     "weights": "the weights that it began with have changed",
-    "training_size": "an older version of this project began it, with larger crops",
 }
 ANEW = "start a new run (a sweep does, once that folder is removed)"
 

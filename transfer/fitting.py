@@ -261,7 +261,7 @@ def at_training_size(part, prefix, config):
         prefix: That prefix, or None.
         config: Of the run.
     """
-    if config.training_size == config.image_size:
+    if not config.training_size:
         return part
     if prefix is None:
         return resized(part, config.training_size)

@@ -68,8 +68,11 @@ class Decoded(NamedTuple):
         # memory that is not aligned to 64 bytes, without a copy.
         if len(numbers) == last - first + 1 and first * size % 64 == 0:
             return np.memmap(self.path, "u1", "c", first * size, shape)
-        _refuse_full(self.path.parent, len(numbers) * size)
-        with tempfile.TemporaryFile(dir=self.path.parent) as file, self.path.open("rb") as whole:
+        folder = self.path.parent
+        if not os.access(folder, os.W_OK):  # another user's
+            folder = Path(tempfile.gettempdir())
+        _refuse_full(folder, len(numbers) * size)
+        with tempfile.TemporaryFile(dir=folder) as file, self.path.open("rb") as whole:
             for number in numbers:
                 whole.seek(self.rows[number] * size)
                 file.write(whole.read(size))

@@ -56,6 +56,8 @@ class Trial(NamedTuple):
         settings = dataclasses.asdict(whole)
         for key in ("data", "logs", "name", "given"):
             del settings[key]
+        if not whole.training_size:  # older versions had none
+            del settings["training_size"]
         for key in settings.keys() & set(NOT_LEARNT):  # whatever they are, it is the same run
             settings[key] = getattr(Config, key)
         settings["weights"] = weights or settings["weights"]

@@ -43,6 +43,7 @@ BARS = "bars: 95 % interval; for several runs ± standard deviation"
 PREVIEWED = 10  # images of a class
 NAMED_POINTS = 8  # the best ones
 LONGEST_NAME = 24  # of a class, in characters
+LONGEST_TITLE = 12  # of a class above a small image
 LONGEST_LINE = 100  # of what names a point
 
 
@@ -278,7 +279,9 @@ def _draw_mistakes(figure, mistakes):
     for axes, (image, true, predicted, probability) in zip(figure.axes, mistakes, strict=False):
         axes.imshow(image)
         axes.set_title(
-            f"{_short(true)}, taken\nfor {_short(predicted)} ({probability:.0%})", fontsize="small"
+            f"{_short(true, LONGEST_TITLE)}, taken\n"
+            f"for {_short(predicted, LONGEST_TITLE)} ({probability:.0%})",
+            fontsize="small",
         )
 
 

@@ -31,6 +31,7 @@ LARGEST_TRAINED_SIDE = 32_767  # in pixels, of images that a network is trained 
 OLDER_DEFAULTS = {
     "images_per_class": 0, "folds": 0, "fold": 0, "averaging": 0.0, "extended_from": "",
     "near_duplicates": "keep", "evaluation": "plain", "weights": "imagenet", "given": "",
+    "training_size": 0,
 }  # fmt: skip
 LIMITS = {int: 2**63, float: math.inf}  # which a figure of that kind stays below
 POSITIVE = ("trainable_params", "epochs", "seconds", "images_per_second")

@@ -165,8 +165,6 @@ def _run(title, trainable, config, progress):
         "precision": precision,
         "versions": versions(),
     }
-    if config.training_size != config.image_size:
-        facts["training_size"] = config.training_size
     board = fitting.train(model, trainable, dataset, config, facts, progress)
     progress.reopen()  # still untouched if further training improved nothing
     known = {key: facts[key] for key in ("precision", "versions")}

@@ -145,6 +145,8 @@ class Config:
     # The epochs for which rate and averaging were planned before --resume extended the run, and where
     # that was before the last of them: "15 at 4, 30".
     extended_from: str = ""
+    # The side in pixels to which the views that a run trains on are resized; 0: image_size.
+    training_size: int = 0
     # Those of BY_THE_IMAGES that were given, not chosen by the recipe's rule, and `mirror`; None before
     # the rule has chosen.
     given: str | None = None
@@ -194,12 +196,6 @@ class Config:
     def all_views(self) -> int:
         """The number of views of an image; 0 if each epoch draws new ones, too many to keep."""
         return recipes.all_views(self.views or 0, self.mirror, self.shift or 0.0, self.zoom or 0.0)
-
-    @property
-    def training_size(self) -> int:
-        """The side in pixels to which the views that a run trains on are resized."""
-        assert self.image_size  # as the recipe's rule has chosen
-        return recipes.training_size(self.image_size, self.zoom or 0.0)
 
     @property
     def for_data(self) -> dict[str, Any]:
@@ -280,6 +276,10 @@ def follow(config, dataset):
         named = config.given.split()
     if config.mirror != _recipes_mirror(config) and "mirror" not in named:
         named.append("mirror")
+    # A run that an older version of this project began has crops as large as whole images.
+    if config.given is None or config.training_size:
+        size = recipes.training_size(int(chosen["image_size"]), chosen["zoom"])
+        chosen["training_size"] = size if size != chosen["image_size"] else 0
     whole = dataclasses.replace(config, given=" ".join(named), **chosen)
     return whole, line if shown else ""
 

@@ -246,6 +246,7 @@ def write(found: list[Result], varied: list[str], logs: Path) -> list[Path]:
     """Writes sweep.md and sweep.csv, and draws sweep.png if there is anything to draw; returns these."""
     from transfer import plots
 
+    logs.mkdir(parents=True, exist_ok=True)
     table, values, plot = (logs / f"sweep.{suffix}" for suffix in ("md", "csv", "png"))
     files.write_text(table, curve.markdown(found, varied))
     files.write_text(values, curve.comma_separated(found, varied))
