@@ -85,25 +85,27 @@ def compare(asked):
     except OSError as error:
         terminal.complain(error)
         status = 2
-    plots = []
+    kept = []
     for number, (description, rows) in enumerate(groups, 1):
         path = asked.logs / ("comparison.png" if number == 1 else f"comparison-{number}.png")
-        plots.append(path)
         if len(groups) > 1:
             print(description)
         try:
             report_best(description, rows, path)
+            kept.append(path)
         except runs.Gone as gone:
             print(f"Not evaluated or drawn: {gone}")
-            # Of images that can't be had, it could not be drawn again.
-            print(f"{path} is left as it was\n" if path.exists() else "")
+            if path.exists() and terminal.is_plot(path):  # it could not be drawn again
+                kept.append(path)
+                print(f"{path} is left as it was")
+            print()
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:
             terminal.complain(error)
             status = 2
     try:
-        remove_plots(asked.logs, plots)
+        remove_plots(asked.logs, kept)
     except OSError as error:
         terminal.complain(error)
         status = 2
@@ -116,7 +118,7 @@ def is_anothers(picture):
 
 
 def remove_plots(logs, kept):
-    """Removes the plots of earlier calls of more tables than there are now."""
+    """Removes other plots of earlier calls: they are of other tables than those that are there now."""
     for plot in logs.glob("comparison*.png"):
         numbered = re.fullmatch(r"comparison(-[2-9]|-[1-9]\d{1,2})?", plot.stem)
         if numbered and plot not in kept and not is_anothers(plot):
