@@ -209,13 +209,18 @@ class Cache:
         self.trained = trained or prefix
         self.dataset = dataset
         self.folder = files.keras_home() / "features"
+        # Before they are compiled, which their JSON would say.
+        self.layers = {
+            each: hashlib.sha256(each.to_json().encode()).hexdigest()
+            for each in {prefix, self.trained}
+        }
         weights = hashlib.sha256()
         for array in prefix.get_weights():
             weights.update(array.tobytes())
         self.facts = {
             "version": VERSION,
             "weights": weights.hexdigest(),
-            "prefix": _layers(prefix),
+            "prefix": self.layers[prefix],
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
         }
@@ -223,7 +228,6 @@ class Cache:
             self.facts["emulated"] = True
         if tf.config.list_physical_devices("GPU"):
             self.facts["device"] = "GPU"
-        self.trained_facts = self.facts | {"prefix": _layers(self.trained)}
 
     def load(self, parts):
         """Returns the features of several parts of the data, computing those that are not there.
@@ -292,8 +296,8 @@ class Cache:
         which these may be a subset, are found beside it.
         """
         split, batches = part
-        facts = self.trained_facts if split == "train" else self.facts
-        kind = facts | {"size": list(batches.images.shape[1:3])} | batches.what_views()
+        kind = self.facts | {"prefix": self.layers[self._prefix(part)]}
+        kind |= {"size": list(batches.images.shape[1:3])} | batches.what_views()
         key = _key(sorted(kind.items()))
         # Random views depend on an image's place.
         facts = kind | {"images": self.dataset.digests[split], "shared": not batches.random_views}
@@ -323,7 +327,7 @@ class Cache:
         bar = keras.utils.Progbar(
             total, unit_name="view", stateful_metrics=["views/s"], verbose=int(interactive)
         )
-        for prefix in {self.trained, self.prefix}:
+        for prefix in self.layers:
             prefix.compile(jit_compile=False)
         start, done = time.perf_counter(), 0
 
@@ -391,10 +395,6 @@ class Cache:
             array = np.memmap(path, bits, "c", shape=(count * batches.views, *output.shape[1:]))
             tensors.append(on_cpu(tf.bitcast, mapped(array), output.dtype))
         return tensors
-
-
-def _layers(prefix):
-    return hashlib.sha256(prefix.to_json().encode()).hexdigest()
 
 
 def _key(facts):

@@ -205,7 +205,7 @@ def train_head(model, dataset, config):
         # Keras refuses a model of which an input is an output, too.
         read = [keras.layers.Identity()(tensor) for tensor in backbone.outputs]
         between = keras.Model(kept.outputs, read)
-        training = training.through(at_training_size(between, kept, config))
+        training = training.through(at_training_size(between, training, config))
     optimizer = lean(make_optimizer(config, steps=config.epochs * len(training)))
     compile_model(head, optimizer)
     if tail is not head:
@@ -240,37 +240,38 @@ def feed(model, dataset, config, standardised=False):
         tail = keras.Model(model.inputs, model.outputs[0], name=model.name)
     else:
         views = Batches(dataset.train, classes, at_once, **drawn)
-        cache = Cache(prefix, dataset, at_training_size(prefix, None, config))
+        cache = Cache(prefix, dataset, at_training_size(prefix, views, config))
         seen, held_out = cache.load([("train", views), ("validation", validation)])
         training = FeatureBatches(
             seen, dataset.train, classes, batch_size=config.batch_size, **drawn
         )
         validation = FeatureBatches(held_out, dataset.validation, classes)
-    at_size = functools.partial(at_training_size, prefix=prefix, config=config)
+    at_size = functools.partial(at_training_size, batches=training, config=config)
     if not standardised:
         standardise(model, prefix.outputs if prefix else model.inputs, training, at_size)
     smaller = at_size(tail)
     return tail if smaller is tail else TrainedSmaller(tail, smaller), training, validation
 
 
-def at_training_size(part, prefix, config):
+def at_training_size(part, batches, config):
     """Makes a part of a network take the views that it trains on: those may be smaller than whole images.
 
     Args:
-        part: `keras.Model` from pixels, or from the outputs of a prefix.
-        prefix: That prefix, or None.
+        part: `keras.Model` from pixels or from features.
+        batches: `Batches` of these views, which are of pixels or of the same features.
         config: Of the run.
     """
     if not config.training_size:
         return part
-    if prefix is None:
-        return resized(part, config.training_size)
-    inputs = [
-        keras.Input(output.shape[1:], dtype=output.dtype)
-        for output in resized(prefix, config.training_size).outputs
-    ]
-    same = all(new.shape == old.shape for new, old in zip(inputs, prefix.outputs, strict=True))
-    return part if same else resized(part, config.training_size, inputs)
+    inputs = None
+    if isinstance(batches, FeatureBatches):
+        inputs = [
+            keras.Input(tensor.shape[1:], dtype=tensor.dtype.name)
+            for tensor in batches.features.tensors
+        ]
+        if all(new.shape == old.shape for new, old in zip(inputs, part.inputs, strict=True)):
+            return part
+    return resized(part, config.training_size, inputs)
 
 
 class TrainedSmaller(keras.Model):
