@@ -264,6 +264,24 @@ def test_weights_are_averaged_for_the_file_and_train_on_as_they_are(script, tmp_
     assert near < 0.2 * far and near < half < 0.9 * far
 
 
+@pytest.mark.parametrize("how", ["plain", "mirrored"])
+def test_a_loss_counts_mistakes_of_any_confidence(how):
+    dataset = data.load("shapes", images_per_class=1)
+    config = settings.Config("frozen", weights="drawn", image_size=32, dropout=0.0)
+    model, _ = network.build(config, classes=10)
+    logits = model.get_layer("head_logits")
+    kernel, bias = logits.get_weights()
+    logits.set_weights([kernel, bias - 40 * np.eye(10)[3]])  # a class of almost no probability
+    probabilities, loss, _ = evaluation.judge(model, dataset, "validation", how)
+    images, labels = dataset.validation
+    views = (images, images[:, :, ::-1]) if how == "mirrored" else (images,)
+    expected = np.mean([model.predict(view, verbose=0) for view in views], axis=0)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-3)
+    of_label = expected[np.arange(len(labels)), labels]
+    assert of_label.min() < 1e-15
+    assert loss == pytest.approx(-np.log(of_label).mean(), rel=1e-4)
+
+
 @pytest.mark.slow
 def test_evaluation_with_mirrored_copies_averages_both(trained, script, tmp_path):
     arguments = (*TINY, "--logs", tmp_path, "--name", "both", "--evaluation", "mirrored")

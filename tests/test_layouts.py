@@ -81,6 +81,7 @@ def has(dataset, *words):
         ("Training", "VALID", "Testing"),
         ("TRAIN", "val", "eval"),
         ("training", "Dev", "evaluation"),
+        ("TRAIN", "Valid", "TeSTing"),
     ],
 )
 def test_names_of_splits(tree, names):

@@ -114,18 +114,21 @@ def judge(model, dataset, name, evaluation="plain"):
         The probabilities, float32 (n, classes); their loss (mean categorical cross-entropy in
         nats) and accuracy (0..1), float.
     """
-    images = getattr(dataset, name)
-    classes, plain = len(dataset.class_names), evaluation != "mirrored"
-    if plain:
-        # From logits, as in fit(): very small probabilities have lost their precision.
-        logits = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
-        found = features.predict(keras.Model(model.inputs, logits), dataset, name)
-    else:
-        asked = classifier(model, evaluation)
+    images, classes = getattr(dataset, name), len(dataset.class_names)
+    # From logits, as in fit(): very small probabilities have lost their precision.
+    logits = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
+    asked = keras.Model(model.inputs, logits)
+    if evaluation == "mirrored":
+        image = model.inputs[0]
+        both = [keras.ops.log_softmax(asked(x)) for x in (image, keras.ops.flip(image, axis=2))]
         at_once = evaluation_batch(model.get_layer("resize").height)
+        # The logarithm of the sum of both probabilities.
+        asked = keras.Model(image, keras.ops.logaddexp(*both))
         found = asked.predict(Batches(images, classes, at_once).dataset(), verbose=0)
+    else:
+        found = features.predict(asked, dataset, name)
     targets = keras.ops.one_hot(images.labels, classes)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=plain)(targets, found)
-    probabilities = np.asarray(keras.ops.softmax(found)) if plain else found
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)(targets, found)
+    probabilities = np.asarray(keras.ops.softmax(found))
     accuracy = np.mean(probabilities.argmax(axis=1) == images.labels)
     return probabilities, float(loss), float(accuracy)

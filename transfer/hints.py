@@ -104,7 +104,7 @@ def splits_of(names):
         if len(meant) == 1:
             by_words[name] = meant.pop()
     meant = set(by_words.values())
-    return by_words if "train" in meant and len(meant) > 1 else exact
+    return by_words | exact if "train" in meant and len(meant) > 1 else exact
 
 
 def like_splits(names, splits):
