@@ -63,10 +63,14 @@ def classifier(model, evaluation):
     """
     if evaluation != "mirrored":
         return model
-    image = model.inputs[0]
-    both = [model(image), model(keras.ops.flip(image, axis=2))]
     # Not in bfloat16, whatever the policy.
-    return keras.Model(image, keras.layers.Average(dtype="float32")(both))
+    return keras.Model(model.inputs[0], keras.layers.Average(dtype="float32")(_of_both(model)))
+
+
+def _of_both(model):
+    """Returns what a model makes of its input and of the mirrored copy."""
+    image = model.inputs[0]
+    return [model(image), model(keras.ops.flip(image, axis=2))]
 
 
 def class_maps(model):
@@ -119,11 +123,10 @@ def judge(model, dataset, name, evaluation="plain"):
     logits = keras.ops.cast(model.get_layer("head_softmax").input, "float32")
     asked = keras.Model(model.inputs, logits)
     if evaluation == "mirrored":
-        image = model.inputs[0]
-        both = [keras.ops.log_softmax(asked(x)) for x in (image, keras.ops.flip(image, axis=2))]
-        at_once = evaluation_batch(model.get_layer("resize").height)
         # The logarithm of the sum of both probabilities.
-        asked = keras.Model(image, keras.ops.logaddexp(*both))
+        both = map(keras.ops.log_softmax, _of_both(asked))
+        asked = keras.Model(model.inputs, keras.ops.logaddexp(*both))
+        at_once = evaluation_batch(model.get_layer("resize").height)
         found = asked.predict(Batches(images, classes, at_once).dataset(), verbose=0)
     else:
         found = features.predict(asked, dataset, name)
