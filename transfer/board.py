@@ -97,7 +97,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         few = split.take(_spread(len(split.labels), VIEWS))
         batches = Batches(few, len(self.class_names), batch_size=VIEWS, **views_of(config))
         images, _ = next(iter(batches.dataset()))
-        size = 2 * (config.training_size or config.image_size,)
+        size = 2 * (config.trained_side,)
         seen = np.asarray(keras.ops.cast(keras.ops.image.resize(images, size), "uint8"))
         white = np.full((-len(seen) % 6, *seen.shape[1:]), 255, np.uint8)
         seen = np.concatenate([seen, white])

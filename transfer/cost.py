@@ -30,8 +30,7 @@ def seconds(depth, config, dataset):
         Seconds, on two cores.
     """
     images, validated = len(dataset.train.labels), len(dataset.validation.labels)
-    sides = config.image_size, config.training_size or config.image_size
-    area, trained_area = ((side / 160) ** 2 for side in sides)
+    area, trained_area = ((side / 160) ** 2 for side in (config.image_size, config.trained_side))
     head = of_head(config, dataset) if config.head_epochs else config
     views = max(recipes.standardised_views(one.all_views, one.mirror) for one in (config, head))
     reports = Progress.reports(config.epochs, dataset, config.early_stopping)

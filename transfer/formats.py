@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -166,6 +167,11 @@ def _silenced() -> Iterator[None]:
         yield
 
 
+def _reason(error: Exception) -> str:
+    """Returns the first line of a runtime's error, without OpenVINO's, which say where it was raised."""
+    return terminal.first_line(re.sub("^(Exception from .*\n)+", "", str(error)) or error)
+
+
 class Runtime:
     """A model that was exported, in its format's own runtime.
 
@@ -191,8 +197,7 @@ class Runtime:
             with _silenced():
                 kind, shape, self.classes, self._run = getattr(self, f"_{name}")(str(path), threads)
         except Exception as error:
-            reason = terminal.first_line(error)
-            raise ValueError(f"{path} can't be loaded ({name}): {reason}") from error
+            raise ValueError(f"{path} can't be loaded ({name}): {_reason(error)}") from error
         if kind != "uint8" or len(shape) != 4 or shape[3] != 3:
             raise ValueError(
                 f"{path} takes {kind} {list(shape)}: expected a model that export.py wrote, which "
@@ -214,8 +219,7 @@ class Runtime:
         except Exception as error:  # of the runtimes, of many kinds
             if terminal.interruption.is_set():  # of which TensorFlow makes an error
                 raise
-            reason = terminal.first_line(error)
-            raise ValueError(f"{self.path} can't be run: {reason}") from error
+            raise ValueError(f"{self.path} can't be run: {_reason(error)}") from error
 
     # Each of these gives the dtype and the shape of the input, the number of classes, and the function
     # from images to probabilities.

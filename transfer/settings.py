@@ -198,6 +198,11 @@ class Config:
         return recipes.all_views(self.views or 0, self.mirror, self.shift or 0.0, self.zoom or 0.0)
 
     @property
+    def trained_side(self) -> int | None:
+        """The side in pixels of the views that a run trains on; None before the rule has chosen."""
+        return self.training_size or self.image_size
+
+    @property
     def for_data(self) -> dict[str, Any]:
         """Those of the settings that `data.load` takes."""
         return {name: getattr(self, name) for name in data.SETTINGS}

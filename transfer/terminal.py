@@ -203,9 +203,7 @@ def duration(seconds):
 
 def first_line(error):
     """Returns the first line of an error's message, or its kind where it has none."""
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    # OpenVINO says first where in its source it was.
-    return next((line for line in lines if not line.startswith("Exception from ")), lines[0])
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager
