@@ -74,7 +74,7 @@ test-slow: .venv/installed-for-tests
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/installed-for-tests: .venv/installed tests/requirements.txt requirements-export.txt
+.venv/installed-for-tests: .venv/installed tests/requirements.txt requirements-export.txt requirements-heic.txt
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 

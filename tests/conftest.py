@@ -15,6 +15,8 @@ import pytest
 from transfer import files, terminal
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# As for most readers, HEIC can't be read in this process, only in others.
+sys.modules["pillow_heif"] = None
 # A shell's background job ignores Ctrl-C, and so would the scripts that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 terminal.import_keras()

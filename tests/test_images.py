@@ -4,11 +4,14 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image, PngImagePlugin
 
 from transfer import images
@@ -366,3 +369,67 @@ def test_grey_that_is_premultiplied_by_its_opacity(tmp_path):
     assert kinds[0] in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(*kinds))
     assert (np.asarray(images.decode(tmp_path / "a.tif")) >= 254).all()
+
+
+HEIC = """
+import sys
+from pathlib import Path
+from PIL import Image
+from transfer import images
+
+for path in map(Path, sys.argv[1:]):
+    with Image.open(path) as image:
+        image.save(path.with_suffix(".heic"), quality=100)
+    print(*images.read(path.with_suffix(".heic"), 64)[8, 8])
+"""
+
+
+def in_heic(*paths):
+    """Writes images as HEIC beside them; returns the colour of each near its upper left corner."""
+    code = [sys.executable, "-c", HEIC, *paths]
+    result = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [[int(value) for value in line.split()] for line in result.stdout.splitlines()]
+
+
+def test_heic_is_upright_and_on_white(tmp_path):
+    upright = Image.new("RGB", (64, 64), "blue")
+    upright.paste("red", (0, 0, 32, 32))
+    upright.save(tmp_path / "upright.png")
+    turned = Image.Exif()
+    turned[0x112] = 6  # to be rotated by 90 degrees clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=turned)
+    clear = upright.copy()
+    clear.putalpha(0)
+    clear.save(tmp_path / "clear.png")
+    found = in_heic(*(tmp_path / name for name in ("upright.png", "turned.jpg", "clear.png")))
+    np.testing.assert_allclose(found, [[255, 0, 0], [255, 0, 0], [255, 255, 255]], atol=12)
+
+
+def test_a_folder_of_heic(tmp_path, command):
+    for name, red in (("a", 60), ("b", 200)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(12):
+            path = tmp_path / "images" / name / f"{number}.png"
+            Image.new("RGB", (64, 64), (red, 20 * number, 0)).save(path)
+    paths = sorted(tmp_path.rglob("*.png"))
+    in_heic(*paths)
+    for path in paths:
+        path.unlink()
+    # What a telephone sends as JPEG may be HEIC.
+    first = paths[0].with_suffix(".heic")
+    first.rename(paths[0].with_suffix(".jpg"))
+    preview = ("data.py", tmp_path / "images", "--output", tmp_path / "preview.png")
+    result = command(*preview)
+    assert result.status == 0, result.err
+    assert "24 images" in result.out and "left out" not in result.out
+    whole = paths[1].with_suffix(".heic")
+    whole.write_bytes(whole.read_bytes()[:-20])
+    result = command(*preview)
+    assert result.status == 2 and result.err.startswith(f"data.py: {whole} is damaged")
+    assert result.err.count("\n") == 2  # that line and how many there are
+
+
+def test_heic_that_cant_be_read_says_what_to_install(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(OSError, match="pip install -r requirements-heic.txt"):
+        images.read(tmp_path / "a.heic", 64)

@@ -1,4 +1,4 @@
-"""Reads image files of seven formats, in any orientation, of up to 100 megapixels."""
+"""Reads image files of eight formats, in any orientation, of up to 100 megapixels."""
 
 import contextlib
 import glob
@@ -25,10 +25,16 @@ from PIL.TiffImagePlugin import (
 from transfer import terminal
 
 Image.init()
-READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-# AVIF is not in every build of Pillow.
+with contextlib.suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
+# AVIF is not in every build of Pillow; HEIF, of which HEIC is a kind, needs requirements-heic.txt.
 FORMATS = [name for name in READ_FORMATS if name in Image.OPEN]
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+READS_HEIC = "HEIF" in FORMATS
+INSTALL_HEIC = "" if READS_HEIC else ", or for HEIC pip install -r requirements-heic.txt"
 NOT_DOWNLOADED = ".icloud"  # of a hidden file that stands for one in iCloud
 # Images all the same, whether or not the system's list of file types has them.
 UNREADABLE = {
@@ -46,7 +52,7 @@ JUNK = {
     "thumbs.db", "desktop.ini",
 }  # fmt: skip
 # Of these formats, Pillow may take zeros at the end of a file for a part of the image.
-ZEROS_READ = ("JPEG", "MPO", "WEBP", "AVIF")
+ZEROS_READ = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF")
 BLOCK = 1 << 16  # bytes of a file that are read at once
 SMALL_FILE = 100  # bytes, up to which a whole image may end in zeros
 # What undoes the orientation that EXIF data give (Exif 2.3, section 4.6.4 A).
@@ -81,6 +87,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 # How files of a format that is read begin.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")
+# The brands of files of boxes, AVIF's and HEIC's (ISO/IEC 23008-12, annex B).
+BRANDS = {b"avif"} | ({b"heic", b"heix", b"heim", b"heis", b"mif1"} if READS_HEIC else set())
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_TIFF = "is a kind of TIFF that can't be read: save it as PNG, or with 8 bits per channel, in grey or RGB"
 # How Pillow's errors begin on what it knows but can't read, unless it is damage.
@@ -173,9 +181,9 @@ def _start(path):
 
 
 def _is_foreign(start):
-    """Says whether a file that begins so is HEIC, JPEG 2000, JPEG XL or a video."""
+    """Says whether a file that begins so is JPEG 2000, JPEG XL, a video or, if it can't be read, HEIC."""
     box, brand = start[4:8], start[8:12]
-    return (box in (b"ftyp", b"jP  ", b"JXL ") and brand != b"avif") or start[:2] == b"\xff\x0a"
+    return (box in (b"ftyp", b"jP  ", b"JXL ") and brand not in BRANDS) or start[:2] == b"\xff\x0a"
 
 
 def side(path: Path) -> int:
@@ -293,7 +301,7 @@ def decode(path: Path) -> Image.Image:
             raise OSError(
                 f"{path} is damaged, or of a rare kind ({error}): if another program opens it, save it as PNG"
             ) from error
-        raise OSError(f"{path} is damaged: {error}") from error
+        raise OSError(f"{path} is damaged: {terminal.first_line(error)}") from error
 
 
 def _unidentified(path):
@@ -305,7 +313,7 @@ def _unidentified(path):
     if start.startswith(TIFFS):
         return OTHER_TIFF
     if _is_foreign(start):
-        return f"is HEIC, JPEG 2000, JPEG XL or a video, whatever its suffix says: {expected}; convert it"
+        return f"is HEIC, JPEG 2000, JPEG XL or a video, whatever its suffix says: {expected}; convert it{INSTALL_HEIC}"
     if start.startswith(SIGNATURES) or start[4:8] == b"ftyp":
         return (
             "is damaged: its header can't be read (or it is of a rare kind: if another program opens it, "

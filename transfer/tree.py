@@ -9,7 +9,7 @@ from transfer.terminal import counted, printable, shown
 
 USABLE = (
     f"expected {', '.join(images.FORMATS)} with the suffix of the format, and no links out of the folder; "
-    "convert, rename, copy or (from iCloud) download them"
+    f"convert, rename, copy or (from iCloud) download them{images.INSTALL_HEIC}"
 )
 # Where the links lead that are not followed.
 ASTRAY = (
