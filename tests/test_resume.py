@@ -253,6 +253,8 @@ def test_images_may_move_but_not_change(script, one_line, tmp_path, monkeypatch)
     (moved / "b" / "3.png").unlink()
     resume = (*resume[:-1], "4")
     one_line(script(*resume), "its images have changed: b/3.png is gone")
+    shutil.copy(moved / "b" / "2.png", moved / "b" / "3.png")
+    one_line(script(*resume), f"b/3.png is left out now; python data.py {moved} says why")
     monkeypatch.setattr(os, "access", lambda *_: False)
     one_line(script(*resume), f"{folder} can't be resumed: it can't be written to")
 

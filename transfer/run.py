@@ -114,7 +114,7 @@ def _run(title, trainable, config, progress):
     with terminal.one_line_errors():
         dataset = data.load(config.data, **config.for_data)
         if config.resume:
-            runs.refuse_changed(folder, dataset)
+            runs.refuse_changed(folder, dataset, config.data)
         config = config.with_absolute_sources()
         config, chosen = follow(config, dataset)
         keras = terminal.import_keras()

@@ -16,6 +16,7 @@ train/, validation/, projector/, events.*, projector_config.pbtxt    for TensorB
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import time
 import zipfile
@@ -240,8 +241,8 @@ def reopen(folder: Path, settings: dict) -> None:
     write_json(folder / "config.json", settings)
 
 
-def refuse_changed(folder: Path, dataset: data.Dataset) -> None:
-    """Refuses to resume a run on a folder of images if these have changed; names one that has.
+def refuse_changed(folder: Path, dataset: data.Dataset, source: str) -> None:
+    """Refuses to resume a run on `source`, a folder of images, if these have changed; names one that has.
 
     Raises:
         ValueError: They have.
@@ -255,7 +256,11 @@ def refuse_changed(folder: Path, dataset: data.Dataset) -> None:
     )
     for file in sorted(before.keys() | now.keys()):
         if before.get(file) != now.get(file):
-            what = "is gone" if file not in now else "is new" if file not in before else "differs"
+            what = "is new" if file not in before else "differs"
+            if file not in now:
+                what = "is gone"
+                if os.path.lexists(os.path.join(os.path.expanduser(source), file)):
+                    what = f"is left out now; python data.py {shlex.quote(source)} says why"
             raise ValueError(f"{folder} can't be resumed: its images have changed: {file} {what}")
 
 
