@@ -34,7 +34,7 @@ READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 FORMATS = [name for name in READ_FORMATS if name in Image.OPEN]
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 READS_HEIC = "HEIF" in FORMATS
-INSTALL_HEIC = "" if READS_HEIC else ", or for HEIC pip install -r requirements-heic.txt"
+INSTALL_HEIC = "" if READS_HEIC else ", or for HEIC run pip install -r requirements-heic.txt"
 NOT_DOWNLOADED = ".icloud"  # of a hidden file that stands for one in iCloud
 # Images all the same, whether or not the system's list of file types has them.
 UNREADABLE = {
