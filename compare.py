@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from transfer import files, results, runs, terminal
+from transfer import depths, files, results, runs, terminal
 from transfer.comparison import KIND, differing, text_table, write_tables
 from transfer.table import (
     ACCURACY,
@@ -27,7 +27,9 @@ from transfer.table import (
 
 MISTAKES = 18
 FILTERS = {
-    "regime": lambda some, names: [run for run in some if run.metrics["regime"] in names],
+    "regime": lambda some, names: [
+        run for run in some if run.metrics["regime"] in [*names, *map(depths.regime, names)]
+    ],
     "recipe": lambda some, names: [run for run in some if run.metrics["recipe"] in names],
     "data": runs.on_data,
 }
@@ -36,7 +38,9 @@ FILTERS = {
 def main(arguments=None):
     parser = terminal.Parser(description="Compares the finished runs.")
     parser.add_argument("--logs", type=Path, default="logs", help="folder of all runs [logs]")
-    parser.add_argument("--regime", nargs="+", help="only runs of these regimes")
+    parser.add_argument(
+        "--regime", nargs="+", help="only runs of these regimes, or depths of a sweep"
+    )
     parser.add_argument("--recipe", nargs="+", help="only runs of these recipes")
     parser.add_argument(
         "--data", nargs="+", help="only runs on this data; same values as --data in training"

@@ -58,7 +58,7 @@ def main(arguments=None):
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an earlier export there; its hidden files stay",
+        help="replace an earlier export there; its hidden files stay, any other file is refused",
     )
     parser.add_argument(
         "--max-accuracy-drop",

@@ -169,6 +169,7 @@ def test_filters(logs, script, one_line):
         return {line.split()[0] for line in out.split("\n\n")[0].splitlines()[1:]}
 
     assert regimes("--regime", "frozen", "full") == {"frozen", "full"}
+    assert regimes("--regime", "head", "all") == {"frozen", "full"}  # by their depths
     assert regimes("--data", "shapes", "--recipe", "tuned") == set(REGIMES)
     result = script("compare.py", "--logs", logs, "--recipe", "report")
     one_line(result, "none of the 3 finished runs")

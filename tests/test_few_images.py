@@ -421,6 +421,7 @@ def test_a_run_of_many_epochs_prints_few_lines(script, tmp_path, monkeypatch):
     [
         (2.4, 0.3, 0.9, {}, ["above ln(10)", "overfitting"]),
         (2.4, 0.3, 0.3, {}, ["above ln(10)", "too few updates"]),
+        (2.3025851, 0.1, 0.1, {}, ["loss of 2.30 is ln(10) = 2.30"]),
         (1.0, 0.1, 0.1, {}, ["not above 0.1", "largest class"]),
         (2.4, 0.3, 0.3, {"recipe": "report"}, ["--recipe tuned"]),
         (2.4, 0.3, 0.3, {"weights": "none"}, ["--weights imagenet"]),

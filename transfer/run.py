@@ -235,10 +235,13 @@ def warn(metrics, dataset):
     counts = np.bincount(dataset.validation.labels, minlength=classes)
     largest = counts.max() / counts.sum()
     loss, accuracy = metrics["validation_loss"], metrics["validation_accuracy"]
-    if loss > math.log(classes):
+    guess = math.log(classes)
+    if loss > guess:
+        # Where every logit is dead, it is that in float32.
+        above = "" if math.isclose(loss, guess, rel_tol=1e-6) else "above "
         what = (
-            f"the validation loss of {loss:.2f} is above ln({classes}) = "
-            f"{math.log(classes):.2f}, the loss of a random guess"
+            f"the validation loss of {loss:.2f} is {above}ln({classes}) = {guess:.2f}, "
+            "the loss of a random guess"
         )
     elif accuracy <= largest < 1:
         what = (
