@@ -157,8 +157,7 @@ def _converting(name: str, path: Path) -> Iterator[None]:
         # Some say it in words of their own, some not at all.
         if "No space left" in str(error) or shutil.disk_usage(path.parent).free < FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        reason = terminal.first_line(error)
-        raise ValueError(f"the model can't be converted to {name}: {reason}") from error
+        raise ValueError(f"the model can't be converted to {name}: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -168,7 +167,7 @@ def _silenced() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the first line of a runtime's error, without OpenVINO's, which say where it was raised."""
+    """Returns the first line of an error, but for OpenVINO's lines on where in its source it was raised."""
     return terminal.first_line(re.sub("^(Exception from .*\n)+", "", str(error)) or error)
 
 

@@ -256,11 +256,12 @@ def refuse_changed(folder: Path, dataset: data.Dataset, source: str) -> None:
     )
     for file in sorted(before.keys() | now.keys()):
         if before.get(file) != now.get(file):
-            what = "is new" if file not in before else "differs"
-            if file not in now:
+            if file in now:
+                what = "differs" if file in before else "is new"
+            elif os.path.lexists(os.path.join(os.path.expanduser(source), file)):
+                what = f"is left out now; python data.py {shlex.quote(source)} says why"
+            else:
                 what = "is gone"
-                if os.path.lexists(os.path.join(os.path.expanduser(source), file)):
-                    what = f"is left out now; python data.py {shlex.quote(source)} says why"
             raise ValueError(f"{folder} can't be resumed: its images have changed: {file} {what}")
 
 
